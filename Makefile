@@ -1,0 +1,46 @@
+# The commands of this repository; `make help` lists them.
+
+SHELL := /bin/bash
+TOOL := go tool -modfile=.ci/tools/go.mod
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS := -s -w -X github.com/purserd/purser/api/version.version=$(VERSION) -X github.com/purserd/purser/api/version.commit=$(COMMIT)
+PREFIX ?= /usr/local
+# What tests need besides the distribution's packages; kept between runs.
+export PURSER_TEST_TOOLS ?= /opt/purser-test
+
+.PHONY: help
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/purser
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/purser .
+
+.PHONY: install
+install: build ## Install bin/purser to PREFIX (/usr/local)
+	install -D -m 0755 bin/purser $(DESTDIR)$(PREFIX)/bin/purser
+
+.PHONY: demo
+demo: ## Show a node at work, from nothing to answers
+	examples/demo.sh
+
+.PHONY: test
+test: test-tools ## Install what tests need, then run all of them
+	.ci/test
+
+.PHONY: test-tools
+test-tools: ## Install what tests need
+	.ci/test-tools
+
+.PHONY: lint
+lint: ## Check formatting, vet, staticcheck, imports, generated code, go.mod
+	.ci/lint
+
+.PHONY: generate
+generate: ## Make the Go code of api/ anew
+	.ci/generate
+
+.PHONY: bench
+bench: build test-tools ## Measure against ctr and a plain containerd client
+	.ci/bench

@@ -1,0 +1,182 @@
+package launchspec
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// What an absent field means. docs/launch-spec.md holds the same table, and a
+// test compares the two.
+const (
+	DefaultEnvironment   = "dev"
+	DefaultKind          = KindService
+	DefaultRestartPolicy = RestartAlways
+	DefaultBackoffMin    = time.Second
+	DefaultBackoffMax    = 60 * time.Second
+	DefaultStopGrace     = 10 * time.Second
+	DefaultNetworkMode   = NetworkNone
+	DefaultPids          = 512
+	DefaultMountType     = MountBind
+	DefaultTmpfsSize     = 64 << 20
+)
+
+// The values that string fields choose from.
+const (
+	KindService = "service"
+	KindJob     = "job"
+
+	RestartAlways    = "always"
+	RestartOnFailure = "on_failure"
+	RestartNever     = "never"
+
+	NetworkNone = "none"
+	NetworkHost = "host"
+
+	MountBind  = "bind"
+	MountTmpfs = "tmpfs"
+)
+
+// Environment is the namespace of the workload and its secrets.
+func Environment(s *purserv1.LaunchSpec) string {
+	return stringOr(s.GetEnvironment(), DefaultEnvironment)
+}
+
+// ID identifies the workload within its environment: app/function unless given.
+func ID(s *purserv1.LaunchSpec) string {
+	return stringOr(s.GetId(), s.GetApp()+"/"+s.GetFunction())
+}
+
+// Kind is [KindService] or [KindJob].
+func Kind(s *purserv1.LaunchSpec) string {
+	return stringOr(s.GetKind(), DefaultKind)
+}
+
+// IsJob tells whether the workload runs to completion.
+func IsJob(s *purserv1.LaunchSpec) bool {
+	return Kind(s) == KindJob
+}
+
+// RestartPolicy is what happens when a service's container exits:
+// [RestartAlways], [RestartOnFailure] or [RestartNever]. It has no meaning for
+// a job, which has [Retries].
+func RestartPolicy(s *purserv1.LaunchSpec) string {
+	return stringOr(s.GetRestart().GetPolicy(), DefaultRestartPolicy)
+}
+
+// BackoffMin is the first pause between restarts, or between a job's attempts.
+func BackoffMin(s *purserv1.LaunchSpec) time.Duration {
+	return durationOr(s.GetRestart().GetBackoffMin(), DefaultBackoffMin)
+}
+
+// BackoffMax is the longest pause between restarts, or between a job's attempts.
+func BackoffMax(s *purserv1.LaunchSpec) time.Duration {
+	return durationOr(s.GetRestart().GetBackoffMax(), DefaultBackoffMax)
+}
+
+// StopSignal is the name or number of the signal that asks the container to
+// end; empty means the image's StopSignal, else SIGTERM.
+func StopSignal(s *purserv1.LaunchSpec) string {
+	return s.GetStop().GetSignal()
+}
+
+// StopGrace is the time between the stop signal and SIGKILL. It may be 0.
+func StopGrace(s *purserv1.LaunchSpec) time.Duration {
+	return durationOr(s.GetStop().GetGrace(), DefaultStopGrace)
+}
+
+// Timeout is the longest run of one attempt of a job; false without a limit.
+func Timeout(s *purserv1.LaunchSpec) (time.Duration, bool) {
+	return durationIfSet(s.GetTimeout())
+}
+
+// Retries is how often a job is tried again after its first attempt failed.
+func Retries(s *purserv1.LaunchSpec) int {
+	return int(s.GetRetries())
+}
+
+// TTL is how long a finished job is kept, which may be 0; false when it is
+// kept until removed.
+func TTL(s *purserv1.LaunchSpec) (time.Duration, bool) {
+	return durationIfSet(s.GetTtlAfterFinished())
+}
+
+// Runtime is the name of the OCI runtime; empty means the node's default.
+func Runtime(s *purserv1.LaunchSpec) string {
+	return s.GetRuntime()
+}
+
+// NetworkMode is [NetworkNone] or [NetworkHost].
+func NetworkMode(s *purserv1.LaunchSpec) string {
+	return stringOr(s.GetNetwork().GetMode(), DefaultNetworkMode)
+}
+
+// CPU is the limit in cores; false without a limit.
+func CPU(s *purserv1.LaunchSpec) (float64, bool) {
+	return s.GetResources().GetCpu(), s.GetResources().GetCpu() > 0
+}
+
+// Memory is the limit in bytes; false without a limit.
+func Memory(s *purserv1.LaunchSpec) (int64, bool) {
+	n, err := parseQuantity(s.GetResources().GetMemory())
+	return n, err == nil
+}
+
+// Pids is the limit of processes and threads.
+func Pids(s *purserv1.LaunchSpec) int64 {
+	if n := s.GetResources().GetPids(); n > 0 {
+		return int64(n)
+	}
+	return DefaultPids
+}
+
+// MountType is [MountBind] or [MountTmpfs].
+func MountType(m *purserv1.Mount) string {
+	return stringOr(m.GetType(), DefaultMountType)
+}
+
+// MountSize is the size of a tmpfs in bytes.
+func MountSize(m *purserv1.Mount) int64 {
+	if n, err := parseQuantity(m.GetSize()); err == nil {
+		return n
+	}
+	return DefaultTmpfsSize
+}
+
+// parseQuantity reads a Kubernetes quantity as bytes, rounded up.
+func parseQuantity(s string) (int64, error) {
+	q, err := resource.ParseQuantity(s)
+	if err != nil {
+		return 0, err
+	}
+	if q.CmpInt64(maxBytes) > 0 {
+		return 0, resource.ErrNumeric
+	}
+	return q.Value(), nil
+}
+
+// maxBytes bounds quantities well within what cgroups take.
+const maxBytes = 1 << 60
+
+func stringOr(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// durationOr also falls back on a malformed value: [Validate] refuses those
+// before anyone asks.
+func durationOr(s string, otherwise time.Duration) time.Duration {
+	if d, ok := durationIfSet(s); ok {
+		return d
+	}
+	return otherwise
+}
+
+func durationIfSet(s string) (time.Duration, bool) {
+	d, err := time.ParseDuration(s)
+	return d, err == nil
+}

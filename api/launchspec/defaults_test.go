@@ -1,0 +1,138 @@
+package launchspec_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// meaning is what the accessors make of an empty spec, in the words of the
+// table.
+func meaning() map[string]string {
+	s := &purserv1.LaunchSpec{App: ptr("app"), Function: ptr("function")}
+	m := &purserv1.Mount{}
+	orNoLimit := func(ok bool, otherwise string) string {
+		if ok {
+			return "set"
+		}
+		return otherwise
+	}
+	_, hasCPU := launchspec.CPU(s)
+	_, hasMemory := launchspec.Memory(s)
+	_, hasTimeout := launchspec.Timeout(s)
+	_, hasTTL := launchspec.TTL(s)
+	return map[string]string{
+		"environment":         launchspec.Environment(s),
+		"id":                  launchspec.ID(s),
+		"kind":                launchspec.Kind(s),
+		"restart.policy":      launchspec.RestartPolicy(s),
+		"restart.backoff_min": launchspec.BackoffMin(s).String(),
+		"restart.backoff_max": launchspec.BackoffMax(s).String(),
+		"timeout":             orNoLimit(hasTimeout, "no limit"),
+		"retries":             fmt.Sprint(launchspec.Retries(s)),
+		"ttl_after_finished":  orNoLimit(hasTTL, "kept"),
+		"stop.grace":          launchspec.StopGrace(s).String(),
+		"network.mode":        launchspec.NetworkMode(s),
+		"resources.cpu":       orNoLimit(hasCPU, "no limit"),
+		"resources.memory":    orNoLimit(hasMemory, "no limit"),
+		"resources.pids":      fmt.Sprint(launchspec.Pids(s)),
+		"mounts[].type":       launchspec.MountType(m),
+		"mounts[].size":       resource.NewQuantity(launchspec.MountSize(m), resource.BinarySI).String(),
+		"mounts[].read_only":  fmt.Sprint(m.GetReadOnly()),
+		"read_only_root":      fmt.Sprint(s.GetReadOnlyRoot()),
+		"stdin":               fmt.Sprint(s.GetStdin()),
+		"secrets[].optional":  fmt.Sprint((&purserv1.SecretRef{}).GetOptional()),
+	}
+}
+
+// inWords are the rows whose meaning is not this package's to give.
+var inWords = map[string]bool{
+	"stop.signal": true, "runtime": true, "command": true, "args": true,
+	"user": true, "workdir": true, "secrets[].version": true,
+}
+
+func TestDefaultsTable(t *testing.T) {
+	documented := documentedDefaults(t)
+	for field, want := range meaning() {
+		if got := documented[field]; got != want {
+			t.Errorf("docs/launch-spec.md says %s is %q, the code says %q", field, got, want)
+		}
+		delete(documented, field)
+	}
+	for field := range documented {
+		if !inWords[field] {
+			t.Errorf("docs/launch-spec.md has a default for %s, which no accessor gives", field)
+		}
+	}
+}
+
+// documentedDefaults reads the table below "## Defaults".
+func documentedDefaults(t *testing.T) map[string]string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/launch-spec.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Defaults\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]string{}
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 || !strings.Contains(cells[1], "`") {
+			continue
+		}
+		for field := range strings.SplitSeq(strings.ReplaceAll(cells[1], "`", ""), ",") {
+			documented[strings.TrimSpace(field)] = strings.ReplaceAll(strings.TrimSpace(cells[2]), "`", "")
+		}
+	}
+	if len(documented) == 0 {
+		t.Fatal("docs/launch-spec.md has no table of defaults")
+	}
+	return documented
+}
+
+func TestAccessorsOfSetFields(t *testing.T) {
+	s := &purserv1.LaunchSpec{
+		App: ptr("a"), Function: ptr("f"), Id: ptr("other/id"), Environment: ptr("prod"), Kind: ptr("job"),
+		Timeout: ptr("1m30s"), Retries: ptr(uint32(2)), TtlAfterFinished: ptr("0"), Runtime: ptr("crun"),
+		Restart:   &purserv1.Restart{Policy: ptr("never"), BackoffMin: ptr("2s"), BackoffMax: ptr("3s")},
+		Resources: &purserv1.Resources{Cpu: ptr(0.5), Memory: ptr("256Mi"), Pids: ptr(uint32(7))},
+		Network:   &purserv1.Network{Mode: ptr("host")},
+		Stop:      &purserv1.Stop{Signal: ptr("INT"), Grace: ptr("0s")},
+	}
+	timeout, hasTimeout := launchspec.Timeout(s)
+	ttl, hasTTL := launchspec.TTL(s)
+	cpu, hasCPU := launchspec.CPU(s)
+	memory, hasMemory := launchspec.Memory(s)
+	tmpfs := &purserv1.Mount{Type: ptr("tmpfs"), Size: ptr("1M")}
+	got := []any{
+		launchspec.Environment(s), launchspec.ID(s), launchspec.Kind(s), launchspec.IsJob(s),
+		timeout, hasTimeout, launchspec.Retries(s), ttl, hasTTL, launchspec.Runtime(s),
+		launchspec.RestartPolicy(s), launchspec.BackoffMin(s), launchspec.BackoffMax(s),
+		cpu, hasCPU, memory, hasMemory, launchspec.Pids(s),
+		launchspec.NetworkMode(s), launchspec.StopSignal(s), launchspec.StopGrace(s),
+		launchspec.MountType(tmpfs), launchspec.MountSize(tmpfs),
+	}
+	want := []any{
+		"prod", "other/id", "job", true,
+		90 * time.Second, true, 2, time.Duration(0), true, "crun",
+		"never", 2 * time.Second, 3 * time.Second,
+		0.5, true, int64(256 << 20), true, int64(7),
+		"host", "INT", time.Duration(0),
+		"tmpfs", int64(1000 * 1000),
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("accessor %d gives %v, want %v", i, got[i], want[i])
+		}
+	}
+}

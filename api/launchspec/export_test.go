@@ -1,0 +1,7 @@
+package launchspec
+
+// HasWords tells whether a regular expression of the .proto is put in words.
+func HasWords(pattern string) bool {
+	_, ok := patterns[pattern]
+	return ok
+}

@@ -1,0 +1,116 @@
+package launchspec_test
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+func TestValidate(t *testing.T) {
+	tests := map[string]struct {
+		fields string // beside app, function and image
+		want   []string
+	}{
+		"least":                 {``, nil},
+		"everything":            {`"environment": "prod", "id": "x/y.z", "kind": "job", "command": [""], "timeout": "1h1m", "retries": 3, "ttl_after_finished": "0", "runtime": "crun", "user": "app:1000", "workdir": "/", "network": {"mode": "host"}, "stdin": true`, nil},
+		"service.restart":       {`"kind": "job", "restart": {}`, []string{"restart: must not be given for a job, which has retries: restart belongs to kind: service (service.restart)"}},
+		"job.fields":            {`"retries": 1, "ttl_after_finished": "1s"`, []string{"retries: must not be given for a service"}},
+		"empty strings":         {`"environment": "", "id": "", "kind": "", "user": "", "workdir": "", "runtime": ""`, []string{"environment: must be 1 to 64", "id: must be letters", "kind: must be service or job", "runtime: must be 1 to 64", "user: must be a user", "workdir: must be an absolute path"}},
+		"name too long":         {`"environment": "` + strings.Repeat("x", 65) + `"`, []string{"environment: must be 1 to 64"}},
+		"ID too long":           {`"id": "` + strings.Repeat("x", 130) + `"`, []string{"id: must be at most 129 characters (string.max_len)"}},
+		"IDs":                   {`"id": "../x"`, []string{"id: must be letters, digits"}},
+		"durations":             {`"stop": {"grace": "-1s"}, "restart": {"backoff_min": "0s", "backoff_max": "forever"}`, []string{"restart.backoff_max: must be a duration", "stop.grace: must be a duration such as 500ms, 30s or 1h30m, or 0", "restart.backoff_min: must be longer than 0 (duration.positive)"}},
+		"endless duration":      {`"kind": "job", "timeout": "99999999h"`, []string{"timeout: must be a duration below 292 years (duration.range)"}},
+		"no timeout":            {`"kind": "job", "timeout": "0h"`, []string{"timeout: must be longer than 0 (duration.positive)"}},
+		"zero":                  {`"stop": {"grace": "0"}`, nil},
+		"backoffs cross":        {`"restart": {"backoff_min": "3s", "backoff_max": "2s"}`, []string{"restart.backoff_min: must be at most backoff_max (restart.backoff)"}},
+		"above default":         {`"restart": {"backoff_min": "2m"}`, []string{"restart.backoff_min: must be at most backoff_max, which is 1m0s by default (restart.backoff)"}},
+		"below default":         {`"restart": {"backoff_max": "1ms"}`, []string{"restart.backoff_max: must be at least backoff_min, which is 1s by default (restart.backoff)"}},
+		"equal backoffs":        {`"restart": {"backoff_min": "2m", "backoff_max": "120s"}`, nil},
+		"memory too little":     {`"resources": {"memory": "5Mi"}`, []string{"resources.memory: must be at least 6Mi, or no container starts (quantity.least)"}},
+		"memory of what":        {`"resources": {"memory": "256MB"}`, []string{"resources.memory: must be a number of bytes such as 256Mi, 1Gi or 500M (string.pattern)"}},
+		"memory of the world":   {`"resources": {"memory": "99999Ei"}`, []string{"resources.memory: must be at most 1Ei (quantity.range)"}},
+		"memory with fraction":  {`"resources": {"memory": "0.5Gi"}`, nil},
+		"cpu":                   {`"resources": {"cpu": "NaN"}`, []string{"resources.cpu: must be"}},
+		"reference":             {`"image": {"ref": "a b"}`, []string{"image.ref: must be an image reference such as"}},
+		"reference in capitals": {`"image": {"ref": "Registry.example/App:1"}`, []string{"image.ref: must be lower case up to the tag (image.ref)"}},
+		"references":            {`"image": {"ref": "localhost:5000/a/b:t@sha256:` + strings.Repeat("0", 64) + `"}`, nil},
+		"env at its limit":      {`"env": {"AB": "` + strings.Repeat("x", 128<<10-4) + `"}`, nil},
+		"env above its limit":   {`"env": {"AB": "` + strings.Repeat("x", 128<<10-1) + `"}`, []string{`env["AB"]: must, with its name, be at most 128 KiB; it is 3 bytes too long (env.size)`}},
+		"image env above":       {`"image": {"ref": "b", "env": {"AB": "` + strings.Repeat("ä", 64<<10) + `"}}`, []string{`image.env["AB"]: must, with its name, be at most 128 KiB; it is 4 bytes too long (env.size)`}},
+		"env name too long":     {`"env": {"` + strings.Repeat("A", 257) + `": ""}`, []string{`env["` + strings.Repeat("A", 257) + `"]: the name must be at most 256 characters (string.max_len)`}},
+		"reserved":              {`"env": {"PURSER_X": ""}, "image": {"ref": "b", "env": {"PURSER_": ""}}`, []string{`image.env["PURSER_"]: the name must not start`, `env["PURSER_X"]: the name must not start`}},
+		"argument too long":     {`"args": ["` + strings.Repeat("x", 128<<10) + `"]`, []string{"args[0]: must be at most 131071 bytes (string.max_bytes)"}},
+		"signals":               {`"stop": {"signal": "sigrtmin+3"}`, nil},
+		"signal by number":      {`"stop": {"signal": "64"}`, nil},
+		"no such signal":        {`"stop": {"signal": "SIGNAL"}`, []string{"stop.signal: is no signal: want a name or number such as SIGTERM, TERM or 15 (stop.signal)"}},
+		"signal 0":              {`"stop": {"signal": "0"}`, []string{"stop.signal: is no signal"}},
+		"signal 65":             {`"stop": {"signal": "65"}`, []string{"stop.signal: is no signal"}},
+		"bridge":                {`"network": {"mode": "bridge"}`, []string{"network.mode: must be none or host (string.in)"}},
+		"secrets":               {`"secrets": [{"name": "s"}, {"version": 0}, {"name": "s"}]`, []string{"secrets[2].name: repeats secrets[0].name (secrets.unique)", "secrets[1].name: is required", "secrets[1].version: must be greater than or equal to 1"}},
+		"keys to one name":      {`"secrets": [{"name": "s", "prefix": "P_", "keys": {"A": "X", "B": "X"}}]`, []string{`secrets[0].keys["B"]: gives the same variable as key A (keys.unique)`}},
+		"keys become reserved":  {`"secrets": [{"name": "s", "prefix": "PUR", "keys": {"A": "SER_X"}}]`, []string{`secrets[0].keys["A"]: must, with the prefix, not start with PURSER_: purser alone sets those variables (env.reserved)`}},
+		"reserved prefix":       {`"secrets": [{"name": "s", "prefix": "PURSER_"}]`, []string{`secrets[0].prefix: must not start with PURSER_`}},
+		"repeated key":          {`"secrets": [{"name": "s", "required_keys": ["A", "A"]}]`, []string{`secrets[0].required_keys: must not repeat an item (repeated.unique)`}},
+		"mounts":                {`"mounts": [{"target": "/a", "source": "/b"}, {"target": "/a", "type": "tmpfs"}, {"source": "c", "target": "/x/../y"}]`, []string{"mounts[1].target: repeats mounts[0].target (mounts.unique)", "mounts[2].source: must be an absolute path", "mounts[2].target: must be a clean path below /, and not in /proc or /sys (mount.target)"}},
+		"tmpfs":                 {`"mounts": [{"target": "/a", "type": "tmpfs", "size": "1"}]`, []string{"mounts[0].size: must be at least 4Ki (quantity.least)"}},
+		"size of a bind":        {`"mounts": [{"target": "/a", "source": "/a", "size": "1Mi"}]`, []string{"mounts[0].size: must not be given here: source belongs to type: bind, size to type: tmpfs (mount.tmpfs)"}},
+		"no source":             {`"mounts": [{"target": "/a"}]`, []string{"mounts[0]: needs a source, or type: tmpfs (mount.bind)"}},
+		"labels":                {`"labels": {"": "x"}`, []string{`labels[""]: the name must be at least 1 character`}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			text := `{"app": "a", "function": "f", "image": {"ref": "busybox"}`
+			if strings.Contains(tt.fields, `"image":`) {
+				text = `{"app": "a", "function": "f"`
+			}
+			if tt.fields != "" {
+				text += ", " + tt.fields
+			}
+			err := launchspec.Validate(spec(t, text+"}"))
+			if tt.want == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			checkProblems(t, err, tt.want...)
+		})
+	}
+}
+
+func TestValidateEmpty(t *testing.T) {
+	checkProblems(t, launchspec.Validate(&purserv1.LaunchSpec{}),
+		"app: is required (required)", "function: is required (required)", "image: is required (required)")
+}
+
+// Requests hold specs, and rules of their own.
+func TestCheckRequests(t *testing.T) {
+	bad := spec(t, `{"app": "a", "function": "f", "image": {"ref": "A"}, "mounts": [{"target": "/a"}], "retries": 1}`)
+	checkProblems(t, launchspec.Check(&purserv1.LaunchRequest{Spec: bad}),
+		"spec.retries: must not be given for a service", "spec.mounts[0]: needs a source", "spec.image.ref: must be lower case")
+	checkProblems(t, launchspec.Check(&purserv1.DeployRequest{App: "a", Specs: []*purserv1.LaunchSpec{spec(t, `{"app": "a", "function": "f", "image": {"ref": "b"}}`), bad}}),
+		"specs[1].retries: must not", "specs[1].mounts[0]: needs a source", "specs[1].image.ref: must be lower case")
+	checkProblems(t, launchspec.Check(&purserv1.LaunchRequest{}), "spec: is required (required)")
+	checkProblems(t, launchspec.Check(&purserv1.PutRequest{Name: "no spaces", Data: map[string][]byte{"1": nil}}),
+		"name: must be 1 to 64", `data["1"]: the name must be letters`)
+	if err := launchspec.Check(&purserv1.ListRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Every rule of every message compiles, and says what it wants in words.
+func TestRulesOfAllMessages(t *testing.T) {
+	for _, file := range []protoreflect.FileDescriptor{
+		purserv1.File_purser_v1_spec_proto, purserv1.File_purser_v1_workloads_proto, purserv1.File_purser_v1_apps_proto,
+		purserv1.File_purser_v1_secrets_proto, purserv1.File_purser_v1_images_proto, purserv1.File_purser_v1_node_proto,
+	} {
+		for i := range file.Messages().Len() {
+			checkMessageRules(t, file.Messages().Get(i))
+		}
+	}
+}
