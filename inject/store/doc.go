@@ -1,0 +1,39 @@
+// Package store is the embedded secret store: named bundles of key/value pairs in
+// immutable, numbered versions, sealed with age to the node's identity.
+//
+//	keys, err := keyring.Open("/var/lib/purser/identity.age")
+//	secrets, err := store.Open("/var/lib/purser/secrets", keys, store.Options{})
+//	defer secrets.Close()
+//	put, err := secrets.Put(ctx, "dev", "openai-secret", store.PutOptions{Data: data})
+//	secret, err := secrets.Get(ctx, "dev", "openai-secret", 0) // 0: the newest
+//
+// # On disk
+//
+//	_manifest.json                  what exists, authenticated
+//	<environment>/<name>/3.age      one version; age -d -i identity.age 3.age shows it
+//
+// A version is JSON that names its environment, secret and version, so that a file
+// under another's name is noticed. The manifest lists every version with the hash of
+// its file; its first line is a MAC under a key derived from the identity. That is
+// what makes a version authentic: age alone does not tell who sealed a file, and
+// everybody may know the recipient.
+//
+// A version that is missing, swapped or changed gives a [DamageError] where it is
+// read, and spoils nothing else. A manifest that is damaged, or older than the files
+// beside it, fails [Open]. A whole directory put back to an earlier state is
+// consistent in itself: against that the caller keeps [Store.Sequence] elsewhere and
+// passes it as [Options].MinSequence.
+//
+// # Crashes
+//
+// A write first makes the version's file durable, then the manifest that knows it;
+// a removal goes the other way round. So at every moment the manifest on disk
+// describes files that are there, and what a crash leaves besides them is removed by
+// the next [Open]. One process at a time has the store open.
+//
+// # Deleting
+//
+// Version numbers are never used again. Deleting a secret keeps the versions that
+// workloads are pinned to, marked as deleted: Get finds them by number alone. The
+// store does not know who is pinned to what; its callers say.
+package store

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/purserd/purser/inject/keyring"
+)
+
+// manifestName cannot be an environment's: those start with a letter or digit.
+const manifestName = "_manifest.json"
+
+// manifestTitle begins the first line, which the MAC in hexadecimal ends.
+const manifestTitle = "purser secret store 1, hmac-sha256 "
+
+// manifest is the authenticated list of what the store holds. A manifest in use is
+// never changed; [manifest.with] makes another.
+type manifest struct {
+	// Recipient tells which identity's key the MAC is under.
+	Recipient string `json:"recipient"`
+	Sequence  uint64 `json:"sequence"`
+	// Environments hold records by the secret's name. A record stays when its last
+	// version goes, so that no number is used twice.
+	Environments map[string]map[string]record `json:"environments"`
+}
+
+// record is a secret.
+type record struct {
+	// Next is the number of the next version.
+	Next    uint32    `json:"next"`
+	Created time.Time `json:"created_at"`
+	// Versions, oldest first.
+	Versions []version `json:"versions,omitempty"`
+}
+
+// version is one version of a secret, and how to know its file again.
+type version struct {
+	Version uint32    `json:"version"`
+	Created time.Time `json:"created_at"`
+	Keys    []string  `json:"keys"`
+	// Size and SHA256, in hexadecimal, are the sealed file's.
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	CopyOf uint32 `json:"copy_of,omitempty"`
+	// Deleted versions are kept for the workloads pinned to them.
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// record returns the secret's record. One that never existed has Next 1.
+func (m manifest) record(environment, name string) record {
+	if r, ok := m.Environments[environment][name]; ok {
+		return r
+	}
+	return record{Next: 1}
+}
+
+// with returns the manifest that follows m, with one record replaced.
+func (m manifest) with(environment, name string, r record) manifest {
+	m.Sequence++
+	m.Environments = cloneOrMake(m.Environments)
+	records := cloneOrMake(m.Environments[environment])
+	records[name] = r
+	m.Environments[environment] = records
+	return m
+}
+
+func cloneOrMake[V any](m map[string]V) map[string]V {
+	if m == nil {
+		return map[string]V{}
+	}
+	return maps.Clone(m)
+}
+
+// newest returns the version that a new launch gets.
+func (r record) newest() (version, bool) {
+	for _, v := range slices.Backward(r.Versions) {
+		if !v.Deleted {
+			return v, true
+		}
+	}
+	return version{}, false
+}
+
+// find returns a version by number, deleted or not, or the newest for 0.
+func (r record) find(number uint32) (version, bool) {
+	if number == 0 {
+		return r.newest()
+	}
+	i := slices.IndexFunc(r.Versions, func(v version) bool { return v.Version == number })
+	if i < 0 {
+		return version{}, false
+	}
+	return r.Versions[i], true
+}
+
+// encodeManifest writes the title with the MAC, and then the manifest as JSON.
+func encodeManifest(m manifest, keys *keyring.Keyring) ([]byte, error) {
+	body, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding the manifest: %w", err)
+	}
+	head := fmt.Appendf(nil, "%s%x\n", manifestTitle, manifestMAC(body, keys))
+	return append(append(head, body...), '\n'), nil
+}
+
+func manifestMAC(body []byte, keys *keyring.Keyring) []byte {
+	key := keys.Derive("store manifest")
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write([]byte(manifestTitle))
+	mac.Write(bytes.TrimSuffix(body, []byte("\n")))
+	return mac.Sum(nil)
+}
+
+// decodeManifest checks the MAC before it looks at the rest.
+func decodeManifest(data []byte, keys *keyring.Keyring) (manifest, error) {
+	head, body, _ := bytes.Cut(data, []byte("\n"))
+	digits, ok := bytes.CutPrefix(head, []byte(manifestTitle))
+	if !ok {
+		return manifest{}, errors.New("it does not start as a manifest of this version of purser does")
+	}
+	mac, err := hex.DecodeString(string(digits))
+	if err != nil || !hmac.Equal(mac, manifestMAC(body, keys)) {
+		return manifest{}, explainMAC(body, keys)
+	}
+	var m manifest
+	if err := decodeStrictly(body, &m); err != nil {
+		return manifest{}, err
+	}
+	return m, m.check()
+}
+
+// explainMAC tells a manifest under another key from one that was changed. It goes by
+// what the unauthenticated body says, which is good enough for a hint.
+func explainMAC(body []byte, keys *keyring.Keyring) error {
+	var claim struct {
+		Recipient string `json:"recipient"`
+	}
+	own := keys.Recipient().String()
+	if json.Unmarshal(body, &claim) == nil && claim.Recipient != "" && claim.Recipient != own {
+		return fmt.Errorf("it belongs to another identity, %s, and this node's is %s; restore the identity that the store was made with", claim.Recipient, own)
+	}
+	return errors.New("it was changed by something other than purser; restore it")
+}
+
+// check refuses what no purser writes. It guards the rest of the package, above all
+// where a name becomes a path.
+func (m manifest) check() error {
+	for environment, records := range m.Environments {
+		for name, r := range records {
+			if !validName(environment) || !validName(name) {
+				return fmt.Errorf("it has a secret %q in an environment %q, which are no names", name, environment)
+			}
+			if err := r.check(); err != nil {
+				return fmt.Errorf("its secret %s in environment %s %w", name, environment, err)
+			}
+		}
+	}
+	return nil
+}
+
+// check returns an error that continues a sentence about the secret.
+func (r record) check() error {
+	var previous uint32
+	for _, v := range r.Versions {
+		if v.Version <= previous {
+			return fmt.Errorf("has version %d after %d", v.Version, previous)
+		}
+		previous = v.Version
+	}
+	if r.Next <= previous {
+		return fmt.Errorf("has version %d and %d for the next one", previous, r.Next)
+	}
+	return nil
+}
+
+// decodeStrictly refuses unknown fields and anything after the one JSON value.
+func decodeStrictly(data []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("it is not what purser writes: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("it is not what purser writes: something follows the JSON")
+	}
+	return nil
+}

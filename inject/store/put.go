@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/purserd/purser/inject"
+)
+
+// PutOptions say what a new version holds.
+type PutOptions struct {
+	// Data is merged over the newest version. It stays the caller's.
+	Data map[string]inject.Value
+	// Remove are keys of the newest version to leave out.
+	Remove []string
+	// Replace leaves the newest version's keys out altogether.
+	Replace bool
+}
+
+// PutResult says what Put did.
+type PutResult struct {
+	// Version is the new one, or the newest when nothing changed.
+	Version uint32
+	// Changed is false when the newest version had this content already.
+	Changed bool
+	// Keys of the version, sorted.
+	Keys []string
+}
+
+// Put writes a new version of a secret. When it returns without an error the version
+// survives a loss of power. With one the store is as it was, except when the error
+// says that the change is made and may not survive a loss of power. The error is an
+// [*InvalidError] when the arguments are wrong: names, limits, removing a key that is
+// not there, a version without any key.
+func (s *Store) Put(ctx context.Context, environment, name string, options PutOptions) (PutResult, error) {
+	var problems InvalidError
+	problems.checkNames(environment, name)
+	problems.checkOptions(options)
+	if err := problems.orNil(); err != nil {
+		return PutResult{}, err
+	}
+	r, done, err := s.startChange(ctx, environment, name)
+	if err != nil {
+		return PutResult{}, err
+	}
+	defer done()
+	base, err := s.base(environment, name, r, options.Replace)
+	if err != nil {
+		return PutResult{}, err
+	}
+	data, err := options.apply(base)
+	if err != nil {
+		return PutResult{}, err
+	}
+	newest, exists := r.newest()
+	if exists && maps.EqualFunc(base, data, inject.Value.Equal) {
+		return PutResult{Version: newest.Version, Keys: sortedKeys(data)}, nil
+	}
+	number, err := s.add(environment, name, r, data, 0)
+	if err != nil {
+		return PutResult{}, err
+	}
+	return PutResult{Version: number, Changed: true, Keys: sortedKeys(data)}, nil
+}
+
+// base returns the content that a new version starts from, empty when there is none.
+// To replace a damaged version is the way to mend it, so that one is empty too.
+func (s *Store) base(environment, name string, r record, replace bool) (map[string]inject.Value, error) {
+	newest, ok := r.newest()
+	if !ok {
+		return nil, nil
+	}
+	data, err := s.load(environment, name, newest)
+	var damage *DamageError
+	switch {
+	case errors.As(err, &damage) && replace:
+		return nil, nil
+	case errors.As(err, &damage):
+		return nil, fmt.Errorf("%w; replace it with all of its keys, or roll back", err)
+	}
+	return data, err
+}
+
+// apply returns the content of the new version.
+func (o PutOptions) apply(base map[string]inject.Value) (map[string]inject.Value, error) {
+	data := map[string]inject.Value{}
+	if !o.Replace {
+		maps.Copy(data, base)
+	}
+	var problems InvalidError
+	for _, key := range o.Remove {
+		if _, ok := data[key]; !ok {
+			problems.add("remove", "the secret has no key %q", key)
+		}
+		delete(data, key)
+	}
+	maps.Copy(data, o.Data)
+	if err := problems.orNil(); err != nil {
+		return nil, err
+	}
+	if len(data) == 0 {
+		return nil, invalid("data", "the secret would be left without a key; to end it, delete it")
+	}
+	return data, checkTotal(data)
+}

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/purserd/purser/inject"
+)
+
+// Get returns a version of a secret, or the newest for 0. The error wraps
+// [inject.ErrNotFound] when there is none, and is a [*DamageError] when there is
+// and its file is not what was written.
+func (s *Store) Get(ctx context.Context, environment, name string, number uint32) (*inject.Secret, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	v, ok := s.manifest.record(environment, name).find(number)
+	if !ok {
+		return nil, notFound(environment, name, number)
+	}
+	data, err := s.load(environment, name, v)
+	if err != nil {
+		return nil, err
+	}
+	return &inject.Secret{Environment: environment, Name: name, Version: v.Version, Deleted: v.Deleted, Data: data}, nil
+}
+
+var errClosed = fmt.Errorf("secret store: %w", fs.ErrClosed)
+
+func notFound(environment, name string, number uint32) error {
+	if number == 0 {
+		return fmt.Errorf("secret %q in environment %q: %w", name, environment, inject.ErrNotFound)
+	}
+	return fmt.Errorf("version %d of secret %q in environment %q: %w", number, name, environment, inject.ErrNotFound)
+}
+
+// load opens one version and checks it against the manifest. The caller holds mu or
+// writing, so that the file stays.
+func (s *Store) load(environment, name string, v version) (map[string]inject.Value, error) {
+	path := s.versionPath(environment, name, v.Version)
+	damaged := func(format string, args ...any) error {
+		return &DamageError{Path: path, Environment: environment, Name: name, Version: v.Version, Reason: fmt.Sprintf(format, args...)}
+	}
+	sealed, err := readAtMost(path, v.Size+1)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, damaged("it is missing")
+	case err != nil:
+		return nil, fmt.Errorf("reading version %d of secret %q in environment %q: %w", v.Version, name, environment, err)
+	}
+	if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != v.SHA256 {
+		return nil, damaged("it is not the file that was written: swapped, put back to an earlier state, or changed")
+	}
+	plain, err := unseal(sealed, s.keys.Identity())
+	if err != nil {
+		return nil, damaged("age cannot open it: %v", err)
+	}
+	defer clear(plain)
+	c, err := decodeContents(plain)
+	if err != nil {
+		return nil, damaged("%v", err)
+	}
+	if c.Environment != environment || c.Name != name || c.Version != v.Version {
+		return nil, damaged("it holds version %d of secret %q in environment %q", c.Version, c.Name, c.Environment)
+	}
+	return c.values(), nil
+}
+
+// readAtMost keeps a file that has grown from being read whole.
+func readAtMost(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, limit))
+}
+
+// Verify opens every version and returns all damage, joined.
+func (s *Store) Verify(ctx context.Context) error {
+	var problems []error
+	for _, info := range s.List("") {
+		for _, v := range info.Versions {
+			_, err := s.Get(ctx, info.Environment, info.Name, v.Version)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			// A version deleted since it was listed is no damage.
+			if err != nil && !errors.Is(err, inject.ErrNotFound) {
+				problems = append(problems, err)
+			}
+		}
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"filippo.io/age"
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/keyring"
+)
+
+// ErrLocked is returned, wrapped, by [Open] when another process has the store open.
+var ErrLocked = errors.New("another process has it open")
+
+// Options of [Open]. The zero value is good.
+type Options struct {
+	// Recipients are further age X25519 recipients ("age1…") that new versions are
+	// sealed to, so that others can recover them.
+	Recipients []string
+	// MinSequence is the highest [Store.Sequence] that the caller has seen. A store
+	// that is behind it was put back to an earlier state, and is not opened.
+	MinSequence uint64
+}
+
+// Store is an open store. It is safe for concurrent use.
+type Store struct {
+	dir        string
+	keys       *keyring.Keyring
+	recipients []age.Recipient
+	lock       *os.File
+
+	// writing serialises changes, disk writes included. It is taken before mu.
+	writing sync.Mutex
+	// mu guards what follows, and the files that the manifest names: a reader holds
+	// it so that no version is removed under it. Nobody holds it for a disk sync.
+	mu       sync.RWMutex
+	manifest manifest // replaced, never changed
+	closed   bool
+}
+
+var _ inject.Source = (*Store)(nil)
+
+// Open opens the store in dir, which it makes when there is none, and removes what a
+// crashed write left there. The error is [ErrLocked] or a [*DamageError] in those
+// cases.
+func Open(dir string, keys *keyring.Keyring, options Options) (*Store, error) {
+	s := &Store{dir: dir, keys: keys}
+	if err := s.open(options); err != nil {
+		return nil, fmt.Errorf("opening secret store %q: %w", dir, errors.Join(err, s.unlock()))
+	}
+	return s, nil
+}
+
+func (s *Store) open(options Options) error {
+	if err := s.setRecipients(options.Recipients); err != nil {
+		return err
+	}
+	if err := makeDirs(s.dir); err != nil {
+		return err
+	}
+	if err := s.acquire(); err != nil {
+		return err
+	}
+	if err := s.readManifest(options.MinSequence); err != nil {
+		return err
+	}
+	return s.removeLeftovers()
+}
+
+func (s *Store) setRecipients(further []string) error {
+	s.recipients = []age.Recipient{s.keys.Recipient()}
+	for _, text := range further {
+		recipient, err := age.ParseX25519Recipient(text)
+		if err != nil {
+			return fmt.Errorf("recipient %q is not an age X25519 recipient (age1…): %w", text, err)
+		}
+		s.recipients = append(s.recipients, recipient)
+	}
+	return nil
+}
+
+// acquire takes the lock, which the kernel releases when the process dies.
+func (s *Store) acquire() error {
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	s.lock = dir
+	switch err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return ErrLocked
+	case err != nil:
+		return fmt.Errorf("locking: %w", err)
+	}
+	return nil
+}
+
+// unlock releases the lock explicitly: a child that is just being forked still has
+// the file open for a moment after it is closed here.
+func (s *Store) unlock() error {
+	if s.lock == nil {
+		return nil
+	}
+	return errors.Join(unix.Flock(int(s.lock.Fd()), unix.LOCK_UN), s.lock.Close())
+}
+
+// Close waits for calls under way and lets another process open the store. Every
+// later call fails with [fs.ErrClosed].
+func (s *Store) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.unlock()
+}
+
+// Sequence goes up with every change of the store, and starts at 1. It takes part in
+// the detection of a store put back to an earlier state; see [Options].
+func (s *Store) Sequence() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.manifest.Sequence
+}
+
+// readManifest reads the manifest, or writes the first one of a new store.
+func (s *Store) readManifest(minSequence uint64) error {
+	data, err := os.ReadFile(s.manifestPath())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s.firstManifest(minSequence)
+	case err != nil:
+		return err
+	}
+	m, err := decodeManifest(data, s.keys)
+	if err != nil {
+		return &DamageError{Path: s.manifestPath(), Reason: err.Error()}
+	}
+	if m.Sequence < minSequence {
+		return s.rolledBack(m.Sequence, minSequence)
+	}
+	s.manifest = m
+	return nil
+}
+
+func (s *Store) firstManifest(minSequence uint64) error {
+	files, err := s.versionFiles()
+	switch {
+	case err != nil:
+		return err
+	case len(files) > 0:
+		return &DamageError{Path: s.manifestPath(), Reason: fmt.Sprintf(
+			"it is missing, but %d sealed versions are there, such as %s; restore it with them", len(files), files[0].path)}
+	case minSequence > 0:
+		return s.rolledBack(0, minSequence)
+	}
+	s.manifest = manifest{Recipient: s.keys.Recipient().String(), Sequence: 1}
+	_, err = s.writeManifest(s.manifest)
+	return err
+}
+
+func (s *Store) rolledBack(sequence, minSequence uint64) error {
+	return &DamageError{Path: s.manifestPath(), Reason: fmt.Sprintf(
+		"the store was put back to an earlier state: it is at change %d and has been at %d; restore its newest copy", sequence, minSequence)}
+}
+
+func (s *Store) manifestPath() string { return filepath.Join(s.dir, manifestName) }
+
+func (s *Store) writeManifest(m manifest) (replaced bool, err error) {
+	data, err := encodeManifest(m, s.keys)
+	if err != nil {
+		return false, err
+	}
+	return writeFile(s.manifestPath(), data)
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/purserd/purser/inject"
+)
+
+// startChange takes the lock of changes; the caller calls done when it has made its
+// own.
+func (s *Store) startChange(ctx context.Context, environment, name string) (r record, done func(), err error) {
+	s.writing.Lock()
+	// Only changes write these two, so that holding writing is enough to read them.
+	if s.closed {
+		err = errClosed
+	} else {
+		err = ctx.Err()
+	}
+	if err != nil {
+		s.writing.Unlock()
+		return record{}, nil, err
+	}
+	return s.manifest.record(environment, name), s.writing.Unlock, nil
+}
+
+// add makes a version durable: first its file, then the manifest that knows it.
+func (s *Store) add(environment, name string, r record, data map[string]inject.Value, copyOf uint32) (uint32, error) {
+	v := version{Version: r.Next, Created: time.Now().UTC(), Keys: sortedKeys(data), CopyOf: copyOf}
+	sealed, err := s.sealVersion(environment, name, v, data)
+	if err != nil {
+		return 0, err
+	}
+	sum := sha256.Sum256(sealed)
+	v.Size, v.SHA256 = int64(len(sealed)), hex.EncodeToString(sum[:])
+	if err := s.writeVersion(environment, name, v.Version, sealed); err != nil {
+		return 0, err
+	}
+	if _, live := r.newest(); !live {
+		r.Created = v.Created
+	}
+	r.Next++
+	r.Versions = append(slices.Clone(r.Versions), v)
+	committed, err := s.commit(environment, name, r)
+	if !committed {
+		s.discard(environment, name, v.Version)
+	}
+	return v.Version, err
+}
+
+func (s *Store) sealVersion(environment, name string, v version, data map[string]inject.Value) ([]byte, error) {
+	c := contents{Environment: environment, Name: name, Version: v.Version, Created: v.Created}
+	c.fill(data)
+	plain, err := c.encode()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	return seal(plain, s.recipients)
+}
+
+func (s *Store) writeVersion(environment, name string, number uint32, sealed []byte) error {
+	err := makeDirs(s.secretDir(environment, name))
+	if err == nil {
+		_, err = writeFile(s.versionPath(environment, name, number), sealed)
+	}
+	if err != nil {
+		s.discard(environment, name, number)
+		return fmt.Errorf("writing version %d of secret %q in environment %q: %w", number, name, environment, err)
+	}
+	return nil
+}
+
+// discard removes a version that did not come to be. A failure is no matter: the
+// manifest does not know the file, and the next write or Open replaces or removes it.
+func (s *Store) discard(environment, name string, number uint32) {
+	_ = os.Remove(s.versionPath(environment, name, number))
+	s.removeDirIfEmpty(environment, name)
+}
+
+// commit replaces a record in the manifest, on disk and then here, and removes the
+// files of the versions that are no longer in it. With an error, committed tells
+// whether the new manifest is in place nevertheless.
+func (s *Store) commit(environment, name string, r record, obsolete ...uint32) (committed bool, err error) {
+	next := s.manifest.with(environment, name, r)
+	committed, err = s.writeManifest(next)
+	switch {
+	case !committed:
+		return false, fmt.Errorf("writing the manifest of secret store %q: %w", s.dir, err)
+	case err != nil:
+		err = fmt.Errorf("the change is made, but may not survive a loss of power: writing the manifest of secret store %q: %w", s.dir, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.manifest = next
+	return true, errors.Join(err, s.removeVersions(environment, name, obsolete))
+}
+
+// removeVersions removes the files of versions that the manifest no longer names.
+// The caller holds mu, so that nobody is reading one.
+func (s *Store) removeVersions(environment, name string, numbers []uint32) error {
+	if len(numbers) == 0 {
+		return nil
+	}
+	var problems []error
+	for _, number := range numbers {
+		err := os.Remove(s.versionPath(environment, name, number))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, fmt.Errorf("version %d is gone from the store, but its sealed file stays until the store is next opened: %w", number, err))
+		}
+	}
+	s.removeDirIfEmpty(environment, name)
+	return errors.Join(problems...)
+}

@@ -1,0 +1,84 @@
+package inject
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// ReservedPrefix begins the names of variables that purser alone sets.
+const ReservedPrefix = "PURSER_"
+
+// MaxEnvString is the most bytes that execve takes for one variable, its name, the
+// equals sign and the NUL at its end included: Linux' MAX_ARG_STRLEN.
+const MaxEnvString = 128 << 10
+
+// variableName is also what names a secret's keys; the two are the same because a
+// key is a variable's name unless it is renamed.
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// UndeliverableError names every key that is there and cannot be delivered as an
+// environment variable.
+type UndeliverableError struct {
+	Environment string
+	// Problems are in the order of the references, then of the variables.
+	Problems []Undeliverable
+}
+
+// Undeliverable is one key that cannot be delivered.
+type Undeliverable struct {
+	Secret   string
+	Key      string
+	Variable string
+	// Reason in words; never holds the value.
+	Reason string
+}
+
+// Error has a line for each key.
+func (e *UndeliverableError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = fmt.Sprintf("environment %s: key %s of secret %s cannot be the environment variable %s: %s",
+			e.Environment, p.Key, p.Secret, p.Variable, p.Reason)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (e *UndeliverableError) orNil() error {
+	if len(e.Problems) == 0 {
+		return nil
+	}
+	return e
+}
+
+// checkVariables wants vars sorted by name.
+func checkVariables(secret string, vars []Var) []Undeliverable {
+	var problems []Undeliverable
+	for i, v := range vars {
+		reason := v.undeliverable()
+		if i > 0 && vars[i-1].Name == v.Name {
+			reason = fmt.Sprintf("key %s has that name too", vars[i-1].Key)
+		}
+		if reason != "" {
+			problems = append(problems, Undeliverable{Secret: secret, Key: v.Key, Variable: v.Name, Reason: reason})
+		}
+	}
+	return problems
+}
+
+// undeliverable says what is wrong with a variable; nothing when empty.
+func (v Var) undeliverable() string {
+	limit := max(MaxEnvString-len(v.Name)-len("=\x00"), 0)
+	switch {
+	case !variableName.MatchString(v.Name):
+		return "its name may have letters, digits and _ only, and no digit first"
+	case strings.HasPrefix(v.Name, ReservedPrefix):
+		return "names that start with " + ReservedPrefix + " are set by purser alone"
+	case bytes.IndexByte(v.Value.bytes(), 0) >= 0:
+		return "its value contains a NUL byte"
+	case v.Value.Len() > limit:
+		return fmt.Sprintf("its value has %d bytes, the limit is %d (128 KiB less the name)", v.Value.Len(), limit)
+	}
+	return ""
+}
