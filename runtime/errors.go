@@ -1,0 +1,145 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"google.golang.org/grpc/status"
+)
+
+var (
+	// ErrUnavailable is wrapped by errors of calls that could not reach
+	// containerd. Trying again later may work.
+	ErrUnavailable = errors.New("containerd is unavailable")
+	// ErrNotFound is wrapped when there is no such container, or nothing runs in it.
+	ErrNotFound = errors.New("no such container")
+	// ErrImageNotFound is wrapped when the node has no such image.
+	ErrImageNotFound = errors.New("no such image on this node")
+	// ErrLost is wrapped by Wait when the container is gone and nobody knows
+	// how it ended: its shim died.
+	ErrLost = errors.New("the container was lost")
+)
+
+// StartError says that the command itself could not be executed: the spec or
+// the image is wrong, and trying again will not help.
+type StartError struct {
+	// Code is the exit status that a shell gives: 126 not executable, 127 not
+	// found, 128 any other reason.
+	Code uint32
+	// Message is the OCI runtime's, without what containerd and runc put around it.
+	Message string
+}
+
+func (e *StartError) Error() string { return e.Message }
+
+// SpecError says that a spec and its image do not go together, as when the
+// image lacks the user that the spec names. Trying again with the same two will
+// not help.
+type SpecError struct{ Err error }
+
+func (e *SpecError) Error() string { return e.Err.Error() }
+func (e *SpecError) Unwrap() error { return e.Err }
+
+// wrap says what was being done and makes containerd's errors this package's.
+func (r *Runtime) wrap(err error, doing string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	doing = fmt.Sprintf(doing, args...)
+	err = native(err)
+	switch {
+	case isOurs(err):
+	case errdefs.IsUnavailable(err):
+		return fmt.Errorf("%s: %w at %s: %w", doing, ErrUnavailable, r.cfg.Address, err)
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("%s: %w: %w", doing, ErrNotFound, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+func isOurs(err error) bool {
+	for _, ours := range []error{ErrUnavailable, ErrNotFound, ErrImageNotFound, ErrLost} {
+		if errors.Is(err, ours) {
+			return true
+		}
+	}
+	return false
+}
+
+// native turns an error that came over gRPC into what errors.Is understands,
+// and leaves all others as they are.
+func native(err error) error {
+	if err == nil || isOurs(err) {
+		return err
+	}
+	if _, ok := status.FromError(err); ok {
+		return errgrpc.ToNative(err)
+	}
+	return err
+}
+
+func isNotFound(err error) bool { return errdefs.IsNotFound(native(err)) }
+
+// notRunning makes "wrong state" the same as "not there", as which of the two
+// containerd says of a process that ends depends on the moment.
+func notRunning(err error) error {
+	if err := native(err); errdefs.IsFailedPrecondition(err) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// startError finds out whether the OCI runtime refused the command. Runtimes
+// report it in words only, so words are what is looked at; the texts are runc's
+// and crun's. It returns nil for every other error.
+func startError(err error) *StartError {
+	text := native(err).Error()
+	if !strings.Contains(text, "OCI runtime") {
+		return nil
+	}
+	message := runtimeMessage(text)
+	for _, c := range []struct {
+		text string
+		code uint32
+	}{
+		{"executable file not found", 127},
+		{"no such file or directory", 127},
+		{"permission denied", 126},
+		{"exec format error", 126},
+		{"is a directory", 126},
+		{"not a directory", 127},
+	} {
+		if isExec(message) && strings.Contains(strings.ToLower(message), c.text) {
+			return &StartError{Code: c.code, Message: message}
+		}
+	}
+	return &StartError{Code: 128, Message: message}
+}
+
+// isExec tells an error of the command from one of a mount or a hook, which
+// may say "permission denied" just as well.
+func isExec(message string) bool {
+	return strings.HasPrefix(message, "exec") || strings.Contains(message, "executable file")
+}
+
+// runtimeMessage takes the wrapping off "failed to create shim task: OCI
+// runtime create failed: runc create failed: unable to start container
+// process: exec: …: unknown".
+func runtimeMessage(text string) string {
+	if _, rest, ok := strings.Cut(text, "OCI runtime"); ok {
+		text = strings.TrimSpace(rest)
+		for _, verb := range []string{"create failed:", "start failed:", "exec failed:"} {
+			text = strings.TrimSpace(strings.TrimPrefix(text, verb))
+		}
+	}
+	for _, prefix := range []string{
+		"container_linux.go:", "runc create failed:", "runc did not terminate successfully:",
+		"unable to start container process:", "error during container init:",
+	} {
+		text = strings.TrimSpace(strings.TrimPrefix(text, prefix))
+	}
+	return strings.TrimSuffix(text, ": unknown")
+}

@@ -1,0 +1,292 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ExecSpec is a command to be run in a running container.
+type ExecSpec struct {
+	Command []string
+	// Env is put over the container's environment.
+	Env map[string]string
+	// Workdir is the container's when empty.
+	Workdir string
+	// User, as in a launch spec, is the container's when empty. Names are
+	// looked up in the container as it is now.
+	User string
+	// Stdin is read until it ends or the command does; nil is an empty one. A
+	// Read that is under way when the command ends is not waited for.
+	Stdin io.Reader
+	// Signals are passed on to the command. May be nil.
+	Signals <-chan syscall.Signal
+}
+
+// Exec runs a command in a container and returns its exit status once all it
+// wrote has been written to stdout and stderr. When ctx ends the command is
+// killed, with what it started in its process group, and ctx's error returned.
+// A [StartError] means that the command can't be executed; ErrNotFound is
+// wrapped when the container does not run.
+func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stderr io.Writer) (uint32, error) {
+	ctx = r.ctx(ctx)
+	process, err := r.execProcess(ctx, id, e)
+	if err != nil {
+		return 0, r.wrapExec(err, id)
+	}
+	x, err := r.openExec(id, e.Stdin != nil, stdout, stderr)
+	if err != nil {
+		return 0, r.wrapExec(err, id)
+	}
+	defer x.cleanup()
+	if err := x.start(ctx, process); err != nil {
+		if s := startError(err); s != nil {
+			return 0, s
+		}
+		return 0, r.wrapExec(err, id)
+	}
+	code, err := x.supervise(ctx, e)
+	return code, r.wrapExec(err, id)
+}
+
+func (r *Runtime) wrapExec(err error, id string) error {
+	return r.wrap(notRunning(err), "running a command in container %s", id)
+}
+
+// execProcess derives the command's process from the container's.
+func (r *Runtime) execProcess(ctx context.Context, id string, e ExecSpec) (*specs.Process, error) {
+	record, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var spec specs.Spec
+	if err := typeurl.UnmarshalTo(record.Spec, &spec); err != nil {
+		return nil, fmt.Errorf("reading its OCI spec: %w", err)
+	}
+	p := *spec.Process
+	p.Args = e.Command
+	p.Terminal = false
+	if e.Workdir != "" {
+		p.Cwd = e.Workdir
+	}
+	if e.User != "" {
+		if p.User, err = r.userIn(ctx, id, e.User); err != nil {
+			return nil, err
+		}
+	}
+	injectExec(&p, spec.Process, e.Env)
+	return &p, nil
+}
+
+// userIn looks a user up in a running container's own files.
+func (r *Runtime) userIn(ctx context.Context, id, user string) (specs.User, error) {
+	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err != nil {
+		return specs.User{}, err
+	}
+	accounts, err := accountsUnder(fmt.Sprintf("/proc/%d/root", answer.Process.Pid))
+	if err != nil {
+		return specs.User{}, err
+	}
+	return accounts.Lookup(user)
+}
+
+// execution is one command that is run in a container.
+type execution struct {
+	r     *Runtime
+	id    string // of the container
+	exec  string // of the command
+	dir   string
+	paths fifos
+	stdin *os.File
+	out   []*copier
+	pid   int
+}
+
+func (r *Runtime) openExec(id string, stdin bool, stdout, stderr io.Writer) (*execution, error) {
+	name := "exec-" + strings.ToLower(rand.Text()[:12])
+	x := &execution{r: r, id: id, exec: name, dir: filepath.Join(r.cfg.instanceDir(id), name)}
+	if err := x.open(stdin, stdout, stderr); err != nil {
+		x.cleanup()
+		return nil, err
+	}
+	return x, nil
+}
+
+func (x *execution) open(stdin bool, stdout, stderr io.Writer) (err error) {
+	if err := os.Mkdir(x.dir, 0o700); err != nil {
+		return err
+	}
+	if x.paths, err = makeFifos(x.dir, stdin); err != nil {
+		return err
+	}
+	if x.stdin, err = openStdin(x.paths.stdin); err != nil {
+		return err
+	}
+	for _, o := range []struct {
+		path string
+		to   io.Writer
+	}{{x.paths.stdout, stdout}, {x.paths.stderr, stderr}} {
+		f, err := openReader(o.path)
+		if err != nil {
+			return err
+		}
+		x.out = append(x.out, newCopier(f, func(data []byte) { _, _ = o.to.Write(data) }))
+	}
+	return nil
+}
+
+// start returns when the command runs. After an error nothing of it is left in
+// containerd.
+func (x *execution) start(ctx context.Context, p *specs.Process) error {
+	spec, err := typeurl.MarshalAnyToProto(p)
+	if err != nil {
+		return fmt.Errorf("encoding the process: %w", err)
+	}
+	_, err = x.r.client.TaskService().Exec(ctx, &tasks.ExecProcessRequest{
+		ContainerID: x.id, ExecID: x.exec, Spec: spec,
+		Stdin: x.paths.stdin, Stdout: x.paths.stdout, Stderr: x.paths.stderr,
+	})
+	if err != nil {
+		return err
+	}
+	answer, err := x.r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: x.id, ExecID: x.exec})
+	if err != nil {
+		// It may run nevertheless when it was ctx that ended.
+		return errors.Join(err, x.abort())
+	}
+	x.pid = int(answer.Pid)
+	for _, c := range x.out {
+		go c.run()
+	}
+	return nil
+}
+
+// supervise passes stdin and signals on until the command has ended.
+func (x *execution) supervise(ctx context.Context, e ExecSpec) (uint32, error) {
+	if x.stdin != nil {
+		go x.feed(e.Stdin)
+	}
+	ended := make(chan execEnd, 1)
+	go func() { ended <- x.wait(context.WithoutCancel(ctx)) }()
+	for {
+		select {
+		case end := <-ended:
+			if !drain(drainTime, x.out...) {
+				x.cutStreams()
+			}
+			return end.code, errors.Join(end.err, x.remove())
+		case sig, ok := <-e.Signals:
+			if !ok {
+				e.Signals = nil
+				continue
+			}
+			x.signal(ctx, sig)
+		case <-ctx.Done():
+			x.kill()
+			<-ended
+			x.cutStreams()
+			return 0, errors.Join(ctx.Err(), x.remove())
+		}
+	}
+}
+
+func (x *execution) signal(ctx context.Context, sig syscall.Signal) {
+	if err := x.r.kill(ctx, x.id, x.exec, sig); err != nil && !errors.Is(err, ErrNotFound) {
+		x.r.log.Warn("a signal did not reach a command", "instance", x.id, "signal", sig, "error", err)
+	}
+}
+
+// abort makes sure that a command whose start failed is gone. One that never
+// ran can be removed at once, and can't be waited for.
+func (x *execution) abort() error {
+	x.kill()
+	if x.remove() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(x.r.ctx(context.Background()), killTimeout)
+	defer cancel()
+	x.wait(ctx)
+	return x.remove()
+}
+
+type execEnd struct {
+	code uint32
+	err  error
+}
+
+func (x *execution) wait(ctx context.Context) execEnd {
+	answer, err := x.r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: x.id, ExecID: x.exec})
+	return execEnd{code: answer.GetExitStatus(), err: err}
+}
+
+// feed writes to the command's stdin and closes it.
+func (x *execution) feed(from io.Reader) {
+	_, _ = io.Copy(x.stdin, from)
+	x.stdin.Close()
+	if err := x.r.closeIO(context.Background(), x.id, x.exec); err != nil {
+		x.r.log.Debug("closing stdin of a command", "instance", x.id, "error", err)
+	}
+}
+
+// killTimeout bounds what is done for a command after its caller has gone.
+const killTimeout = 10 * time.Second
+
+// kill ends the command and what it started. Killing the process alone would
+// leave its children running in the container.
+func (x *execution) kill() {
+	if pgid, err := unix.Getpgid(x.pid); x.pid > 0 && err == nil && pgid == x.pid {
+		_ = unix.Kill(-x.pid, unix.SIGKILL)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := x.r.kill(ctx, x.id, x.exec, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotFound) {
+		x.r.log.Warn("a command could not be killed", "instance", x.id, "error", err)
+	}
+}
+
+// remove takes the command off containerd's list.
+func (x *execution) remove() error { return x.removeWithin(killTimeout) }
+
+// cutStreams removes a command whose streams are held open by what it left
+// running. The shim would wait for them for ten seconds, but no longer than
+// the caller.
+func (x *execution) cutStreams() { _ = x.removeWithin(100 * time.Millisecond) }
+
+func (x *execution) removeWithin(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(x.r.ctx(context.Background()), limit)
+	defer cancel()
+	_, err := x.r.client.TaskService().DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: x.id, ExecID: x.exec})
+	if isNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// cleanup closes our ends of the streams and removes them.
+func (x *execution) cleanup() {
+	if x.stdin != nil {
+		x.stdin.Close()
+	}
+	for _, c := range x.out {
+		c.from.Close()
+		if x.pid > 0 {
+			<-c.ended
+		}
+	}
+	if err := os.RemoveAll(x.dir); err != nil {
+		x.r.log.Warn("files of a command are left", "dir", x.dir, "error", err)
+	}
+}

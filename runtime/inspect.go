@@ -1,0 +1,59 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"syscall"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/moby/sys/signal"
+
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime/ocispec"
+)
+
+// Inspect says what one container does. It wraps ErrNotFound when there is none.
+func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
+	ctx = r.ctx(ctx)
+	record, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return Found{}, r.wrap(err, "looking for container %s", id)
+	}
+	f := Found{State: StateNone}
+	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	switch {
+	case err == nil:
+		f = found(answer.Process)
+	case !isNotFound(err):
+		return Found{}, r.wrap(err, "asking what container %s does", id)
+	}
+	f.ID, f.Record = id, r.record(record)
+	return f, nil
+}
+
+// Check says what in a spec this node cannot do, before anything is made.
+func (r *Runtime) Check(spec *purserv1.LaunchSpec) error {
+	if _, err := r.runtimeOptions(launchspec.Runtime(spec)); err != nil {
+		return fmt.Errorf("runtime: %w", err)
+	}
+	_, err := ocispec.CheckMounts(spec.GetMounts(), r.mountPolicy())
+	return err
+}
+
+// StopSignal is what asks a container of the spec to end: the spec's own
+// signal, else the image's, else SIGTERM.
+func (r *Runtime) StopSignal(ctx context.Context, spec *purserv1.LaunchSpec) syscall.Signal {
+	name := launchspec.StopSignal(spec)
+	if name == "" {
+		if image, err := r.Image(ctx, spec.GetImage().GetRef()); err == nil {
+			name = image.Config.StopSignal
+		}
+	}
+	sig, err := signal.ParseSignal(cmp.Or(name, "SIGTERM"))
+	if err != nil {
+		return syscall.SIGTERM // the image's is not a signal of this kernel
+	}
+	return sig
+}

@@ -1,0 +1,238 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purserd/purser/api/launchspec"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime/ocispec"
+)
+
+// Instance is a container to be made.
+type Instance struct {
+	// ID of the container: letters, digits, dots, dashes and underscores, 76 at most.
+	ID   string
+	Spec *purserv1.LaunchSpec
+	// Image as [Runtime.Image] returned it.
+	Image *Image
+	// Env is the whole environment.
+	Env Environ
+	// Record is kept on the container, for a node that lost its database. It
+	// holds no values of secrets.
+	Record *statev1.Workload
+}
+
+// Labels and the extension of a container of purser's.
+const (
+	labelNode        = "purser.node"
+	labelEnvironment = "purser.environment"
+	labelWorkload    = "purser.workload"
+	extensionRecord  = "purser.workload"
+	// labelRoot is containerd's own, for what its garbage collection is to keep.
+	labelRoot = "containerd.io/gc.root"
+)
+
+// stepTimeout bounds what is completed, or undone, although its caller has gone.
+const stepTimeout = time.Minute
+
+// Create makes a container, up to the point where its command waits to be
+// executed. What it writes is read and kept from then on. On an error nothing
+// of it is left; a [StartError] means that the command can't be executed. When
+// ctx ends it returns after the step that is under way, a fraction of a second
+// as a rule.
+func (r *Runtime) Create(ctx context.Context, in Instance) error {
+	ctx = r.ctx(ctx)
+	record, err := r.containerRecord(ctx, in)
+	if err != nil {
+		return r.wrap(err, "preparing container %s", in.ID)
+	}
+	// From here on all of that ID is ours, to make and to undo.
+	if err := r.cfg.claim(in.ID); err != nil {
+		return r.wrap(err, "creating container %s", in.ID)
+	}
+	if err = r.makeAll(ctx, in, record); err == nil {
+		return nil
+	}
+	// Whatever ended ctx must not leave half a container behind.
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+	defer cancel()
+	undone := r.Delete(undo, in.ID)
+	if s := startError(err); s != nil && undone == nil {
+		return s
+	}
+	return errors.Join(r.wrap(err, "creating container %s", in.ID), undone)
+}
+
+// containerRecord is what containerd keeps of the container.
+func (r *Runtime) containerRecord(ctx context.Context, in Instance) (containers.Container, error) {
+	var none containers.Container
+	spec, err := r.spec(in)
+	if err != nil {
+		return none, err
+	}
+	inject(spec, in.Env)
+	specAny, err := typeurl.MarshalAny(spec)
+	if err != nil {
+		return none, fmt.Errorf("encoding the OCI spec: %w", err)
+	}
+	recordAny, err := typeurl.MarshalAny(in.Record)
+	if err != nil {
+		return none, fmt.Errorf("encoding the record: %w", err)
+	}
+	options, err := r.runtimeOptions(launchspec.Runtime(in.Spec))
+	if err != nil {
+		return none, err
+	}
+	snapshotter, err := r.snapshotter(ctx)
+	if err != nil {
+		return none, err
+	}
+	return containers.Container{
+		ID:          in.ID,
+		Image:       in.Image.Ref,
+		Runtime:     containers.RuntimeInfo{Name: shimName, Options: options},
+		Spec:        specAny,
+		Snapshotter: snapshotter,
+		SnapshotKey: in.ID,
+		Extensions:  map[string]typeurl.Any{extensionRecord: recordAny},
+		Labels: map[string]string{
+			labelNode:        r.cfg.Node,
+			labelEnvironment: launchspec.Environment(in.Spec),
+			labelWorkload:    launchspec.ID(in.Spec),
+		},
+	}, nil
+}
+
+// spec builds the OCI spec without the environment.
+func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
+	host, err := r.host()
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := ocispec.CheckMounts(in.Spec.GetMounts(), r.mountPolicy())
+	if err != nil {
+		return nil, err
+	}
+	spec, err := ocispec.Build(ocispec.Params{
+		ID:           in.ID,
+		Spec:         in.Spec,
+		Image:        in.Image.Config,
+		Accounts:     in.Image.accounts,
+		Mounts:       mounts,
+		CgroupParent: r.cfg.CgroupParent,
+		Files:        r.cfg.files(in.ID),
+		Host:         host,
+	})
+	if err != nil {
+		return nil, &SpecError{Err: err}
+	}
+	return spec, nil
+}
+
+// makeAll makes everything that there is of a container: side by side what does
+// not need each other, then the task.
+func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Container) error {
+	var rootfs []mount.Mount
+	var s *streams
+	parts := new(errgroup.Group)
+	parts.Go(func() error {
+		return step(ctx, func(ctx context.Context) error {
+			if _, err := r.client.ContainerService().Create(ctx, record); err != nil {
+				return fmt.Errorf("recording it: %w", err)
+			}
+			return nil
+		})
+	})
+	parts.Go(func() error {
+		return step(ctx, func(ctx context.Context) (err error) {
+			if rootfs, err = r.prepareRoot(ctx, record, in.Image); err != nil {
+				return fmt.Errorf("preparing its root file system: %w", err)
+			}
+			return nil
+		})
+	})
+	parts.Go(func() (err error) {
+		if err := r.cfg.writeFiles(in.ID, in.Spec); err != nil {
+			return err
+		}
+		s, err = r.openStreams(in.ID, in.Spec.GetStdin())
+		return err
+	})
+	if err := parts.Wait(); err != nil {
+		return err
+	}
+	err := step(ctx, func(ctx context.Context) error { return r.makeTask(ctx, in.ID, rootfs, s.paths) })
+	if err != nil {
+		return err
+	}
+	// Not before: until the shim has opened its ends, they read as ended.
+	s.copy()
+	return nil
+}
+
+// step does one thing whole, even when ctx ends meanwhile. Of a call that was
+// given up, containerd may complete what is then never undone: a record, a
+// snapshot, in 2.4 a shim that it no longer knows.
+func step(ctx context.Context, do func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+	defer cancel()
+	if err := do(whole); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// makeTask starts the shim, which makes the container up to its command.
+func (r *Runtime) makeTask(ctx context.Context, id string, rootfs []mount.Mount, paths fifos) error {
+	_, err := r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{
+		ContainerID: id,
+		Rootfs:      protoMounts(rootfs),
+		Stdin:       paths.stdin,
+		Stdout:      paths.stdout,
+		Stderr:      paths.stderr,
+	})
+	return err
+}
+
+// prepareRoot makes the snapshot. When the image's layers are gone that were
+// there when it was looked at, they are unpacked again.
+func (r *Runtime) prepareRoot(ctx context.Context, record containers.Container, img *Image) ([]mount.Mount, error) {
+	sn := r.client.SnapshotService(record.Snapshotter)
+	// Until the record is there that names it, only this label keeps it from
+	// containerd's garbage collection.
+	keep := snapshots.WithLabels(map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339), labelNode: r.cfg.Node})
+	mounts, err := sn.Prepare(ctx, record.SnapshotKey, img.chain, keep)
+	if !errdefs.IsNotFound(err) {
+		return mounts, err
+	}
+	r.images.forget(img.Digest)
+	if _, err := r.Image(ctx, img.Ref); err != nil {
+		return nil, err
+	}
+	return sn.Prepare(ctx, record.SnapshotKey, img.chain, keep)
+}
+
+func protoMounts(all []mount.Mount) []*types.Mount {
+	out := make([]*types.Mount, 0, len(all))
+	for _, m := range all {
+		out = append(out, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	return out
+}

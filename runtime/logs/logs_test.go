@@ -1,0 +1,340 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "logs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func writer(t *testing.T, s *Store, instance string) *Writer {
+	t.Helper()
+	w, err := s.Writer(instance)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+func write(t *testing.T, w *Writer, stream Stream, data string) {
+	t.Helper()
+	if err := w.Write(stream, []byte(data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read returns the data of all entries, joined.
+func read(t *testing.T, s *Store, instance string, o ReadOptions) string {
+	t.Helper()
+	var all strings.Builder
+	for e, err := range s.Read(t.Context(), instance, o) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(e.Data)
+	}
+	return all.String()
+}
+
+func TestFormat(t *testing.T) {
+	at := time.Date(2016, 10, 6, 0, 17, 9, 669794202, time.UTC)
+	got := string(appendRecords(nil, at, Stdout, []byte("one\n\ntwo\r\nthree")))
+	want := `2016-10-06T00:17:09.669794202Z stdout F one
+2016-10-06T00:17:09.669794202Z stdout F 
+2016-10-06T00:17:09.669794202Z stdout F two` + "\r" + `
+2016-10-06T00:17:09.669794202Z stdout P three
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestEveryByteComesBack(t *testing.T) {
+	s := open(t)
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		instance := fmt.Sprint("i", n)
+		w, err := s.Writer(instance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[Stream][]byte{}
+		for range rapid.IntRange(0, 20).Draw(t, "writes") {
+			stream := rapid.SampledFrom([]Stream{Stdout, Stderr}).Draw(t, "stream")
+			data := []byte(rapid.StringMatching(`(?s)[\x00\n a-cFP]{0,40}`).Draw(t, "data"))
+			if rapid.IntRange(0, 19).Draw(t, "long") == 0 {
+				data = bytes.Repeat([]byte("x"), maxData+17)
+			}
+			want[stream] = append(want[stream], data...)
+			if err := w.Write(stream, data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		got := map[Stream][]byte{}
+		for e, err := range s.Read(context.Background(), instance, ReadOptions{Tail: -1}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[e.Stream] = append(got[e.Stream], e.Data...)
+		}
+		for _, stream := range []Stream{Stdout, Stderr} {
+			if !bytes.Equal(got[stream], want[stream]) {
+				t.Errorf("%s: got %q, want %q", stream, got[stream], want[stream])
+			}
+		}
+	})
+}
+
+func TestTail(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	for i := range 1000 {
+		write(t, w, Stdout, fmt.Sprintf("line %d, in ", i))
+		write(t, w, Stdout, "two pieces\n")
+	}
+	write(t, w, Stdout, "prompt> ")
+	for _, c := range []struct {
+		tail int
+		want string
+	}{
+		{0, ""},
+		{1, "prompt> "},
+		{2, "line 999, in two pieces\nprompt> "},
+		{3, "line 998, in two pieces\nline 999, in two pieces\nprompt> "},
+	} {
+		if got := read(t, s, "a", ReadOptions{Tail: c.tail}); got != c.want {
+			t.Errorf("tail %d: %q", c.tail, got)
+		}
+	}
+	all := read(t, s, "a", ReadOptions{Tail: -1})
+	if got := read(t, s, "a", ReadOptions{Tail: 5000}); got != all || !strings.HasPrefix(all, "line 0,") {
+		t.Errorf("a tail longer than the log is %d bytes, the log %d", len(got), len(all))
+	}
+}
+
+func TestSince(t *testing.T) {
+	s := open(t)
+	synctest.Test(t, func(t *testing.T) {
+		w, err := s.Writer("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		write(t, w, Stdout, "before\n")
+		now := time.Now()
+		<-time.After(time.Nanosecond)
+		write(t, w, Stdout, "after\n")
+		if got := read(t, s, "a", ReadOptions{Tail: -1, Since: now}); got != "after\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestFollow(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "early\n")
+	pieces := make(chan string)
+	go func() {
+		defer close(pieces)
+		for e, err := range s.Read(t.Context(), "a", ReadOptions{Tail: -1, Follow: true}) {
+			if err != nil {
+				t.Error(err)
+			}
+			pieces <- string(e.Data)
+		}
+	}()
+	want := func(piece string) {
+		t.Helper()
+		if got := <-pieces; got != piece {
+			t.Errorf("got %q, want %q", got, piece)
+		}
+	}
+	want("early\n")
+	write(t, w, Stderr, "prompt> ")
+	want("prompt> ")
+	write(t, w, Stdout, "last")
+	w.Close()
+	want("last")
+	if more, ok := <-pieces; ok {
+		t.Errorf("%q after the end", more)
+	}
+}
+
+func TestFollowFromNow(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "early\n")
+	// A reader's position is taken when it is asked for the first entry.
+	followed := make(chan string)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(followed)
+		for e, err := range s.Read(ctx, "a", ReadOptions{Follow: true}) {
+			if err != nil {
+				if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+				return
+			}
+			followed <- string(e.Data)
+		}
+	}()
+	for got := ""; got == ""; {
+		write(t, w, Stdout, "late\n")
+		select {
+		case got = <-followed:
+		default:
+			continue
+		}
+		if got != "late\n" {
+			t.Errorf("got %q", got)
+		}
+	}
+	cancel()
+	for range followed {
+	}
+}
+
+func TestFollowWithoutWriterEnds(t *testing.T) {
+	s := open(t)
+	if got := read(t, s, "never", ReadOptions{Tail: -1, Follow: true}); got != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestDamage(t *testing.T) {
+	const stamp = "2016-10-06T00:17:09.669794202Z "
+	whole := stamp + "stdout F whole\n"
+	for name, c := range map[string]struct{ file, want string }{
+		"cut off record":       {whole + stamp + "stdout F cut", "whole\n"},
+		"no stream":            {whole + stamp + "stdin F x\n" + whole, "whole\nwhole\n"},
+		"no tag":               {whole + stamp + "stdout \n" + whole, "whole\nwhole\n"},
+		"bad time":             {"yesterday stdout F x\n" + whole, "whole\n"},
+		"zeros after a crash":  {whole + strings.Repeat("\x00", 5000) + "\n" + whole, "whole\nwhole\n"},
+		"far too long":         {strings.Repeat("x", 3*maxRecord) + "\n" + whole, "whole\n"},
+		"far too long, no end": {whole + strings.Repeat("x", 3*maxRecord), "whole\n"},
+		"empty lines":          {"\n\n" + whole, "whole\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			if err := os.WriteFile(filepath.Join(s.dir, "a.log"), []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, s, "a", ReadOptions{Tail: -1}); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			w := writer(t, s, "a")
+			write(t, w, Stdout, "more\n")
+			if got := read(t, s, "a", ReadOptions{Tail: -1}); got != c.want+"more\n" {
+				t.Errorf("after more was written: %q", got)
+			}
+		})
+	}
+}
+
+func TestWriteToFullDisk(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "before\n")
+	good := w.file
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	w.file = full
+	if err := w.Write(Stdout, []byte("lost\n")); err == nil {
+		t.Error("no error")
+	}
+	w.file = good
+	write(t, w, Stdout, "after\n")
+	if w.Lost() != 5 {
+		t.Errorf("lost %d bytes", w.Lost())
+	}
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != "before\nafter\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestStore(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	if _, err := s.Writer("a"); err == nil {
+		t.Error("two writers at a time")
+	}
+	for _, bad := range []string{"", "../a", "a/b", ".hidden", "a\x00"} {
+		if _, err := s.Writer(bad); err == nil {
+			t.Errorf("opened %q", bad)
+		}
+	}
+	w.Close()
+	if err := w.Write(Stdout, []byte("x")); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("writing after the end: %v", err)
+	}
+	if names, err := s.Instances(); err != nil || len(names) != 1 || names[0] != "a" {
+		t.Errorf("instances %v, %v", names, err)
+	}
+	for range 2 {
+		if err := s.Remove("a"); err != nil {
+			t.Error(err)
+		}
+	}
+	if names, _ := s.Instances(); len(names) != 0 {
+		t.Errorf("left: %v", names)
+	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	for _, seed := range []string{
+		"2016-10-06T00:17:09.669794202Z stdout F log content 1",
+		"2016-10-06T00:17:09.669794202Z stderr P ",
+		"2016-10-06T00:17:09Z stdout F:tag x",
+		"2016-10-06T00:17:09+02:00 stdout P a b",
+		"  ", "", "stdout F", "\x00\xff",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, record []byte) {
+		e, err := parseRecord(record)
+		if err != nil {
+			if !errors.Is(err, errDamaged) {
+				t.Fatalf("unexpected kind of error: %v", err)
+			}
+			return
+		}
+		if len(e.Data) > maxData || bytes.ContainsRune(bytes.TrimSuffix(e.Data, []byte("\n")), '\n') {
+			return // no record that a file could hold
+		}
+		if e.Time.Year() < 0 || e.Time.Year() > 9999 || len(e.Data) == 0 {
+			return
+		}
+		again, err := parseRecord(bytes.TrimSuffix(appendRecords(nil, e.Time, e.Stream, e.Data), []byte("\n")))
+		if err != nil || !again.Time.Equal(e.Time) || again.Stream != e.Stream || !bytes.Equal(again.Data, e.Data) {
+			t.Fatalf("%+v became %+v, %v", e, again, err)
+		}
+	})
+}

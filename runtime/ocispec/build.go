@@ -1,0 +1,140 @@
+package ocispec
+
+import (
+	"fmt"
+
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// version is one that every OCI runtime in use knows: crun 1.8 and runc 1.0
+// refuse anything from 1.1 on.
+const version = "1.0.2"
+
+// Params are what a spec is built from.
+type Params struct {
+	// ID of the container; its hostname too.
+	ID   string
+	Spec *purserv1.LaunchSpec
+	// Image is the configuration of the image.
+	Image imagespec.ImageConfig
+	// Accounts are the image's users and groups.
+	Accounts Accounts
+	// Mounts are those of Spec, as [CheckMounts] returned them.
+	Mounts []*purserv1.Mount
+	// CgroupParent is the cgroup that the container's own goes under.
+	CgroupParent string
+	Files        Files
+	Host         Host
+}
+
+// Files are the paths, on the node, of files that are made for each container.
+type Files struct {
+	Hosts      string
+	ResolvConf string
+}
+
+type option func(*specs.Spec, Params) error
+
+// options in the order they are applied. seccomp is last: it allows what the
+// capabilities call for.
+var options = []option{
+	base,
+	args,
+	account,
+	workdir,
+	rootFS,
+	kernelMounts,
+	cgroupMount,
+	networkFiles,
+	userMounts,
+	namespaces,
+	capabilities,
+	rlimits,
+	resources,
+	hiddenPaths,
+	seccompProfile,
+}
+
+// Build returns the OCI spec of a container, but for its environment. Errors
+// are faults of the launch spec or the image.
+func Build(p Params) (*specs.Spec, error) {
+	s := &specs.Spec{}
+	for _, apply := range options {
+		if err := apply(s, p); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func base(s *specs.Spec, p Params) error {
+	score := p.Host.OOMScoreAdj
+	*s = specs.Spec{
+		Version: version,
+		Process: &specs.Process{
+			NoNewPrivileges: true,
+			OOMScoreAdj:     &score,
+		},
+		Linux: &specs.Linux{
+			CgroupsPath: p.CgroupParent + "/" + p.ID,
+			Resources:   &specs.LinuxResources{},
+		},
+	}
+	return nil
+}
+
+// args follows Kubernetes: command replaces the image's ENTRYPOINT and drops
+// its CMD, args alone replaces the CMD.
+func args(s *specs.Spec, p Params) error {
+	argv := append([]string(nil), p.Spec.GetCommand()...)
+	if len(argv) == 0 {
+		argv = append(argv, p.Image.Entrypoint...)
+	}
+	switch {
+	case len(p.Spec.GetArgs()) > 0:
+		argv = append(argv, p.Spec.GetArgs()...)
+	case len(p.Spec.GetCommand()) == 0:
+		argv = append(argv, p.Image.Cmd...)
+	}
+	if len(argv) == 0 {
+		return fmt.Errorf("nothing to run: image %s has no command of its own; set command", p.Spec.GetImage().GetRef())
+	}
+	s.Process.Args = argv
+	return nil
+}
+
+func account(s *specs.Spec, p Params) error {
+	name := p.Image.User
+	if p.Spec.User != nil {
+		name = p.Spec.GetUser()
+	}
+	u, err := p.Accounts.Lookup(name)
+	if err != nil {
+		return fmt.Errorf("user %q: %w", name, err)
+	}
+	s.Process.User = u
+	return nil
+}
+
+// workdir needs no directory: the OCI runtime makes a missing one.
+func workdir(s *specs.Spec, p Params) error {
+	s.Process.Cwd = "/"
+	if p.Image.WorkingDir != "" {
+		s.Process.Cwd = p.Image.WorkingDir
+	}
+	if p.Spec.GetWorkdir() != "" {
+		s.Process.Cwd = p.Spec.GetWorkdir()
+	}
+	if s.Process.Cwd[0] != '/' {
+		s.Process.Cwd = "/" + s.Process.Cwd
+	}
+	return nil
+}
+
+func rootFS(s *specs.Spec, p Params) error {
+	s.Root = &specs.Root{Path: "rootfs", Readonly: p.Spec.GetReadOnlyRoot()}
+	return nil
+}

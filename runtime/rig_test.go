@@ -1,0 +1,186 @@
+package runtime_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"go.uber.org/goleak"
+
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/logs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is a runtime on a containerd of its own, with the busybox image.
+type node struct {
+	*runtime.Runtime
+	t      testing.TB
+	daemon *rig.Daemon
+	cfg    runtime.Config
+}
+
+// eachVersion runs a test on both containerds.
+func eachVersion(t *testing.T, test func(*testing.T, *node)) {
+	for _, v := range rig.Versions {
+		t.Run(string(v), func(t *testing.T) { test(t, newNode(t, v)) })
+	}
+}
+
+func newNode(t testing.TB, v rig.Version) *node {
+	t.Helper()
+	d := rig.Containerd(t, v)
+	n := &node{t: t, daemon: d, cfg: runtime.Config{
+		Address:      d.Address,
+		Namespace:    "purser",
+		Node:         "test",
+		RunDir:       filepath.Join(d.Dir, "run"),
+		LogDir:       filepath.Join(d.Dir, "logs"),
+		CgroupParent: d.CgroupParent,
+		Logger:       slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}}
+	n.open()
+	t.Cleanup(func() { n.Close() })
+	n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{})), runtime.ImportOptions{})
+	return n
+}
+
+// open makes a new Runtime, as an agent does that was restarted. The test ends
+// the last one.
+func (n *node) open() {
+	n.t.Helper()
+	r, err := runtime.New(n.cfg)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.Runtime = r
+}
+
+func (n *node) importTar(tar io.Reader, o runtime.ImportOptions) []runtime.Image {
+	n.t.Helper()
+	images, err := n.ImportImages(n.t.Context(), tar, o)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return images
+}
+
+type environ []string
+
+func (e environ) Reveal() []string { return e }
+
+// spec of a container of busybox that runs a command.
+func spec(command ...string) *purserv1.LaunchSpec {
+	app, function, ref := "app", "function", "busybox:test"
+	return &purserv1.LaunchSpec{
+		App: &app, Function: &function,
+		Image:   &purserv1.Image{Ref: &ref},
+		Command: command,
+	}
+}
+
+func (n *node) instance(id string, s *purserv1.LaunchSpec) runtime.Instance {
+	n.t.Helper()
+	img, err := n.Image(n.t.Context(), s.GetImage().GetRef())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return runtime.Instance{
+		ID: id, Spec: s, Image: img,
+		Env:    environ(append(img.Config.Env, "GREETING=hello")),
+		Record: &statev1.Workload{Environment: "dev", Id: "app/function", Spec: s},
+	}
+}
+
+// start creates and starts a container, which is deleted with the test.
+func (n *node) start(id string, s *purserv1.LaunchSpec) {
+	n.t.Helper()
+	in := n.instance(id, s)
+	if err := n.Create(n.t.Context(), in); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { n.delete(id) })
+	pid, err := n.Start(n.t.Context(), id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if pid == 0 {
+		n.t.Error("started with process ID 0")
+	}
+}
+
+func (n *node) delete(id string) {
+	n.t.Helper()
+	if err := n.Delete(context.Background(), id); err != nil {
+		n.t.Errorf("deleting: %v", err)
+	}
+}
+
+func (n *node) wait(id string) runtime.Exit {
+	n.t.Helper()
+	exit, err := n.Wait(n.t.Context(), id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return exit
+}
+
+// run runs a container to its end and returns its exit status and output.
+func (n *node) run(id string, s *purserv1.LaunchSpec) (code uint32, stdout, stderr string) {
+	n.t.Helper()
+	n.start(id, s)
+	code = n.wait(id).Code
+	n.delete(id)
+	stdout, stderr = n.output(id)
+	return code, stdout, stderr
+}
+
+// output returns what there is in the log, following it to its end.
+func (n *node) output(id string) (stdout, stderr string) {
+	n.t.Helper()
+	var out, err strings.Builder
+	for e, readErr := range n.Logs().Read(n.t.Context(), id, logs.ReadOptions{Tail: -1, Follow: true}) {
+		if readErr != nil {
+			n.t.Fatal(readErr)
+		}
+		if e.Stream == logs.Stderr {
+			err.Write(e.Data)
+		} else {
+			out.Write(e.Data)
+		}
+	}
+	return out.String(), err.String()
+}
+
+// await follows a container's log until it contains a text.
+func (n *node) await(id, text string) {
+	n.t.Helper()
+	var all strings.Builder
+	for e, err := range n.Logs().Read(n.t.Context(), id, logs.ReadOptions{Tail: -1, Follow: true}) {
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		all.Write(e.Data)
+		if strings.Contains(all.String(), text) {
+			return
+		}
+	}
+	n.t.Fatalf("%s ended without writing %q; it wrote %q", id, text, all.String())
+}
+
+func countActive(n *int) snapshots.WalkFunc {
+	return func(_ context.Context, info snapshots.Info) error {
+		if info.Kind != snapshots.KindCommitted {
+			*n++
+		}
+		return nil
+	}
+}

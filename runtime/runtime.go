@@ -1,0 +1,193 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/dialer"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/purserd/purser/runtime/logs"
+)
+
+// Config says which containerd to use and how its containers are made.
+type Config struct {
+	// Address is the path of containerd's socket.
+	Address string
+	// Namespace is the containerd namespace that everything lives in.
+	Namespace string
+	// Snapshotter is containerd's plugin for root file systems. When empty,
+	// overlayfs, or native where overlayfs does not work.
+	Snapshotter string
+	// Node names this node on its containers; others' are never touched.
+	Node string
+	// RunDir holds FIFOs and generated files of containers. They must not
+	// survive a reboot.
+	RunDir string
+	// LogDir holds what containers wrote.
+	LogDir string
+	// CgroupParent is the cgroup under which each container gets its own;
+	// /purser when empty.
+	CgroupParent string
+	// Runtimes are the OCI runtimes that specs may name; runc alone when empty.
+	Runtimes map[string]RuntimeConfig
+	// DefaultRuntime serves specs that name none: runc, or the only one, when empty.
+	DefaultRuntime string
+	// AllowedRoots are the directories that specs may mount from.
+	AllowedRoots []string
+	// Forbidden are directories and sockets that no spec may mount, whatever
+	// AllowedRoots says. RunDir, LogDir and containerd's own are always among them.
+	Forbidden []string
+	// Logger gets what no caller can be told; slog.Default when nil.
+	Logger *slog.Logger
+}
+
+// Runtime makes and looks after the containers of one node. Its methods may be
+// called by many goroutines.
+type Runtime struct {
+	cfg      Config
+	client   *client.Client
+	logs     *logs.Store
+	log      *slog.Logger
+	images   imageCache
+	snapshot snapshotterChoice
+
+	mu      sync.Mutex
+	streams map[string]*streams // of containers whose output is being read
+	closed  bool
+}
+
+// New returns a Runtime for cfg. It makes the directories and checks what it
+// can without containerd, which need not be there yet.
+func New(cfg Config) (*Runtime, error) {
+	if cfg.Address == "" || cfg.Namespace == "" || cfg.Node == "" {
+		return nil, errors.New("the runtime needs containerd's address, a namespace and the node's name")
+	}
+	cfg, err := withDefaults(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.instancesDir(), 0o711); err != nil {
+		return nil, fmt.Errorf("making the run directory: %w", err)
+	}
+	if err := cfg.sweepMounts(); err != nil {
+		return nil, fmt.Errorf("cleaning the run directory: %w", err)
+	}
+	store, err := logs.Open(cfg.LogDir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := connect(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Runtime{
+		cfg:     cfg,
+		client:  c,
+		logs:    store,
+		log:     cfg.Logger,
+		streams: make(map[string]*streams),
+	}, nil
+}
+
+func withDefaults(cfg Config) (Config, error) {
+	if cfg.CgroupParent == "" {
+		cfg.CgroupParent = "/purser"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if len(cfg.Runtimes) == 0 {
+		cfg.Runtimes = map[string]RuntimeConfig{"runc": {}}
+	}
+	var err error
+	// Links in containers' specs and paths that the shim opens must not depend
+	// on the working directory.
+	if cfg.RunDir, err = filepath.Abs(cfg.RunDir); err != nil {
+		return cfg, fmt.Errorf("resolving the run directory: %w", err)
+	}
+	if cfg.LogDir, err = filepath.Abs(cfg.LogDir); err != nil {
+		return cfg, fmt.Errorf("resolving the log directory: %w", err)
+	}
+	if cfg.DefaultRuntime, err = defaultRuntime(cfg); err != nil {
+		return cfg, err
+	}
+	return cfg, checkRuntimes(cfg.Runtimes)
+}
+
+// connect returns a client that dials on first use and again after a loss.
+func connect(cfg Config) (*client.Client, error) {
+	// containerd's restart takes seconds, so a pause of grpc's usual two
+	// minutes would be most of an outage.
+	retry := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+	c, err := client.New(cfg.Address,
+		client.WithDefaultNamespace(cfg.Namespace),
+		client.WithDefaultRuntime(shimName),
+		client.WithDialOpts([]grpc.DialOption{
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: 5 * time.Second}),
+			grpc.WithContextDialer(dialer.ContextDialer),
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("preparing the connection to containerd at %s: %w", cfg.Address, err)
+	}
+	return c, nil
+}
+
+// Logs is the store of what containers wrote. It outlives Delete.
+func (r *Runtime) Logs() *logs.Store { return r.logs }
+
+// Close stops reading containers' output and ends the connection. Containers run on.
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	open := r.streams
+	r.streams = map[string]*streams{}
+	r.mu.Unlock()
+	for _, s := range open {
+		s.close()
+	}
+	return r.client.Close()
+}
+
+// Status is the state of the connection to containerd.
+type Status struct {
+	Connected bool
+	// Version of containerd; empty when not connected.
+	Version string
+	// Err says why it is not connected.
+	Err error
+}
+
+// Status asks containerd for its version, waiting two seconds at most.
+func (r *Runtime) Status(ctx context.Context) Status {
+	ctx, cancel := context.WithTimeout(r.ctx(ctx), 2*time.Second)
+	defer cancel()
+	// Not client.Version, which waits for a connection instead of failing.
+	v, err := r.client.VersionService().Version(ctx, &emptypb.Empty{})
+	if err = native(err); errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: it does not answer", errdefs.ErrUnavailable)
+	}
+	if err != nil {
+		return Status{Err: r.wrap(err, "asking for the version")}
+	}
+	return Status{Connected: true, Version: v.Version}
+}
+
+// ctx adds the containerd namespace, which some of the client's helpers take
+// from the context.
+func (r *Runtime) ctx(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, r.cfg.Namespace)
+}

@@ -1,0 +1,165 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/ocispec"
+)
+
+// snapshotterChoice remembers which snapshotter works on this containerd.
+type snapshotterChoice struct {
+	mu   sync.Mutex
+	name string
+}
+
+// snapshotter returns the configured snapshotter, or overlayfs where
+// containerd could load it and native elsewhere.
+func (r *Runtime) snapshotter(ctx context.Context) (string, error) {
+	if r.cfg.Snapshotter != "" {
+		return r.cfg.Snapshotter, nil
+	}
+	r.snapshot.mu.Lock()
+	defer r.snapshot.mu.Unlock()
+	if r.snapshot.name != "" {
+		return r.snapshot.name, nil
+	}
+	answer, err := r.client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1")
+	if err != nil {
+		return "", fmt.Errorf("asking for snapshotters: %w", err)
+	}
+	works := map[string]bool{}
+	for _, p := range answer.Plugins {
+		works[p.ID] = p.InitErr == nil
+	}
+	for _, name := range []string{"overlayfs", "native"} {
+		if works[name] {
+			r.snapshot.name = name
+			return name, nil
+		}
+	}
+	return "", errors.New("containerd has neither the overlayfs nor the native snapshotter; configure another")
+}
+
+// readAccounts reads the users and groups of an image's file system.
+func (r *Runtime) readAccounts(ctx context.Context, chain string) (ocispec.Accounts, error) {
+	name, err := r.snapshotter(ctx)
+	if err != nil {
+		return ocispec.Accounts{}, err
+	}
+	// The lease keeps the view while it is mounted, and lets it go should this
+	// process die.
+	ctx, release, err := r.client.WithLease(ctx)
+	if err != nil {
+		return ocispec.Accounts{}, fmt.Errorf("taking a lease: %w", err)
+	}
+	defer release(context.WithoutCancel(ctx))
+	sn := r.client.SnapshotService(name)
+	key := "purser-accounts-" + chain
+	mounts, err := sn.View(ctx, key, chain)
+	if errdefs.IsAlreadyExists(err) {
+		mounts, err = sn.Mounts(ctx, key)
+	}
+	if err != nil {
+		return ocispec.Accounts{}, fmt.Errorf("making a view of its files: %w", err)
+	}
+	defer sn.Remove(context.WithoutCancel(ctx), key)
+	var found ocispec.Accounts
+	err = r.withMounted(mounts, func(root string) error {
+		found, err = accountsUnder(root)
+		return err
+	})
+	return found, err
+}
+
+// mountPrefix is how directories in RunDir start that something is mounted on
+// for a moment.
+const mountPrefix = "image-"
+
+// withMounted mounts a file system for as long as use runs.
+func (r *Runtime) withMounted(mounts []mount.Mount, use func(root string) error) (err error) {
+	dir, err := os.MkdirTemp(r.cfg.RunDir, mountPrefix)
+	if err != nil {
+		return fmt.Errorf("making a directory to mount on: %w", err)
+	}
+	defer func() { err = errors.Join(err, unmount(dir)) }()
+	if err := mount.All(mounts, dir); err != nil {
+		return fmt.Errorf("mounting it: %w", err)
+	}
+	return use(dir)
+}
+
+// unmount leaves nothing of dir. It never removes what is mounted.
+func unmount(dir string) error {
+	if err := mount.UnmountAll(dir, 0); err != nil {
+		return fmt.Errorf("unmounting %s: %w", dir, err)
+	}
+	return os.Remove(dir)
+}
+
+// sweepMounts unmounts what an earlier process left when it died.
+func (c Config) sweepMounts() error {
+	left, err := filepath.Glob(filepath.Join(c.RunDir, mountPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, dir := range left {
+		failed = append(failed, unmount(dir))
+	}
+	return errors.Join(failed...)
+}
+
+// accountsUnder reads /etc/passwd and /etc/group of the file system at root. An
+// image may lack them.
+func accountsUnder(root string) (ocispec.Accounts, error) {
+	passwd, err := readInside(root, "etc/passwd")
+	if err != nil {
+		return ocispec.Accounts{}, err
+	}
+	group, err := readInside(root, "etc/group")
+	return ocispec.Accounts{Passwd: passwd, Group: group}, err
+}
+
+// maxAccounts bounds what is read of a file that an image controls.
+const maxAccounts = 4 << 20
+
+// readInside reads a file as a process with that root would see it: links do
+// not lead out of it. Without such a file it returns nothing.
+func readInside(root, path string) ([]byte, error) {
+	dir, err := os.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	fd, err := unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening /%s inside: %w", path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxAccounts))
+	if err != nil {
+		return nil, fmt.Errorf("reading /%s inside: %w", path, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,176 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Exit tells how a container ended.
+type Exit struct {
+	// Code is the exit status; 128 + N when ended by signal N; 255 when unknown.
+	Code uint32
+	// At is when it ended; zero when unknown.
+	At time.Time
+}
+
+// unknownCode is the exit status of what ended unseen.
+const unknownCode = 255
+
+// Start executes the command of a created container and returns its process
+// ID on the node. A [StartError] means that the command can't be executed.
+func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
+	answer, err := r.client.TaskService().Start(r.ctx(ctx), &tasks.StartRequest{ContainerID: id})
+	if err == nil {
+		return answer.Pid, nil
+	}
+	if s := startError(err); s != nil {
+		return 0, s
+	}
+	return 0, r.wrap(err, "starting container %s", id)
+}
+
+// Wait returns when the container has ended and what it wrote has been kept, at
+// once if that is so already. It
+// wraps ErrNotFound when there is no task, ErrUnavailable when containerd goes
+// away meanwhile (wait again), and ErrLost, with code 255, when the
+// container's shim died.
+func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
+	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
+	if err == nil {
+		// Whoever hears of the end may look for the output next.
+		r.drainStreams(id)
+		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt)}, nil
+	}
+	if ctx.Err() == nil && !isNotFound(err) && r.Status(ctx).Connected {
+		// containerd is there, so it is the shim that is not.
+		return Exit{Code: unknownCode}, fmt.Errorf("waiting for container %s: %w: %w", id, ErrLost, native(err))
+	}
+	return Exit{}, r.wrap(err, "waiting for container %s", id)
+}
+
+// exitTime turns the zero of any encoding into Go's.
+func exitTime(t *timestamppb.Timestamp) time.Time {
+	if at := t.AsTime(); t != nil && at.Unix() > 0 {
+		return at
+	}
+	return time.Time{}
+}
+
+// Kill sends a signal to the container's first process. It wraps ErrNotFound
+// when that does not run.
+func (r *Runtime) Kill(ctx context.Context, id string, sig syscall.Signal) error {
+	return r.kill(ctx, id, "", sig)
+}
+
+func (r *Runtime) kill(ctx context.Context, id, exec string, sig syscall.Signal) error {
+	_, err := r.client.TaskService().Kill(r.ctx(ctx), &tasks.KillRequest{
+		ContainerID: id, ExecID: exec, Signal: uint32(sig),
+	})
+	return r.wrap(notRunning(err), "sending %s to %s", sig, id)
+}
+
+// Delete removes a container, whatever its state, and everything that was made
+// for it, but not its log: its processes, its task, its snapshot, its files. It
+// may be called again until it succeeds, and for one that is gone or was never
+// completed.
+func (r *Runtime) Delete(ctx context.Context, id string) error {
+	ctx = r.ctx(ctx)
+	if err := r.deleteTask(ctx, id); err != nil {
+		return r.wrap(err, "ending container %s", id)
+	}
+	r.endStreams(id)
+	record, err := r.client.ContainerService().Get(ctx, id)
+	switch {
+	case isNotFound(err):
+		// The snapshot is made beside the record, and may be there without it.
+		if err := r.removeOwnSnapshot(ctx, id); err != nil {
+			return r.wrap(err, "removing the snapshot of container %s", id)
+		}
+	case err != nil:
+		return r.wrap(err, "looking for container %s", id)
+	default:
+		if err := r.removeSnapshot(ctx, record.Snapshotter, record.SnapshotKey); err != nil {
+			return r.wrap(err, "removing the snapshot of container %s", id)
+		}
+	}
+	if err := r.cfg.removeFiles(id); err != nil {
+		return err
+	}
+	// Last: as long as it is there, what is left can be found.
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !isNotFound(err) {
+		return r.wrap(err, "removing the record of container %s", id)
+	}
+	return nil
+}
+
+// removeOwnSnapshot removes the snapshot that Create makes for an ID.
+func (r *Runtime) removeOwnSnapshot(ctx context.Context, id string) error {
+	snapshotter, err := r.snapshotter(ctx)
+	if err != nil {
+		return err
+	}
+	return r.removeSnapshot(ctx, snapshotter, id)
+}
+
+func (r *Runtime) removeSnapshot(ctx context.Context, snapshotter, key string) error {
+	if key == "" {
+		return nil
+	}
+	err := r.client.SnapshotService(snapshotter).Remove(ctx, key)
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// deleteTask kills what runs and removes the task.
+func (r *Runtime) deleteTask(ctx context.Context, id string) error {
+	_, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.killAll(ctx, id); err != nil {
+		return err
+	}
+	// The shim gives its streams two seconds after this and cuts them then, so
+	// the log is completed before.
+	r.drainStreams(id)
+	_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// killAll kills every process of a container and waits for the first one's end.
+func (r *Runtime) killAll(ctx context.Context, id string) error {
+	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{
+		ContainerID: id, Signal: uint32(syscall.SIGKILL), All: true,
+	})
+	if err = notRunning(err); err != nil && !isNotFound(err) && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	_, err = r.Wait(ctx, id)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrLost) {
+		return nil
+	}
+	return err
+}
+
+func (r *Runtime) drainStreams(id string) {
+	r.mu.Lock()
+	s := r.streams[id]
+	r.mu.Unlock()
+	if s != nil {
+		drain(drainTime, s.out...)
+	}
+}
