@@ -1,0 +1,161 @@
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// scrapeTimeout bounds what a scrape waits for the container runtime: less
+// than Prometheus' own ten seconds, so that the rest still arrives.
+const scrapeTimeout = 3 * time.Second
+
+// Source is asked for the node's state at every scrape.
+type Source interface {
+	Measure(ctx context.Context) Snapshot
+}
+
+// Snapshot is the state of a node.
+type Snapshot struct {
+	Workloads []Workload
+	Secrets   []Secret
+	// Connected tells whether containerd could be reached.
+	Connected bool
+}
+
+// Workload is one workload's state and, when Stats is set, its usage.
+type Workload struct {
+	App, Function, Environment string
+	State                      string
+	// LastExit is the exit code of its last instance; nil before the first ended.
+	LastExit *uint32
+	Stats    *Stats
+}
+
+// Stats is what a container's cgroup counts.
+type Stats struct {
+	CPUSeconds  float64
+	MemoryBytes float64
+	OOMKills    float64
+}
+
+// Secret is one secret's state; versions are 0 when there is none.
+type Secret struct {
+	Environment, Name string
+	// Current is what a new launch gets; Pinned is the oldest that a workload runs on.
+	Current, Pinned uint32
+	Updated         time.Time
+}
+
+var (
+	workloadsDesc = desc("workloads", "Workloads, by what they are doing.", "environment", "state")
+	cpuDesc       = desc("workload_cpu_seconds_total", "CPU time of a workload's running instance.", workloadLabels...)
+	memoryDesc    = desc("workload_memory_bytes", "Memory of a workload's running instance.", workloadLabels...)
+	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload's running instance that were killed for want of memory.", workloadLabels...)
+	exitDesc      = desc("workload_last_exit_code", "Exit code of a workload's last instance that ended.", workloadLabels...)
+	versionDesc   = desc("secret_version", "Version of a secret: current is what a new launch gets, pinned the oldest in use.", "environment", "secret", "state")
+	updatedDesc   = desc("secret_updated_timestamp_seconds", "When a secret was last changed.", "environment", "secret")
+	sourceDesc    = desc("secret_source_up", "1 when secrets can be read from a source.", "source")
+	connectedDesc = desc("containerd_up", "1 when containerd can be reached.")
+)
+
+var workloadLabels = []string{"app", "function", "environment"}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("purser_"+name, help, labels, nil)
+}
+
+// collector makes metrics of a snapshot.
+type collector struct{ source Source }
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{workloadsDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, sourceDesc, connectedDesc} {
+		ch <- d
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	s := c.source.Measure(ctx)
+	collectStates(ch, s.Workloads)
+	collectUsage(ch, s.Workloads)
+	collectSecrets(ch, s.Secrets)
+	gauge(ch, sourceDesc, 1, "store")
+	up := 0.0
+	if s.Connected {
+		up = 1
+	}
+	gauge(ch, connectedDesc, up)
+}
+
+func collectStates(ch chan<- prometheus.Metric, workloads []Workload) {
+	counts := map[[2]string]float64{}
+	for _, w := range workloads {
+		counts[[2]string{w.Environment, w.State}]++
+	}
+	for labels, n := range counts {
+		gauge(ch, workloadsDesc, n, labels[0], labels[1])
+	}
+}
+
+// usage adds up workloads that share their labels.
+type usage struct {
+	stats    Stats
+	measured bool
+	exit     *uint32
+}
+
+func collectUsage(ch chan<- prometheus.Metric, workloads []Workload) {
+	sums := map[[3]string]*usage{}
+	for _, w := range workloads {
+		labels := [3]string{w.App, w.Function, w.Environment}
+		if sums[labels] == nil {
+			sums[labels] = &usage{}
+		}
+		sums[labels].add(w)
+	}
+	for l, u := range sums {
+		if u.measured {
+			counter(ch, cpuDesc, u.stats.CPUSeconds, l[:]...)
+			gauge(ch, memoryDesc, u.stats.MemoryBytes, l[:]...)
+			counter(ch, oomDesc, u.stats.OOMKills, l[:]...)
+		}
+		if u.exit != nil {
+			gauge(ch, exitDesc, float64(*u.exit), l[:]...)
+		}
+	}
+}
+
+func (u *usage) add(w Workload) {
+	if w.LastExit != nil {
+		u.exit = w.LastExit
+	}
+	if w.Stats != nil {
+		u.measured = true
+		u.stats.CPUSeconds += w.Stats.CPUSeconds
+		u.stats.MemoryBytes += w.Stats.MemoryBytes
+		u.stats.OOMKills += w.Stats.OOMKills
+	}
+}
+
+func collectSecrets(ch chan<- prometheus.Metric, secrets []Secret) {
+	for _, s := range secrets {
+		if s.Current != 0 {
+			gauge(ch, versionDesc, float64(s.Current), s.Environment, s.Name, "current")
+		}
+		if s.Pinned != 0 {
+			gauge(ch, versionDesc, float64(s.Pinned), s.Environment, s.Name, "pinned")
+		}
+		gauge(ch, updatedDesc, float64(s.Updated.UnixMilli())/1000, s.Environment, s.Name)
+	}
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}

@@ -1,0 +1,85 @@
+package metrics
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/purserd/purser/api/version"
+)
+
+// Phases of a launch, in order; Total is all of them.
+const (
+	Resolve = "resolve"
+	Create  = "create"
+	Start   = "start"
+	Total   = "total"
+)
+
+// Reasons of a restart.
+const (
+	AfterExit   = "exit"     // the container had ended
+	Replacement = "replaced" // a new spec, or a request to restart
+)
+
+// Metrics is a node's registry.
+type Metrics struct {
+	registry *prometheus.Registry
+	launches *prometheus.HistogramVec
+	restarts *prometheus.CounterVec
+}
+
+// New makes the registry of a build; source is asked at every scrape.
+func New(build version.Info, source Source) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		launches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "purser_launch_duration_seconds",
+			Help:    "Time from the decision to start an instance until it runs, by phase.",
+			Buckets: []float64{.005, .01, .025, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"phase", "result"}),
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_restarts_total",
+			Help: "Instances started after an earlier one of the same workload, by what made it necessary.",
+		}, []string{"reason"}),
+	}
+	for _, phase := range []string{Resolve, Create, Start, Total} {
+		m.launches.WithLabelValues(phase, "ok")
+		m.launches.WithLabelValues(phase, "error")
+	}
+	m.restarts.WithLabelValues(AfterExit)
+	m.restarts.WithLabelValues(Replacement)
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "purser_build_info",
+		Help:        "1, with the version and commit of the agent.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
+	})
+	info.Set(1)
+	m.registry.MustRegister(m.launches, m.restarts, info, &collector{source: source},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Launched notes one phase of a launch that began at the time given.
+func (m *Metrics) Launched(phase string, began time.Time, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.launches.WithLabelValues(phase, result).Observe(time.Since(began).Seconds())
+}
+
+// Restarted notes a restart.
+func (m *Metrics) Restarted(reason string) { m.restarts.WithLabelValues(reason).Inc() }
+
+// Handler serves the registry at a scrape.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		Registry: m.registry,
+		// What can be had is better than an error that hides it.
+		ErrorHandling: promhttp.ContinueOnError,
+	})
+}

@@ -1,0 +1,82 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purserd/purser/api/version"
+)
+
+// fixed is a source that never changes.
+type fixed Snapshot
+
+func (f fixed) Measure(context.Context) Snapshot { return Snapshot(f) }
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("scrape: %d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func example() *Metrics {
+	three := uint32(3)
+	m := New(version.Info{Version: "1", Commit: "abc"}, fixed{
+		Connected: true,
+		Workloads: []Workload{
+			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 1, MemoryBytes: 10}},
+			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 2, MemoryBytes: 20}, LastExit: &three},
+			{App: "a", Function: "g", Environment: "prod", State: "failed"},
+		},
+		Secrets: []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
+	})
+	m.Launched(Create, time.Now(), errors.New("no"))
+	m.Restarted(AfterExit)
+	return m
+}
+
+func TestScrape(t *testing.T) {
+	text := scrape(t, example())
+	for _, want := range []string{
+		`purser_workloads{environment="dev",state="running"} 2`,
+		`purser_workload_cpu_seconds_total{app="a",environment="dev",function="f"} 3`,
+		`purser_workload_memory_bytes{app="a",environment="dev",function="f"} 30`,
+		`purser_workload_last_exit_code{app="a",environment="dev",function="f"} 3`,
+		`purser_secret_version{environment="dev",secret="s",state="current"} 4`,
+		`purser_secret_version{environment="dev",secret="s",state="pinned"} 2`,
+		`purser_secret_updated_timestamp_seconds{environment="dev",secret="s"} 1.7e+09`,
+		`purser_launch_duration_seconds_count{phase="create",result="error"} 1`,
+		`purser_launch_duration_seconds_count{phase="total",result="ok"} 0`,
+		`purser_restarts_total{reason="exit"} 1`,
+		`purser_restarts_total{reason="replaced"} 0`,
+		`purser_build_info{commit="abc",version="1"} 1`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("missing %s", want)
+		}
+	}
+}
+
+func TestPromtoolIsContent(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("promtool is not installed: apt-get install prometheus")
+		}
+		t.Skip("promtool is not installed: apt-get install prometheus")
+	}
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(scrape(t, example()))
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
