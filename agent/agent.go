@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/purserd/purser/agent/config"
+	"github.com/purserd/purser/agent/feed"
+	"github.com/purserd/purser/agent/state"
+	"github.com/purserd/purser/agent/supervise"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/api/version"
+	"github.com/purserd/purser/inject/keyring"
+	"github.com/purserd/purser/inject/store"
+	"github.com/purserd/purser/metrics"
+	"github.com/purserd/purser/runtime"
+)
+
+// eventsKept is how many events a reader can look back.
+const eventsKept = 4096
+
+// Agent keeps the workloads of one node.
+type Agent struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	build   version.Info
+	db      *state.DB
+	secrets *store.Store
+	runtime *runtime.Runtime
+	metrics *metrics.Metrics
+	events  *feed.Log[*purserv1.Event]
+	changes *feed.Log[Change]
+	since   time.Time
+
+	// writing serialises what changes what is wanted, so that a request sees
+	// all that the one before it did.
+	writing sync.Mutex
+
+	mu        sync.RWMutex
+	workloads map[string]*workload
+	running   sync.WaitGroup  // the supervisors
+	base      context.Context // theirs; set by Run
+	started   bool
+}
+
+// Open opens the node's state. It needs neither root nor containerd.
+func Open(cfg *config.Config, log *slog.Logger) (*Agent, error) {
+	if err := makeDirs(cfg); err != nil {
+		return nil, err
+	}
+	db, err := state.Open(filepath.Join(cfg.StateDir, "state.db"))
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, log: log, build: version.Get(), db: db,
+		events:    feed.New[*purserv1.Event](eventsKept),
+		changes:   feed.New[Change](eventsKept),
+		workloads: map[string]*workload{},
+		since:     time.Now(),
+	}
+	if err := a.open(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return a, nil
+}
+
+// open opens all but the database.
+func (a *Agent) open() error {
+	keys, err := openKeys(a.cfg)
+	if err != nil {
+		return err
+	}
+	if a.secrets, err = a.openSecrets(keys); err != nil {
+		return err
+	}
+	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
+		return errors.Join(err, a.secrets.Close())
+	}
+	a.metrics = metrics.New(a.build, a)
+	if err := a.load(); err != nil {
+		return errors.Join(err, a.runtime.Close(), a.secrets.Close())
+	}
+	return nil
+}
+
+func makeDirs(cfg *config.Config) error {
+	for _, dir := range []string{cfg.StateDir, cfg.RunDir, filepath.Dir(cfg.Socket)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making the agent's directories: %w", err)
+		}
+	}
+	return nil
+}
+
+// openKeys prefers an identity handed over by systemd to one in a file.
+func openKeys(cfg *config.Config) (*keyring.Keyring, error) {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		path := filepath.Join(dir, "purser-identity")
+		if _, err := os.Stat(path); err == nil {
+			return keyring.OpenCredential(path)
+		}
+	}
+	return keyring.Open(cfg.Secrets.Identity)
+}
+
+func (a *Agent) openSecrets(keys *keyring.Keyring) (*store.Store, error) {
+	seen, err := a.db.SecretsSequence()
+	if err != nil {
+		return nil, fmt.Errorf("reading the state of the secret store: %w", err)
+	}
+	return store.Open(filepath.Join(a.cfg.StateDir, "secrets"), keys, store.Options{Recipients: a.cfg.Secrets.Recipients, MinSequence: seen})
+}
+
+func (a *Agent) runtimeConfig() runtime.Config {
+	runtimes := map[string]runtime.RuntimeConfig{}
+	for name, r := range a.cfg.Runtimes {
+		runtimes[name] = runtime.RuntimeConfig{Path: r.Path, Options: r.Options}
+	}
+	return runtime.Config{
+		Address:        a.cfg.Containerd.Address,
+		Namespace:      a.cfg.Containerd.Namespace,
+		Snapshotter:    a.cfg.Containerd.Snapshotter,
+		Node:           a.db.NodeID(),
+		RunDir:         a.cfg.RunDir,
+		LogDir:         filepath.Join(a.cfg.StateDir, "logs"),
+		CgroupParent:   a.cfg.CgroupParent,
+		Runtimes:       runtimes,
+		DefaultRuntime: a.cfg.DefaultRuntime,
+		AllowedRoots:   a.cfg.AllowedRoots,
+		Forbidden:      []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)},
+		Logger:         a.log,
+	}
+}
+
+// load makes a supervisor for each workload on record.
+func (a *Agent) load() error {
+	records, err := a.db.Workloads()
+	if err != nil {
+		return fmt.Errorf("reading the workloads on record: %w", err)
+	}
+	for _, r := range records {
+		a.add(newWorkload(a, r, supervise.FromRecord(r.GetStatus())))
+	}
+	return nil
+}
+
+// Run drives the workloads until ctx ends; their containers go on. It may be
+// called once.
+func (a *Agent) Run(ctx context.Context) {
+	a.mu.Lock()
+	a.base, a.started = ctx, true
+	for _, w := range a.workloads {
+		a.drive(w)
+	}
+	a.mu.Unlock()
+	a.running.Go(func() { a.reportStrangers(ctx) })
+	<-ctx.Done()
+	a.running.Wait()
+}
+
+// add puts a workload among those that are kept, and drives it if Run has begun.
+func (a *Agent) add(w *workload) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.workloads[w.key] = w
+	if a.started {
+		a.drive(w)
+	}
+}
+
+// drive runs a workload's supervisor. The caller holds mu.
+func (a *Agent) drive(w *workload) {
+	ctx := a.base
+	a.running.Go(func() {
+		w.supervisor.Run(ctx)
+		if v, _ := w.supervisor.View(); v.Gone {
+			a.forget(w)
+		}
+	})
+}
+
+// forget drops a workload whose record is gone.
+func (a *Agent) forget(w *workload) {
+	a.mu.Lock()
+	if a.workloads[w.key] == w {
+		delete(a.workloads, w.key)
+	}
+	a.mu.Unlock()
+	w.removeLogs()
+	a.pruneSecrets(w.environment(), w.record().GetPins())
+}
+
+// Pause stops every container, all at once, and leaves what is wanted as it
+// is: the next agent brings the workloads back.
+func (a *Agent) Pause(ctx context.Context) error {
+	all := a.all("", "")
+	for _, w := range all {
+		w.want(func(d *supervise.Desired) {
+			if d.Goal == supervise.Run {
+				d.Goal = supervise.Pause
+			}
+		})
+	}
+	for _, w := range all {
+		if _, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool { return v.Status.Instance == nil }); err != nil {
+			return fmt.Errorf("waiting for %s to stop: %w", w.id(), err)
+		}
+	}
+	return nil
+}
+
+// Close ends what Open began, after Run has returned.
+func (a *Agent) Close() error {
+	return errors.Join(a.runtime.Close(), a.secrets.Close(), a.db.Close())
+}

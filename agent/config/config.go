@@ -1,0 +1,231 @@
+// Package config reads the agent's configuration file.
+//
+// The file is TOML and read strictly: an unknown key is an error that names
+// the line. Every key has a default, so that no file at all is a valid
+// configuration; [Default] is the one place where defaults stand.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Path is where the daemon's configuration lies unless it is told otherwise.
+const Path = "/etc/purser/config.toml"
+
+// Config is what /etc/purser/config.toml says.
+type Config struct {
+	// StateDir keeps what must survive a reboot: workloads, secrets, logs.
+	StateDir string `toml:"state_dir"`
+	// RunDir keeps what must not.
+	RunDir string `toml:"run_dir"`
+	// Socket is the path of the API's unix socket.
+	Socket string `toml:"socket"`
+	// NodeName is the name shown to people; the host's name when empty.
+	NodeName string `toml:"node_name"`
+	// CgroupParent is the cgroup under which every container gets its own.
+	CgroupParent string `toml:"cgroup_parent"`
+	// AllowedRoots are the directories from which a spec may mount.
+	AllowedRoots []string `toml:"allowed_roots"`
+	// DefaultRuntime serves specs that name none: runc, or the only one configured.
+	DefaultRuntime string `toml:"default_runtime"`
+
+	Containerd Containerd         `toml:"containerd"`
+	Metrics    Metrics            `toml:"metrics"`
+	Secrets    Secrets            `toml:"secrets"`
+	Runtimes   map[string]Runtime `toml:"runtimes"`
+}
+
+// Containerd says which containerd to use, and how.
+type Containerd struct {
+	Address     string `toml:"address"`
+	Namespace   string `toml:"namespace"`
+	Snapshotter string `toml:"snapshotter"`
+}
+
+// Metrics says where Prometheus finds the metrics.
+type Metrics struct {
+	// Address is host:port; port 0 picks a free one; empty serves none.
+	Address string `toml:"address"`
+	// SecretNames: whether metrics may name secrets.
+	SecretNames bool `toml:"secret_names"`
+}
+
+// Secrets configures the embedded store.
+type Secrets struct {
+	// Identity is the file of the age identity that versions are sealed to.
+	Identity string `toml:"identity"`
+	// Recipients are further age recipients that can open every version.
+	Recipients []string `toml:"recipients"`
+	// KeepVersions is how many versions of a secret are kept at least.
+	KeepVersions int `toml:"keep_versions"`
+}
+
+// Runtime is one OCI runtime.
+type Runtime struct {
+	// Path of its executable; looked up in PATH when it has no slash.
+	Path string `toml:"path"`
+	// Options are those of containerd's runc shim (containerd.runc.v1.Options).
+	Options map[string]any `toml:"options"`
+}
+
+// Default returns the configuration of a node whose file is empty.
+func Default() *Config {
+	return &Config{
+		StateDir:     "/var/lib/purser",
+		RunDir:       "/run/purser",
+		Socket:       "/run/purser/purser.sock",
+		CgroupParent: "/purser",
+		Containerd: Containerd{
+			Address:   "/run/containerd/containerd.sock",
+			Namespace: "purser",
+		},
+		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
+		Secrets: Secrets{KeepVersions: 10},
+	}
+}
+
+// Load reads the file at path over the defaults. A file that is not there is
+// an error unless path is [Path].
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == Path {
+		data, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads data, from the file named, over the defaults.
+func Parse(file string, data []byte) (*Config, error) {
+	c := Default()
+	d := toml.NewDecoder(strings.NewReader(string(data)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return nil, decodeError(file, err)
+	}
+	if err := c.complete(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// decodeError names the line of each mistake; the library's own text does not.
+func decodeError(file string, err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) {
+		var all []error
+		for _, e := range unknown.Errors {
+			row, col := e.Position()
+			all = append(all, fmt.Errorf("%s:%d:%d: unknown key %s", file, row, col, strings.Join(e.Key(), ".")))
+		}
+		return errors.Join(all...)
+	}
+	var wrong *toml.DecodeError
+	if errors.As(err, &wrong) {
+		row, col := wrong.Position()
+		return fmt.Errorf("%s:%d:%d: %s", file, row, col, strings.TrimPrefix(wrong.Error(), "toml: "))
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
+var (
+	namePattern      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	namespacePattern = regexp.MustCompile(`^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$`)
+)
+
+// complete fills in what depends on other keys, and checks.
+func (c *Config) complete() error {
+	if c.NodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("node_name is not set and the host has no name: %w", err)
+		}
+		c.NodeName = host
+	}
+	if c.Secrets.Identity == "" {
+		c.Secrets.Identity = filepath.Join(c.StateDir, "identity.age")
+	}
+	if len(c.Runtimes) == 0 {
+		c.Runtimes = map[string]Runtime{"runc": {Path: "runc"}}
+	}
+	if c.DefaultRuntime == "" {
+		c.DefaultRuntime = c.soleRuntime()
+	}
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkMetrics())
+}
+
+// soleRuntime is the runtime to use when nothing says which.
+func (c *Config) soleRuntime() string {
+	if _, ok := c.Runtimes["runc"]; !ok && len(c.Runtimes) == 1 {
+		for name := range c.Runtimes {
+			return name
+		}
+	}
+	return "runc"
+}
+
+func (c *Config) checkPaths() error {
+	var errs []error
+	absolute := func(key, path string) {
+		if !filepath.IsAbs(path) {
+			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", key, path))
+		}
+	}
+	absolute("state_dir", c.StateDir)
+	absolute("run_dir", c.RunDir)
+	absolute("socket", c.Socket)
+	absolute("cgroup_parent", c.CgroupParent)
+	absolute("secrets.identity", c.Secrets.Identity)
+	absolute("containerd.address", c.Containerd.Address)
+	for _, root := range c.AllowedRoots {
+		absolute("allowed_roots", root)
+	}
+	// sun_path holds 108 bytes with its closing NUL (unix(7)).
+	if len(c.Socket) > 107 {
+		errs = append(errs, fmt.Errorf("socket: the path has %d characters; a unix socket's has 107 at most", len(c.Socket)))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkNames() error {
+	var errs []error
+	if !namespacePattern.MatchString(c.Containerd.Namespace) {
+		errs = append(errs, fmt.Errorf("containerd.namespace: %q is not a containerd namespace", c.Containerd.Namespace))
+	}
+	for name, r := range c.Runtimes {
+		if !namePattern.MatchString(name) {
+			errs = append(errs, fmt.Errorf("runtimes: %q is not a name (letters, digits, '.', '_', '-')", name))
+		}
+		if r.Path == "" {
+			errs = append(errs, fmt.Errorf("runtimes.%s.path: missing; give the runtime's executable", name))
+		}
+	}
+	if _, ok := c.Runtimes[c.DefaultRuntime]; !ok {
+		errs = append(errs, fmt.Errorf("default_runtime: no [runtimes.%s] is configured", c.DefaultRuntime))
+	}
+	if c.Secrets.KeepVersions < 1 {
+		errs = append(errs, errors.New("secrets.keep_versions: must be 1 or more"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkMetrics() error {
+	if c.Metrics.Address == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.Metrics.Address); err != nil {
+		return fmt.Errorf("metrics.address: %q is not host:port", c.Metrics.Address)
+	}
+	return nil
+}

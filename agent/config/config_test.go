@@ -1,0 +1,61 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestEmptyFileIsValid(t *testing.T) {
+	c, err := Parse("config.toml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Socket != "/run/purser/purser.sock" || c.Metrics.Address != "127.0.0.1:9755" || c.DefaultRuntime != "runc" {
+		t.Errorf("unexpected defaults: %+v", c)
+	}
+	if c.Secrets.Identity != "/var/lib/purser/identity.age" {
+		t.Errorf("identity = %q", c.Secrets.Identity)
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.toml")
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a named file that is missing gave %v", err)
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for name, tc := range map[string]struct{ in, want string }{
+		"unknown key":      {"state_dir = '/x'\nstate = '/y'", "config.toml:2:1: unknown key state"},
+		"unknown section":  {"[metrix]\naddress = ':1'", "config.toml:1:2: unknown key metrix"},
+		"wrong type":       {"socket = 5", "config.toml:1:10: "},
+		"relative":         {"state_dir = 'here'", `state_dir: "here" is not an absolute path`},
+		"relative root":    {"allowed_roots = ['/a', 'b']", `allowed_roots: "b" is not an absolute path`},
+		"syntax":           {"state_dir = ", "config.toml:1:"},
+		"long socket":      {"socket = '/" + strings.Repeat("a", 120) + "'", "107 at most"},
+		"runtime path":     {"[runtimes.crun]", "runtimes.crun.path: missing"},
+		"default runtime":  {"default_runtime = 'crun'", "no [runtimes.crun] is configured"},
+		"namespace":        {"[containerd]\nnamespace = 'a b'", "is not a containerd namespace"},
+		"metrics address":  {"[metrics]\naddress = 'nine'", "is not host:port"},
+		"keeping versions": {"[secrets]\nkeep_versions = 0", "must be 1 or more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("config.toml", []byte(tc.in))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want it to contain %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestSoleRuntimeIsTheDefault(t *testing.T) {
+	c, err := Parse("config.toml", []byte("[runtimes.crun]\npath = '/usr/bin/crun'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.DefaultRuntime != "crun" {
+		t.Errorf("default runtime = %q", c.DefaultRuntime)
+	}
+}

@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserd/purser/agent/supervise"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/runtime"
+)
+
+// containers is what a workload's supervisor sees of package runtime.
+type containers struct{ w *workload }
+
+// Start resolves the workload's pins to values, merges the environment, and
+// has the container made.
+func (c containers) Start(ctx context.Context, instance string, revision *supervise.Revision) (supervise.Started, error) {
+	a, r := c.w.agent, c.w.recordOf(revision)
+	c.w.dropOutdated()
+	began := time.Now()
+	image, env, err := c.w.resolve(ctx, r, instance)
+	a.metrics.Launched("resolve", began, err)
+	if err != nil {
+		return supervise.Started{}, startError(err)
+	}
+	step := time.Now()
+	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Record: r}
+	err = a.runtime.Create(ctx, value)
+	a.metrics.Launched("create", step, err)
+	if err != nil {
+		a.metrics.Launched("total", began, err)
+		return supervise.Started{}, startError(err)
+	}
+	step = time.Now()
+	pid, err := a.runtime.Start(ctx, instance)
+	a.metrics.Launched("start", step, err)
+	a.metrics.Launched("total", began, err)
+	if err != nil {
+		return supervise.Started{}, startError(err)
+	}
+	return supervise.Started{PID: pid, ImageDigest: image.Digest}, nil
+}
+
+// found is what a launch looked up: the image, nil when containerd was not
+// there, and the secrets. It is used once, as both may change afterwards.
+type found struct {
+	run        uint64
+	image      *runtime.Image
+	resolution *inject.Resolution
+}
+
+// remember keeps what a launch looked up for the start that follows.
+func (w *workload) remember(f *found) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.found = f
+}
+
+// takeFound returns what was looked up for a run, once.
+func (w *workload) takeFound(run uint64) *found {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.found
+	w.found = nil
+	if f == nil || f.run != run || f.image == nil {
+		return nil
+	}
+	return f
+}
+
+// recordOf is the workload's record as it was when a revision was asked for.
+func (w *workload) recordOf(r *supervise.Revision) *statev1.Workload {
+	record := proto.CloneOf(w.record())
+	record.Generation, record.Spec, record.Pins = r.Generation, r.Spec, r.Pins
+	return record
+}
+
+// look looks up what an instance is made from.
+func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error) {
+	if f := w.takeFound(r.GetRun()); f != nil {
+		return f, nil
+	}
+	ref := r.GetSpec().GetImage().GetRef()
+	image, err := w.agent.runtime.Image(ctx, ref)
+	if err != nil {
+		return nil, imageError(ref, err)
+	}
+	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
+		Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets(), Pins: r.GetPins(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &found{image: image, resolution: resolution}, nil
+}
+
+// resolve gets all that an instance is made from: the image, and the
+// environment with the values of the pinned secrets.
+func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (*runtime.Image, inject.Environ, error) {
+	spec := r.GetSpec()
+	f, err := w.look(ctx, r)
+	if err != nil {
+		return nil, inject.Environ{}, err
+	}
+	env := inject.Merge(inject.Layers{
+		Image:    f.image.Config.Env,
+		ImageEnv: spec.GetImage().GetEnv(),
+		Secrets:  f.resolution.Secrets,
+		Env:      spec.GetEnv(),
+		Reserved: map[string]string{
+			"PURSER_APP":         spec.GetApp(),
+			"PURSER_FUNCTION":    spec.GetFunction(),
+			"PURSER_ENVIRONMENT": r.GetEnvironment(),
+			"PURSER_WORKLOAD":    r.GetId(),
+			"PURSER_INSTANCE":    instance,
+		},
+	})
+	return f.image, env, nil
+}
+
+func imageError(ref string, err error) error {
+	if errors.Is(err, runtime.ErrImageNotFound) {
+		return fmt.Errorf("image %s is not on this node: bring it with purser image import: %w", ref, runtime.ErrImageNotFound)
+	}
+	return err
+}
+
+// startError tells what is wrong with the workload from what is not there at
+// the moment, and comes back by itself or by somebody else's doing.
+func startError(err error) error {
+	var refused *runtime.StartError
+	var wrong *runtime.SpecError
+	var undeliverable *inject.UndeliverableError
+	switch {
+	case errors.As(err, &refused):
+		return &supervise.ExitError{Code: refused.Code, Message: refused.Message}
+	case errors.As(err, &wrong), errors.As(err, &undeliverable):
+		return &supervise.ExitError{Code: unstarted, Message: err.Error()}
+	default:
+		return err
+	}
+}
+
+// unstarted is the exit status of a container that could not be made.
+const unstarted = 128
+
+func (c containers) Wait(ctx context.Context, instance string) (supervise.Exit, error) {
+	exit, err := c.w.agent.runtime.Wait(ctx, instance)
+	if err != nil {
+		return supervise.Exit{}, gone(err)
+	}
+	return supervise.Exit{Code: exit.Code, Reason: supervise.ExitReason(exit.Code), FinishedAt: exit.At}, nil
+}
+
+func (c containers) Stop(ctx context.Context, instance string, revision *supervise.Revision) error {
+	sig := c.w.agent.runtime.StopSignal(ctx, revision.Spec)
+	return gone(c.w.agent.runtime.Kill(ctx, instance, sig))
+}
+
+func (c containers) Kill(ctx context.Context, instance string) error {
+	return gone(c.w.agent.runtime.Kill(ctx, instance, syscall.SIGKILL))
+}
+
+func (c containers) Delete(ctx context.Context, instance string) error {
+	return gone(c.w.agent.runtime.Delete(ctx, instance))
+}
+
+// Inspect looks for an instance of an earlier agent, and takes up its output.
+func (c containers) Inspect(ctx context.Context, instance string) (supervise.Found, error) {
+	found, err := c.w.agent.runtime.Inspect(ctx, instance)
+	if err != nil {
+		return supervise.Found{}, gone(err)
+	}
+	switch found.State {
+	case runtime.StateRunning:
+		if err := c.openLogs(ctx, instance); err != nil {
+			return supervise.Found{}, err
+		}
+		c.w.adopted(found.PID)
+		return supervise.Found{Running: true, PID: found.PID}, nil
+	case runtime.StateStopped:
+		// What it wrote last waits to be read.
+		if err := c.openLogs(ctx, instance); err != nil {
+			return supervise.Found{}, err
+		}
+		e := &supervise.Exit{Code: found.Exit.Code, Reason: supervise.ExitReason(found.Exit.Code), FinishedAt: found.Exit.At, Instance: instance}
+		return supervise.Found{Exit: e}, nil
+	default:
+		return supervise.Found{}, nil
+	}
+}
+
+// openLogs takes up an instance's output. When there is nothing to read it from
+// any more, the instance is worth more than its output.
+func (c containers) openLogs(ctx context.Context, instance string) error {
+	err := c.w.agent.runtime.OpenLogs(ctx, instance)
+	if errors.Is(err, runtime.ErrNotFound) {
+		c.w.agent.emit(warning, "OutputLost", c.w.environment(), c.w.id(), "the output of container %s cannot be read any more", instance)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("taking up the output of %s: %w", instance, err)
+	}
+	return nil
+}
+
+// gone translates the runtime's words for a container that is not there, or of
+// which nobody can tell any more.
+func gone(err error) error {
+	if errors.Is(err, runtime.ErrNotFound) || errors.Is(err, runtime.ErrLost) {
+		return fmt.Errorf("%w (%w)", err, supervise.ErrGone)
+	}
+	return err
+}

@@ -1,0 +1,20 @@
+// Package agent is the node's agent: it takes launch specs in, and keeps what
+// they ask for running.
+//
+// A launch goes one way: [Agent.Launch] checks the spec, resolves its secrets
+// to versions (the pins) and persists both; the workload's supervisor (package
+// supervise) then has a container made by resolving the pins to values, merging
+// them with the environment, and handing the result to package runtime.
+//
+//	agent.go      what an agent consists of; Run
+//	launch.go     specs in: plan, then commit
+//	lifecycle.go  start, stop, remove, restart, wait
+//	container.go  between a supervisor and package runtime
+//	view.go       workloads as the API shows them
+//	apps.go, secrets.go, images.go, logs.go, events.go, measure.go
+//
+// The API itself is package server, a thin layer over this one's methods. Two
+// halves of a workload's record have one writer each: what is wanted is
+// written by the methods here, under the agent's lock; what is, by the
+// supervisor.
+package agent

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserd/purser/agent/feed"
+	"github.com/purserd/purser/agent/supervise"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// Severities of events.
+const (
+	normal  = "normal"
+	warning = "warning"
+)
+
+// emit tells of something that happened, to who follows the events and in the
+// agent's own log.
+func (a *Agent) emit(severity, kind, environment, subject, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	a.events.Append(func(n uint64) *purserv1.Event {
+		return &purserv1.Event{
+			Sequence: n, Time: timestamppb.Now(), Severity: severity, Type: kind,
+			Environment: environment, Subject: subject, Message: text,
+		}
+	})
+	log := a.log.Info
+	if severity == warning {
+		log = a.log.Warn
+	}
+	log(text, "event", kind, "environment", environment, "subject", subject)
+}
+
+// Change is a workload that is now different, or gone.
+type Change struct {
+	Type     string // updated or removed
+	Workload *purserv1.Workload
+}
+
+// changed tells of every change of a workload's view; see supervise.New for
+// what it may do.
+func (w *workload) changed(old, now supervise.View) {
+	before, after := w.messageOf(old), w.messageOf(now)
+	if now.Gone {
+		w.agent.changes.Append(func(uint64) Change { return Change{"removed", after} })
+		w.agent.emit(normal, "Removed", after.GetEnvironment(), after.GetId(), "removed")
+		return
+	}
+	if !proto.Equal(before, after) || old.Desired != now.Desired {
+		w.agent.changes.Append(func(uint64) Change { return Change{"updated", after} })
+	}
+	if old.Status.State != now.Status.State {
+		w.transition(old.Status, now.Status)
+	}
+}
+
+// introduce tells of a workload that is new, in the state in which it begins.
+func (w *workload) introduce() {
+	v, _ := w.supervisor.View()
+	w.agent.changes.Append(func(uint64) Change { return Change{"updated", w.messageOf(v)} })
+	w.transition(supervise.Status{}, v.Status)
+}
+
+// adopted tells of a container that was found running.
+func (w *workload) adopted(pid uint32) {
+	w.agent.emit(normal, "Adopted", w.environment(), w.id(), "found running as process %d, as an earlier agent had left it", pid)
+}
+
+// transition tells of a change of state.
+func (w *workload) transition(old, now supervise.Status) {
+	severity, kind, text := transitionText(now)
+	if kind == "" {
+		return
+	}
+	r := w.record()
+	w.agent.emit(severity, kind, r.GetEnvironment(), r.GetId(), "%s", text)
+	if now.State == supervise.Starting && now.LastExit != nil {
+		w.agent.metrics.Restarted(restartReason(old.State))
+	}
+	if old.Previous != now.Previous {
+		w.outdated(old.Previous)
+	}
+}
+
+func transitionText(s supervise.Status) (severity, kind, text string) {
+	switch s.State {
+	case supervise.Starting:
+		return normal, "Starting", "creating container " + s.Instance.ID
+	case supervise.Running:
+		return normal, "Started", fmt.Sprintf("container %s runs as process %d", s.Instance.ID, s.Instance.PID)
+	case supervise.Stopping:
+		return normal, "Stopping", s.Reason
+	case supervise.BackingOff:
+		pause := time.Until(s.NextTry).Round(100 * time.Millisecond)
+		return warning, "BackingOff", fmt.Sprintf("%s; trying again in %s", s.Reason, pause)
+	case supervise.Stopped:
+		return normal, "Stopped", s.Reason
+	case supervise.Completed:
+		return normal, "Completed", s.Reason
+	case supervise.Failed:
+		return warning, "Failed", s.Reason
+	}
+	return "", "", ""
+}
+
+// Events sends the events after a sequence number (0: all that are kept) of an
+// environment (empty: all, and those of none). With follow it goes on until
+// ctx ends.
+func (a *Agent) Events(ctx context.Context, environment string, after uint64, follow bool, send func(*purserv1.Event) error) error {
+	if after == 0 {
+		after = a.events.Oldest()
+	}
+	return stream(ctx, a.events, after, follow, func(_ uint64, e *purserv1.Event) error {
+		if environment != "" && environment != e.GetEnvironment() {
+			return nil
+		}
+		return send(e)
+	})
+}
+
+// Watch sends the present state of each workload and then every change, or
+// only the changes after a sequence number.
+func (a *Agent) Watch(ctx context.Context, environment string, after uint64, send func(*purserv1.WatchResponse) error) error {
+	if after == 0 {
+		after = a.changes.Last()
+		for _, w := range a.List(environment, "") {
+			if err := send(&purserv1.WatchResponse{Sequence: after, Type: "updated", Workload: w}); err != nil {
+				return err
+			}
+		}
+		if err := send(&purserv1.WatchResponse{Sequence: after, Type: "synced"}); err != nil {
+			return err
+		}
+	}
+	return stream(ctx, a.changes, after, true, func(n uint64, c Change) error {
+		if environment != "" && environment != c.Workload.GetEnvironment() {
+			return nil
+		}
+		return send(&purserv1.WatchResponse{Sequence: n, Type: c.Type, Workload: c.Workload})
+	})
+}
+
+// stream sends what is in a log, and what comes.
+func stream[T any](ctx context.Context, log *feed.Log[T], after uint64, follow bool, send func(uint64, T) error) error {
+	for {
+		entries, more, err := log.After(after)
+		if errors.Is(err, feed.ErrTooOld) {
+			return &Refusal{Reason: TooOld, Err: fmt.Errorf("sequence %d is not kept any more: list again, and go on from there", after)}
+		}
+		for _, e := range entries {
+			if err := send(e.Sequence, e.Value); err != nil {
+				return err
+			}
+			after = e.Sequence
+		}
+		if !follow {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserd/purser/agent/state"
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/runtime"
+)
+
+// What a plan does to a workload.
+const (
+	actionCreate    = "create"
+	actionUpdate    = "update"
+	actionUnchanged = "unchanged"
+	actionRemove    = "remove"
+)
+
+// plan is what a launch will do once all of the request has been checked.
+type plan struct {
+	action string
+	// record is what is wanted from now on.
+	record *statev1.Workload
+	// workload is the one that is there already; nil for a new one.
+	workload *workload
+	// found is what the checks looked up on the way; the first start uses it.
+	found *found
+}
+
+// hidden are the secrets' keys that the spec's env covers.
+func (p plan) hidden() []inject.Hidden {
+	if p.found == nil {
+		return nil
+	}
+	return inject.Merge(inject.Layers{Secrets: p.found.resolution.Secrets, Env: p.record.GetSpec().GetEnv()}).Hidden()
+}
+
+func (p plan) change() *purserv1.Change {
+	return &purserv1.Change{Id: p.record.GetId(), Action: p.action, Spec: p.record.GetSpec()}
+}
+
+// Launch accepts a spec; it returns once that is persisted. generation may be
+// nil. changed tells whether the spec was not in force already.
+func (a *Agent) Launch(ctx context.Context, spec *purserv1.LaunchSpec, generation *uint64) (w *purserv1.Workload, changed bool, err error) {
+	if err := a.awaitRemoval(ctx, spec); err != nil {
+		return nil, false, err
+	}
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	p, err := a.plan(ctx, spec, nil, generation)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := a.commit([]plan{p}, nil); err != nil {
+		return nil, false, err
+	}
+	found, err := a.get(p.record.GetEnvironment(), p.record.GetId())
+	if err != nil {
+		return nil, false, err
+	}
+	return found.message(), p.action != actionUnchanged, nil
+}
+
+// plan checks a spec against the node and decides what launching it means.
+// Given pins take the place of the secrets' latest versions. The caller holds
+// writing.
+func (a *Agent) plan(ctx context.Context, spec *purserv1.LaunchSpec, pins []*purserv1.Pin, generation *uint64) (plan, error) {
+	if err := launchspec.Validate(spec); err != nil {
+		return plan{}, &Refusal{Reason: Invalid, Err: err}
+	}
+	spec = normalised(spec)
+	p := plan{action: actionCreate, record: newRecord(spec)}
+	if w := a.lookup(spec.GetEnvironment(), p.record.GetId()); w != nil {
+		if err := p.onto(w, generation); err != nil {
+			return plan{}, err
+		}
+	}
+	if generation != nil {
+		p.record.Generation = *generation
+	}
+	if p.action == actionUnchanged && (pins == nil || state.SamePins(pins, p.record.GetPins())) {
+		return p, nil
+	}
+	if p.action == actionUnchanged {
+		p.action = actionUpdate
+		p.record.Run++
+	}
+	return p, a.check(ctx, &p, pins)
+}
+
+// awaitRemoval waits until nothing is left of an earlier workload of the same
+// ID that has been removed.
+func (a *Agent) awaitRemoval(ctx context.Context, specs ...*purserv1.LaunchSpec) error {
+	for _, spec := range specs {
+		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
+		if w == nil || w.visible() {
+			continue
+		}
+		if _, err := w.supervisor.WaitFor(ctx, func(supervise.View) bool { return false }); err != nil {
+			return err
+		}
+		a.forget(w)
+	}
+	return nil
+}
+
+// newRecord is the record of a workload that the node does not have yet.
+func newRecord(spec *purserv1.LaunchSpec) *statev1.Workload {
+	return &statev1.Workload{
+		Environment: spec.GetEnvironment(),
+		Id:          launchspec.ID(spec),
+		Spec:        spec,
+		Generation:  1,
+		Run:         1,
+		Goal:        string(supervise.Run),
+		CreatedAt:   timestamppb.Now(),
+	}
+}
+
+// onto turns a plan for a new workload into one for a workload that is there.
+func (p *plan) onto(w *workload, generation *uint64) error {
+	old := w.record()
+	if old.GetGoal() == string(supervise.Remove) {
+		return refuse(Later, "workload %s in environment %s is being removed; launch it again in a moment", old.GetId(), old.GetEnvironment())
+	}
+	if generation != nil && *generation < old.GetGeneration() {
+		return refuse(Precondition, "workload %s in environment %s is at generation %d already; %d would undo it", old.GetId(), old.GetEnvironment(), old.GetGeneration(), *generation)
+	}
+	record := proto.CloneOf(old)
+	p.workload = w
+	if proto.Equal(old.GetSpec(), p.record.GetSpec()) && old.GetGoal() == string(supervise.Run) {
+		p.action, p.record = actionUnchanged, record
+		return nil
+	}
+	if !proto.Equal(old.GetSpec(), p.record.GetSpec()) {
+		record.Spec = p.record.GetSpec()
+		record.Generation++
+	}
+	record.Run++
+	record.Goal = string(supervise.Run)
+	p.action, p.record = actionUpdate, record
+	return nil
+}
+
+// normalised is a spec in the form in which it is kept and compared.
+func normalised(spec *purserv1.LaunchSpec) *purserv1.LaunchSpec {
+	spec = proto.CloneOf(spec)
+	spec.Environment = proto.String(launchspec.Environment(spec))
+	return spec
+}
+
+// check finds out whether this node can run a plan's spec, and fills in its pins.
+func (a *Agent) check(ctx context.Context, p *plan, pins []*purserv1.Pin) error {
+	spec := p.record.GetSpec()
+	if err := a.runtime.Check(spec); err != nil {
+		return &Refusal{Reason: Precondition, Err: err}
+	}
+	image, err := a.runtime.Image(ctx, spec.GetImage().GetRef())
+	if err != nil && !errors.Is(err, runtime.ErrUnavailable) {
+		return &Refusal{Reason: Precondition, Err: imageError(spec.GetImage().GetRef(), err)}
+	}
+	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{
+		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: pins,
+	})
+	if err != nil {
+		return &Refusal{Reason: Precondition, Err: err}
+	}
+	p.record.Pins = resolution.Pins
+	p.found = &found{run: p.record.GetRun(), image: image, resolution: resolution}
+	return nil
+}
+
+// commit persists plans, with the app revision that they make up if there is
+// one, and sets the supervisors to work.
+func (a *Agent) commit(plans []plan, app *statev1.App) error {
+	begun := make([]supervise.Status, len(plans))
+	err := a.db.Update(func(tx *state.Tx) error {
+		for i, p := range plans {
+			if p.action == actionUnchanged && p.workload.record().GetGeneration() == p.record.GetGeneration() {
+				continue
+			}
+			if err := tx.PutWorkload(p.record); err != nil {
+				return err
+			}
+			if p.workload != nil {
+				continue
+			}
+			begun[i] = supervise.Begin(desired(p.record))
+			if err := tx.PutStatus(state.Key(p.record.GetEnvironment(), p.record.GetId()), begun[i].Record()); err != nil {
+				return err
+			}
+		}
+		if app == nil {
+			return nil
+		}
+		return tx.PutApp(app)
+	})
+	if err != nil {
+		return fmt.Errorf("persisting the launch: %w", err)
+	}
+	for i, p := range plans {
+		a.apply(p, begun[i])
+	}
+	return nil
+}
+
+// apply hands a plan that has been persisted to its supervisor.
+func (a *Agent) apply(p plan, begun supervise.Status) {
+	a.announce(p)
+	if p.workload == nil {
+		w := newWorkload(a, p.record, begun)
+		w.remember(p.found)
+		w.introduce()
+		a.add(w)
+		return
+	}
+	old := p.workload.record()
+	p.workload.remember(p.found)
+	p.workload.accept(p.record)
+	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
+}
+
+// announce tells of a plan in an event.
+func (a *Agent) announce(p plan) {
+	r := p.record
+	switch p.action {
+	case actionCreate:
+		a.emit(normal, "Accepted", r.GetEnvironment(), r.GetId(), "launch spec accepted%s", onPins(r.GetPins()))
+	case actionUpdate:
+		a.emit(normal, "Updated", r.GetEnvironment(), r.GetId(), "launch spec accepted as generation %d%s", r.GetGeneration(), onPins(r.GetPins()))
+	case actionRemove:
+		a.emit(normal, "Removing", r.GetEnvironment(), r.GetId(), "no longer part of app %s", r.GetSpec().GetApp())
+	}
+	for _, h := range p.hidden() {
+		a.emit(warning, "SecretHidden", r.GetEnvironment(), r.GetId(), "%s comes from %s, which hides key %s of secret %s", h.Variable, h.By, h.Key, h.Secret)
+	}
+}

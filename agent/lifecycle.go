@@ -1,0 +1,209 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/moby/sys/signal"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserd/purser/agent/state"
+	"github.com/purserd/purser/agent/supervise"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
+)
+
+// rewrite persists a change of what is wanted of a workload, and returns what
+// was wanted before. change may refuse.
+func (a *Agent) rewrite(environment, id string, change func(w *workload, r *statev1.Workload) error) (*workload, *statev1.Workload, error) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	w, err := a.get(environment, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	old := w.record()
+	r := proto.CloneOf(old)
+	if err := change(w, r); err != nil {
+		return nil, nil, err
+	}
+	if proto.Equal(r, old) {
+		return w, old, nil
+	}
+	if err := a.db.Update(func(tx *state.Tx) error { return tx.PutWorkload(r) }); err != nil {
+		return nil, nil, fmt.Errorf("persisting what is wanted of %s: %w", id, err)
+	}
+	w.accept(r)
+	return w, old, nil
+}
+
+// Start runs a workload that was stopped, or has ended, again on its pins. One
+// that runs is left alone.
+func (a *Agent) Start(ctx context.Context, environment, id string) (*purserv1.Workload, error) {
+	w, _, err := a.rewrite(environment, id, func(w *workload, r *statev1.Workload) error {
+		if err := notRemoved(r); err != nil {
+			return err
+		}
+		view, _ := w.supervisor.View()
+		if r.GetGoal() == string(supervise.Run) && !settled(view) {
+			return nil
+		}
+		r.Goal = string(supervise.Run)
+		r.Run++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.message(), nil
+}
+
+// Stop ends a workload's container and returns once that is done. grace
+// overrides the spec's.
+func (a *Agent) Stop(ctx context.Context, environment, id string, grace *time.Duration) (*purserv1.Workload, error) {
+	w, _, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
+		if err := notRemoved(r); err != nil {
+			return err
+		}
+		r.Goal = string(supervise.Stop)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.hasten(grace)
+	if _, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool { return v.Status.Instance == nil && v.Status.State.Ended() }); err != nil {
+		return nil, err
+	}
+	return w.message(), nil
+}
+
+// Remove stops a workload and forgets it; with force without waiting for it to
+// stop by itself. It returns once its processes have ended: from then on the
+// workload is not to be seen any more, while what is left of its container is
+// deleted.
+func (a *Agent) Remove(ctx context.Context, environment, id string, force bool) error {
+	w, _, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
+		r.Goal = string(supervise.Remove)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if force {
+		w.hasten(new(time.Duration))
+	}
+	if _, err = w.supervisor.WaitFor(ctx, removed); err != nil {
+		return err
+	}
+	a.pruneSecrets(w.environment(), w.record().GetPins())
+	return nil
+}
+
+// removed says whether a workload is gone, but for what has to be deleted.
+func removed(v supervise.View) bool {
+	i := v.Status.Instance
+	return v.Gone || v.Desired.Goal == supervise.Remove && (i == nil || i.Ended)
+}
+
+// hasten changes the grace of a stop that is wanted.
+func (w *workload) hasten(grace *time.Duration) {
+	if grace != nil {
+		w.want(func(d *supervise.Desired) { d.Grace = grace })
+	}
+}
+
+// Restart replaces a workload's container: on its pins, or on the latest
+// versions of its secrets.
+func (a *Agent) Restart(ctx context.Context, environment, id string, secrets bool) (*purserv1.Workload, error) {
+	w, old, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
+		if err := notRemoved(r); err != nil {
+			return err
+		}
+		if secrets {
+			resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets()})
+			if err != nil {
+				return &Refusal{Reason: Precondition, Err: err}
+			}
+			r.Pins = resolution.Pins
+		}
+		r.Goal = string(supervise.Run)
+		r.Run++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.emit(normal, "Restarting", w.environment(), w.id(), "restart requested%s", onPins(w.record().GetPins()))
+	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
+	return w.message(), nil
+}
+
+func notRemoved(r *statev1.Workload) error {
+	if r.GetGoal() == string(supervise.Remove) {
+		return refuse(Precondition, "workload %s in environment %s is being removed", r.GetId(), r.GetEnvironment())
+	}
+	return nil
+}
+
+// Signal sends a signal to the first process of a workload's container.
+func (a *Agent) Signal(ctx context.Context, environment, id, name string) error {
+	sig, err := signal.ParseSignal(name)
+	if err != nil {
+		return refuse(Invalid, "signal: %w", err)
+	}
+	w, instance, err := a.runningInstance(environment, id)
+	if err != nil {
+		return err
+	}
+	if err := a.runtime.Kill(ctx, instance, sig); err != nil {
+		return fmt.Errorf("sending %s to %s: %w", name, w.id(), err)
+	}
+	return nil
+}
+
+// runningInstance returns the container of a workload that runs.
+func (a *Agent) runningInstance(environment, id string) (*workload, string, error) {
+	w, err := a.get(environment, id)
+	if err != nil {
+		return nil, "", err
+	}
+	v, _ := w.supervisor.View()
+	if i := v.Status.Instance; i != nil && !i.StartedAt.IsZero() && !i.Ended {
+		return w, i.ID, nil
+	}
+	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s", w.id(), w.environment(), v.Status.State)
+}
+
+// Wait returns once a workload runs (until "running"; one that has ended counts
+// as well), or has ended for good (until "finished").
+func (a *Agent) Wait(ctx context.Context, environment, id, until string) (*purserv1.Workload, error) {
+	w, err := a.get(environment, id)
+	if err != nil {
+		return nil, err
+	}
+	ok := settled
+	if until == "running" {
+		ok = func(v supervise.View) bool { return settled(v) || runs(v) }
+	}
+	v, err := w.supervisor.WaitFor(ctx, ok)
+	if err != nil {
+		return nil, err
+	}
+	return w.messageOf(v), nil
+}
+
+// settled says whether a workload has done all that was wanted of it.
+func settled(v supervise.View) bool {
+	if v.Desired.Goal == supervise.Stop {
+		return v.Status.State.Ended() && (v.Status.Instance == nil || v.Status.Instance.Ended)
+	}
+	return v.Status.Run == v.Desired.Run && v.Status.State.Ended()
+}
+
+// runs says whether the instance that is wanted runs.
+func runs(v supervise.View) bool {
+	return v.Status.Run == v.Desired.Run && v.Status.State == supervise.Running && !v.Status.Instance.Unverified
+}

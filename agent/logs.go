@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserd/purser/agent/supervise"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime/logs"
+)
+
+// Logs sends what a workload, or all functions of an app, wrote.
+func (a *Agent) Logs(ctx context.Context, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
+	if request.GetApp() != "" {
+		return a.appLogs(ctx, request, send)
+	}
+	w, err := a.get(request.GetEnvironment(), request.GetId())
+	if err != nil {
+		return err
+	}
+	return w.logs(ctx, request, send)
+}
+
+// appLogs merges the logs of an app's functions: by time what is there; as it
+// comes when it follows.
+func (a *Agent) appLogs(ctx context.Context, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
+	all := a.functionsOf(orDev(request.GetEnvironment()), request.GetApp())
+	if len(all) == 0 {
+		return refuse(NotFound, "no function of app %s in environment %s", request.GetApp(), orDev(request.GetEnvironment()))
+	}
+	if request.GetFollow() {
+		return followAll(ctx, all, request, send)
+	}
+	var merged []*purserv1.LogsResponse
+	for _, w := range all {
+		err := w.logs(ctx, request, func(r *purserv1.LogsResponse) error {
+			merged = append(merged, r)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(merged, func(x, y *purserv1.LogsResponse) int {
+		return x.GetTime().AsTime().Compare(y.GetTime().AsTime())
+	})
+	for _, r := range merged {
+		if err := send(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// followAll follows workloads side by side.
+func followAll(ctx context.Context, all []*workload, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex
+	var followers sync.WaitGroup
+	for _, w := range all {
+		followers.Go(func() {
+			err := w.logs(ctx, request, func(r *purserv1.LogsResponse) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return send(r)
+			})
+			if err != nil {
+				cancel(err)
+			}
+		})
+	}
+	followers.Wait()
+	return context.Cause(ctx)
+}
+
+// logs sends what the workload's instance wrote and, following, what each
+// instance after it writes until the workload has ended.
+func (w *workload) logs(ctx context.Context, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
+	options := logs.ReadOptions{Tail: -1, Follow: request.GetFollow() && !request.GetPrevious()}
+	if request.GetSince() != nil {
+		options.Since = request.GetSince().AsTime()
+	}
+	if request.Tail != nil {
+		options.Tail = int(request.GetTail())
+	}
+	done := ""
+	for {
+		v, changed := w.supervisor.View()
+		if id := instanceOf(v, request.GetPrevious()); id != "" && id != done && (request.GetPrevious() || readable(v)) {
+			if err := w.send(ctx, id, options, send); err != nil {
+				return err
+			}
+			done = id
+			// A later instance is shown from its beginning.
+			options.Tail, options.Since = -1, time.Time{}
+			continue
+		}
+		if !options.Follow || v.Gone || settled(v) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// instanceOf is the instance whose output is meant.
+func instanceOf(v supervise.View, previous bool) string {
+	if previous {
+		return v.Status.Previous
+	}
+	return v.Status.LastInstance()
+}
+
+// readable says whether the instance's output exists: it does from the start on.
+func readable(v supervise.View) bool {
+	return v.Status.Instance == nil || v.Status.Instance.Ended || !v.Status.Instance.StartedAt.IsZero()
+}
+
+func (w *workload) send(ctx context.Context, instance string, options logs.ReadOptions, send func(*purserv1.LogsResponse) error) error {
+	for entry, err := range w.agent.runtime.Logs().Read(ctx, instance, options) {
+		if err != nil {
+			return err
+		}
+		r := &purserv1.LogsResponse{Id: w.id(), Stream: string(entry.Stream), Time: timestamppb.New(entry.Time), Data: entry.Data}
+		if err := send(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outdated notes an instance whose logs are to be dropped.
+func (w *workload) outdated(instance string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stale = append(w.stale, instance)
+}
+
+// dropOutdated drops the logs of such instances.
+func (w *workload) dropOutdated() {
+	w.mu.Lock()
+	stale := w.stale
+	w.stale = nil
+	w.mu.Unlock()
+	for _, id := range stale {
+		w.dropLog(id)
+	}
+}
+
+// removeLogs drops what a workload that is forgotten had written.
+func (w *workload) removeLogs() {
+	v, _ := w.supervisor.View()
+	for _, id := range []string{v.Status.LastInstance(), v.Status.Previous} {
+		w.dropLog(id)
+	}
+}
+
+func (w *workload) dropLog(instance string) {
+	if instance == "" {
+		return
+	}
+	if err := w.agent.runtime.Logs().Remove(instance); err != nil {
+		w.agent.log.Warn("cannot remove the log of an instance", "instance", instance, "error", err)
+	}
+}

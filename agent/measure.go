@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/metrics"
+)
+
+// MetricsHandler serves the node's metrics.
+func (a *Agent) MetricsHandler() http.Handler { return a.metrics.Handler() }
+
+// Measure is the node's state at a scrape; see metrics.Source.
+func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
+	stats, err := a.runtime.Stats(ctx)
+	snapshot := metrics.Snapshot{Connected: err == nil}
+	for _, w := range a.list("", "") {
+		v, _ := w.supervisor.View()
+		spec := w.record().GetSpec()
+		m := metrics.Workload{
+			App: spec.GetApp(), Function: spec.GetFunction(), Environment: w.environment(),
+			State: string(v.Status.State),
+		}
+		if e := v.Status.LastExit; e != nil {
+			m.LastExit = &e.Code
+		}
+		if s, ok := stats[v.Status.LastInstance()]; ok {
+			m.Stats = &metrics.Stats{CPUSeconds: s.CPU, MemoryBytes: float64(s.Memory), OOMKills: float64(s.OOMKills)}
+		}
+		snapshot.Workloads = append(snapshot.Workloads, m)
+	}
+	if a.cfg.Metrics.SecretNames {
+		snapshot.Secrets = a.measureSecrets()
+	}
+	return snapshot
+}
+
+func (a *Agent) measureSecrets() []metrics.Secret {
+	var all []metrics.Secret
+	for _, info := range a.secrets.List("") {
+		m := metrics.Secret{Environment: info.Environment, Name: info.Name, Current: info.Version, Updated: info.Updated}
+		if pinned := a.pinned(info.Environment, info.Name); len(pinned) > 0 {
+			m.Pinned = pinned[0]
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// restartReason says why a workload that was in a state gets a new instance.
+func restartReason(before supervise.State) string {
+	if before == supervise.BackingOff {
+		return metrics.AfterExit
+	}
+	return metrics.Replacement
+}

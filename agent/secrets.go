@@ -1,0 +1,224 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/store"
+)
+
+// PutSecret writes a new version of a secret.
+func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*purserv1.PutResponse, error) {
+	environment := orDev(request.GetEnvironment())
+	options := store.PutOptions{Data: map[string]inject.Value{}, Remove: request.GetRemove(), Replace: request.GetReplace()}
+	for key, value := range request.GetData() {
+		options.Data[key] = inject.NewValue(value)
+	}
+	result, err := a.secrets.Put(ctx, environment, request.GetName(), options)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if result.Changed {
+		if err := a.noteSequence(); err != nil {
+			return nil, err
+		}
+		a.emit(normal, "SecretSet", environment, request.GetName(), "version %d, keys %s", result.Version, strings.Join(result.Keys, ", "))
+		a.prune(environment, request.GetName())
+	}
+	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys}, nil
+}
+
+// RollbackSecret writes a new version with the content of an old one.
+func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
+	environment = orDev(environment)
+	number, err := a.secrets.Rollback(ctx, environment, name, version)
+	if err != nil {
+		return 0, storeError(err)
+	}
+	if err := a.noteSequence(); err != nil {
+		return 0, err
+	}
+	a.emit(normal, "SecretRolledBack", environment, name, "version %d has the content of an earlier one", number)
+	a.prune(environment, name)
+	return number, nil
+}
+
+// DeleteSecret ends a secret. Versions that workloads are pinned to are kept
+// unless destroy is set; it returns them.
+func (a *Agent) DeleteSecret(environment, name string, destroy bool) ([]uint32, error) {
+	environment = orDev(environment)
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	kept, err := a.secrets.Delete(environment, name, a.pinned(environment, name), destroy)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if err := a.noteSequence(); err != nil {
+		return nil, err
+	}
+	severity, text := normal, "deleted"
+	if users := a.users(environment, name, 0); len(users) > 0 {
+		severity, text = warning, "deleted while in use by "+strings.Join(users, ", ")
+	}
+	a.emit(severity, "SecretDeleted", environment, name, "%s", text)
+	return kept, nil
+}
+
+// Secrets lists the secrets of an environment; of all when it is empty.
+func (a *Agent) Secrets(environment string) []*purserv1.Secret {
+	var all []*purserv1.Secret
+	for _, info := range a.secrets.List(environment) {
+		all = append(all, a.secretMessage(info))
+	}
+	return all
+}
+
+// DescribeSecret tells all about a secret but its values.
+func (a *Agent) DescribeSecret(environment, name string) (*purserv1.DescribeResponse, error) {
+	info, err := a.secrets.Describe(orDev(environment), name)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	response := &purserv1.DescribeResponse{Secret: a.secretMessage(info)}
+	for _, v := range info.Versions {
+		users := a.users(info.Environment, info.Name, v.Version)
+		response.Versions = append(response.Versions, &purserv1.SecretVersion{
+			Version:   v.Version,
+			CreatedAt: timestamppb.New(v.Created),
+			Keys:      v.Keys,
+			State:     versionState(info, v.Version, users),
+			Users:     users,
+			CopyOf:    v.CopyOf,
+		})
+	}
+	return response, nil
+}
+
+func versionState(info store.Info, version uint32, users []string) string {
+	switch {
+	case !info.Deleted && version == info.Version:
+		return "current"
+	case len(users) > 0:
+		return "pinned"
+	default:
+		return "old"
+	}
+}
+
+func (a *Agent) secretMessage(info store.Info) *purserv1.Secret {
+	m := &purserv1.Secret{
+		Environment: info.Environment,
+		Name:        info.Name,
+		Version:     info.Version,
+		CreatedAt:   timestamppb.New(info.Created),
+		UpdatedAt:   timestamppb.New(info.Updated),
+		Users:       a.users(info.Environment, info.Name, 0),
+		Deleted:     info.Deleted,
+	}
+	for _, v := range info.Versions {
+		if v.Version == info.Version {
+			m.Keys = v.Keys
+		}
+	}
+	return m
+}
+
+// users are the workloads that are pinned to a version of a secret; to any
+// when version is 0.
+func (a *Agent) users(environment, name string, version uint32) []string {
+	var ids []string
+	for _, w := range a.list(environment, "") {
+		for _, p := range w.record().GetPins() {
+			if p.GetSecret() == name && p.GetVersion() != 0 && (version == 0 || version == p.GetVersion()) {
+				ids = append(ids, w.id())
+			}
+		}
+	}
+	return ids
+}
+
+// pinned are the versions of a secret that workloads run on.
+func (a *Agent) pinned(environment, name string) []uint32 {
+	var versions []uint32
+	for _, w := range a.list(environment, "") {
+		for _, p := range w.record().GetPins() {
+			if p.GetSecret() == name && p.GetVersion() != 0 {
+				versions = append(versions, p.GetVersion())
+			}
+		}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions)
+}
+
+// pruneSecrets drops versions that nobody needs once pins were given up.
+func (a *Agent) pruneSecrets(environment string, pins []*purserv1.Pin) {
+	for _, p := range pins {
+		if p.GetVersion() != 0 {
+			a.prune(environment, p.GetSecret())
+		}
+	}
+}
+
+func (a *Agent) prune(environment, name string) {
+	removed, err := a.secrets.Prune(environment, name, a.cfg.Secrets.KeepVersions, a.pinned(environment, name))
+	if err == nil && len(removed) > 0 {
+		err = a.noteSequence()
+	}
+	if err != nil && !errors.Is(err, inject.ErrNotFound) {
+		a.log.Error("cannot drop old versions of a secret", "environment", environment, "secret", name, "error", err)
+	}
+}
+
+// noteSequence remembers how far the store has come, so that an older copy put
+// in its place is noticed at the next start.
+func (a *Agent) noteSequence() error {
+	if err := a.db.SetSecretsSequence(a.secrets.Sequence()); err != nil {
+		return fmt.Errorf("noting the state of the secret store: %w", err)
+	}
+	return nil
+}
+
+// storeError gives the store's refusals their codes.
+func storeError(err error) error {
+	var refused *store.InvalidError
+	switch {
+	case errors.Is(err, inject.ErrNotFound):
+		return &Refusal{Reason: NotFound, Err: err}
+	case errors.As(err, &refused):
+		return &Refusal{Reason: Invalid, Err: err}
+	}
+	return err
+}
+
+// Environments lists the environments that have workloads or secrets.
+func (a *Agent) Environments() []*purserv1.Environment {
+	byName := map[string]*purserv1.Environment{}
+	at := func(name string) *purserv1.Environment {
+		if byName[name] == nil {
+			byName[name] = &purserv1.Environment{Name: name}
+		}
+		return byName[name]
+	}
+	for _, w := range a.list("", "") {
+		at(w.environment()).Workloads++
+	}
+	for _, info := range a.secrets.List("") {
+		if !info.Deleted {
+			at(info.Environment).Secrets++
+		}
+	}
+	var all []*purserv1.Environment
+	for _, e := range byName {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(x, y *purserv1.Environment) int { return strings.Compare(x.GetName(), y.GetName()) })
+	return all
+}

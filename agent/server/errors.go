@@ -1,0 +1,46 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+
+	"github.com/purserd/purser/agent"
+)
+
+var codes = map[agent.Reason]connect.Code{
+	agent.Invalid:      connect.CodeInvalidArgument,
+	agent.NotFound:     connect.CodeNotFound,
+	agent.Precondition: connect.CodeFailedPrecondition,
+	agent.Later:        connect.CodeUnavailable,
+	agent.TooOld:       connect.CodeOutOfRange,
+}
+
+// coded gives an error of package agent its code.
+func coded(err error) error {
+	var refusal *agent.Refusal
+	var already *connect.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &already):
+		return err
+	case errors.As(err, &refusal):
+		return connect.NewError(codes[refusal.Reason], err)
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
+	default:
+		return connect.NewError(connect.CodeInternal, err)
+	}
+}
+
+// respond makes a response, or an error with its code.
+func respond[T any](m *T, err error) (*connect.Response[T], error) {
+	if err != nil {
+		return nil, coded(err)
+	}
+	return connect.NewResponse(m), nil
+}

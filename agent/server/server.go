@@ -1,0 +1,167 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+
+	"github.com/purserd/purser/agent"
+	"github.com/purserd/purser/agent/config"
+	"github.com/purserd/purser/api/codec"
+	"github.com/purserd/purser/api/purser/v1/purserv1connect"
+)
+
+// Options say how the daemon ends.
+type Options struct {
+	// StopOnExit stops every container before Run returns; the next agent
+	// brings the workloads back. Without it they run on.
+	StopOnExit bool
+}
+
+// closing bounds the time that open requests have to end.
+const closing = 2 * time.Second
+
+// Run serves a node until ctx ends.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, options Options) (err error) {
+	a, err := agent.Open(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	api, err := listenUnix(cfg.Socket)
+	if err != nil {
+		return err
+	}
+	scrapes, err := listenMetrics(cfg.Metrics.Address)
+	if err != nil {
+		return errors.Join(err, api.Close())
+	}
+
+	// Requests end before the workloads are let go, and those before the
+	// databases are closed.
+	driving, letGo := context.WithCancel(context.WithoutCancel(ctx))
+	driven := make(chan struct{})
+	go func() { defer close(driven); a.Run(driving) }()
+	defer func() { letGo(); <-driven }()
+
+	servers := []*served{serve(api, handler(a, metricsAddress(scrapes)))}
+	if scrapes != nil {
+		mux := http.NewServeMux()
+		mux.Handle("/metrics", a.MetricsHandler())
+		servers = append(servers, serve(scrapes, mux))
+	}
+	log.Info("serving", "socket", cfg.Socket, "metrics", metricsAddress(scrapes))
+	<-ctx.Done()
+	if options.StopOnExit {
+		log.Info("stopping all workloads")
+		err = a.Pause(context.WithoutCancel(ctx))
+	}
+	for _, s := range servers {
+		s.end()
+	}
+	return err
+}
+
+// handler is the API's handler.
+func handler(a *agent.Agent, metrics string) http.Handler {
+	options := append(codec.HandlerOptions(), connect.WithInterceptors(codec.Validate()))
+	mux := http.NewServeMux()
+	mux.Handle(purserv1connect.NewWorkloadsHandler(workloads{a}, options...))
+	mux.Handle(purserv1connect.NewAppsHandler(apps{a}, options...))
+	mux.Handle(purserv1connect.NewSecretsHandler(secrets{a}, options...))
+	mux.Handle(purserv1connect.NewImagesHandler(images{a}, options...))
+	mux.Handle(purserv1connect.NewNodeHandler(node{a, metrics}, options...))
+	names := []string{
+		purserv1connect.WorkloadsName, purserv1connect.AppsName, purserv1connect.SecretsName,
+		purserv1connect.ImagesName, purserv1connect.NodeName,
+	}
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	return mux
+}
+
+// served is a server at work.
+type served struct {
+	server *http.Server
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// serve serves HTTP/1 and HTTP/2 without TLS, as gRPC wants it, on a listener.
+func serve(l net.Listener, h http.Handler) *served {
+	ctx, cancel := context.WithCancel(context.Background())
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s := &served{cancel: cancel, done: make(chan struct{}), server: &http.Server{
+		Handler:           h,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}}
+	go func() { defer close(s.done); s.server.Serve(l) }()
+	return s
+}
+
+// end tells open requests to end, and waits for that, but not for ever.
+func (s *served) end() {
+	s.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		s.server.Close()
+	}
+	<-s.done
+}
+
+// listenUnix listens on a socket that only its owner may use. A socket that
+// nobody listens on is an earlier agent's, and is replaced.
+func listenUnix(path string) (net.Listener, error) {
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another agent serves on %s", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("replacing the socket: %w", err)
+	}
+	// The directory is the agent's own (0700), so that there is no moment at
+	// which the socket could be used before its mode is set.
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("protecting the socket: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func listenMetrics(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("serving metrics ([metrics] address in the configuration): %w", err)
+	}
+	return l, nil
+}
+
+// metricsAddress is where metrics are served; empty when they are not.
+func metricsAddress(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"github.com/purserd/purser/agent"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// apps serves purser.v1.Apps.
+type apps struct{ agent *agent.Agent }
+
+func (s apps) Deploy(ctx context.Context, r *connect.Request[purserv1.DeployRequest]) (*connect.Response[purserv1.DeployResponse], error) {
+	m := r.Msg
+	changes, revision, err := s.agent.Deploy(ctx, m.GetEnvironment(), m.GetApp(), m.GetSpecs(), m.GetPrune(), m.GetDryRun())
+	return respond(&purserv1.DeployResponse{Changes: changes, Revision: revision}, err)
+}
+
+func (s apps) List(_ context.Context, r *connect.Request[purserv1.ListAppsRequest]) (*connect.Response[purserv1.ListAppsResponse], error) {
+	all, err := s.agent.Apps(r.Msg.GetEnvironment())
+	return respond(&purserv1.ListAppsResponse{Apps: all}, err)
+}
+
+func (s apps) History(_ context.Context, r *connect.Request[purserv1.HistoryRequest]) (*connect.Response[purserv1.HistoryResponse], error) {
+	revisions, err := s.agent.History(r.Msg.GetEnvironment(), r.Msg.GetApp())
+	return respond(&purserv1.HistoryResponse{Revisions: revisions}, err)
+}
+
+func (s apps) Rollback(ctx context.Context, r *connect.Request[purserv1.RollbackAppRequest]) (*connect.Response[purserv1.RollbackAppResponse], error) {
+	changes, revision, err := s.agent.Rollback(ctx, r.Msg.GetEnvironment(), r.Msg.GetApp(), r.Msg.GetRevision())
+	return respond(&purserv1.RollbackAppResponse{Changes: changes, Revision: revision}, err)
+}
+
+func (s apps) Stop(ctx context.Context, r *connect.Request[purserv1.StopAppRequest]) (*connect.Response[purserv1.StopAppResponse], error) {
+	stopped, err := s.agent.StopApp(ctx, r.Msg.GetEnvironment(), r.Msg.GetApp())
+	return respond(&purserv1.StopAppResponse{Workloads: stopped}, err)
+}
+
+// secrets serves purser.v1.Secrets.
+type secrets struct{ agent *agent.Agent }
+
+func (s secrets) Put(ctx context.Context, r *connect.Request[purserv1.PutRequest]) (*connect.Response[purserv1.PutResponse], error) {
+	return respond(s.agent.PutSecret(ctx, r.Msg))
+}
+
+func (s secrets) List(_ context.Context, r *connect.Request[purserv1.ListSecretsRequest]) (*connect.Response[purserv1.ListSecretsResponse], error) {
+	return respond(&purserv1.ListSecretsResponse{Secrets: s.agent.Secrets(r.Msg.GetEnvironment())}, nil)
+}
+
+func (s secrets) Describe(_ context.Context, r *connect.Request[purserv1.DescribeRequest]) (*connect.Response[purserv1.DescribeResponse], error) {
+	return respond(s.agent.DescribeSecret(r.Msg.GetEnvironment(), r.Msg.GetName()))
+}
+
+func (s secrets) Rollback(ctx context.Context, r *connect.Request[purserv1.RollbackRequest]) (*connect.Response[purserv1.RollbackResponse], error) {
+	version, err := s.agent.RollbackSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetVersion())
+	return respond(&purserv1.RollbackResponse{Version: version}, err)
+}
+
+func (s secrets) Delete(_ context.Context, r *connect.Request[purserv1.DeleteRequest]) (*connect.Response[purserv1.DeleteResponse], error) {
+	kept, err := s.agent.DeleteSecret(r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetDestroy())
+	return respond(&purserv1.DeleteResponse{Kept: kept}, err)
+}
+
+// node serves purser.v1.Node.
+type node struct {
+	agent   *agent.Agent
+	metrics string // address
+}
+
+func (s node) Get(ctx context.Context, _ *connect.Request[purserv1.GetNodeRequest]) (*connect.Response[purserv1.GetNodeResponse], error) {
+	m := s.agent.Node(ctx)
+	m.MetricsAddress = s.metrics
+	return connect.NewResponse(m), nil
+}
+
+func (s node) Events(ctx context.Context, r *connect.Request[purserv1.EventsRequest], stream *connect.ServerStream[purserv1.EventsResponse]) error {
+	err := s.agent.Events(ctx, r.Msg.GetEnvironment(), r.Msg.GetAfter(), r.Msg.GetFollow(), func(e *purserv1.Event) error {
+		return stream.Send(&purserv1.EventsResponse{Event: e})
+	})
+	return coded(err)
+}
+
+func (s node) ListEnvironments(context.Context, *connect.Request[purserv1.ListEnvironmentsRequest]) (*connect.Response[purserv1.ListEnvironmentsResponse], error) {
+	return connect.NewResponse(&purserv1.ListEnvironmentsResponse{Environments: s.agent.Environments()}), nil
+}

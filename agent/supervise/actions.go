@@ -1,0 +1,242 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+)
+
+// begin carries out an action in a goroutine of its own, so that a slow
+// container runtime never keeps the supervisor from hearing of new wishes.
+func (s *Supervisor) begin(ctx context.Context, action Action, d Desired, i *Instance) {
+	ctx, cancel := withLimit(ctx, action)
+	s.inflight = inflight{action: action, cancel: cancel}
+	s.waiting.Go(func() {
+		o := s.perform(ctx, action, d, i)
+		o.action = action
+		if i != nil {
+			o.instance = i.ID
+		}
+		s.deliver(o)
+	})
+}
+
+// deliver hands an outcome to Run. An action that was cancelled still has one,
+// so only the end of Run lets go of it.
+func (s *Supervisor) deliver(o outcome) {
+	select {
+	case s.outcomes <- o:
+	case <-s.done:
+	}
+}
+
+// limits bound the actions that a container runtime which hangs would hang
+// too. A start has none: it is called off instead.
+var limits = map[Action]time.Duration{
+	Inspect: 30 * time.Second,
+	Signal:  30 * time.Second,
+	Kill:    30 * time.Second,
+	Delete:  2 * time.Minute,
+}
+
+func withLimit(ctx context.Context, action Action) (context.Context, context.CancelFunc) {
+	if limit, ok := limits[action]; ok {
+		return context.WithTimeout(ctx, limit)
+	}
+	return context.WithCancel(ctx)
+}
+
+func (s *Supervisor) perform(ctx context.Context, action Action, d Desired, i *Instance) outcome {
+	switch action {
+	case Inspect:
+		return s.inspect(ctx, i.ID)
+	case Start:
+		return s.start(ctx, i)
+	case Abort:
+		return outcome{apply: aborted}
+	case Signal:
+		return s.signal(ctx, i)
+	case Kill:
+		return s.kill(ctx, i)
+	case Delete:
+		return s.delete(ctx, i.ID)
+	case Forget:
+		return s.forget(ctx, d)
+	default:
+		panic(fmt.Sprintf("supervise: no such action %q", action))
+	}
+}
+
+func (s *Supervisor) start(ctx context.Context, i *Instance) outcome {
+	got, err := s.containers.Start(ctx, i.ID, i.Revision)
+	at := time.Now()
+	if err == nil {
+		return outcome{apply: func(d Desired, st Status, now time.Time) Status {
+			return started(st, got.PID, got.ImageDigest, at)
+		}}
+	}
+	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
+		return startFailed(d, st, err, now)
+	}}
+}
+
+// startFailed tells what is the workload's fault from what is not.
+func startFailed(d Desired, st Status, err error, now time.Time) Status {
+	var refused *ExitError
+	if errors.As(err, &refused) {
+		exit := Exit{Code: refused.Code, Reason: refused.Message, FinishedAt: now, Instance: st.Instance.ID, Refused: true}
+		return exited(d, st, exit, now, mathrand.Float64())
+	}
+	return deferred(d, st, err.Error(), now, mathrand.Float64())
+}
+
+// inspect finds out what became of an instance while no agent looked.
+func (s *Supervisor) inspect(ctx context.Context, id string) outcome {
+	found, err := s.containers.Inspect(ctx, id)
+	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
+		switch {
+		case errors.Is(err, ErrGone):
+			return vanished(d, st, now)
+		case err != nil:
+			s.log.Warn("cannot look at a container yet", "instance", id, "error", err)
+			return held(st, now)
+		case found.Running:
+			return adopted(st, found.PID, now)
+		case found.Exit != nil:
+			exit := *found.Exit
+			exit.StartedAt = st.Instance.StartedAt
+			return exited(d, st, exit, now, mathrand.Float64())
+		default:
+			return vanished(d, st, now)
+		}
+	}}
+}
+
+// adopted takes over a container that an earlier agent started.
+func adopted(st Status, pid uint32, now time.Time) Status {
+	if st.Instance.StartedAt.IsZero() {
+		return started(st, pid, st.Instance.ImageDigest, now)
+	}
+	i := *st.Instance
+	i.PID, i.Unverified = pid, false
+	st.Instance = &i
+	// If it was being stopped, the next step does so again: the signal may
+	// never have been sent.
+	return enter(st, Running, "", now)
+}
+
+// vanished settles an instance of which nothing is left.
+func vanished(d Desired, st Status, now time.Time) Status {
+	if st.Instance.StartedAt.IsZero() {
+		return neverStarted(st, now)
+	}
+	exit := Exit{
+		Code:       Unknown,
+		Reason:     "ended while nobody watched; its exit status is unknown",
+		StartedAt:  st.Instance.StartedAt,
+		FinishedAt: now,
+		Instance:   st.Instance.ID,
+	}
+	return exited(d, st, exit, now, mathrand.Float64())
+}
+
+// signal sends the stop signal. One that finds nobody is not an error: the
+// exit is on its way.
+func (s *Supervisor) signal(ctx context.Context, i *Instance) outcome {
+	err := s.containers.Stop(ctx, i.ID, i.Revision)
+	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
+		switch {
+		case errors.Is(err, context.Canceled):
+			return st // SIGKILL is due
+		case err != nil && !errors.Is(err, ErrGone):
+			s.log.Warn("cannot send the stop signal; trying again", "instance", i.ID, "error", err)
+			return held(st, now)
+		default:
+			return signalled(st)
+		}
+	}}
+}
+
+func (s *Supervisor) kill(ctx context.Context, i *Instance) outcome {
+	err := s.containers.Kill(ctx, i.ID)
+	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
+		if err != nil && !errors.Is(err, ErrGone) {
+			s.log.Warn("cannot kill a container; trying again", "instance", i.ID, "error", err)
+			return held(st, now)
+		}
+		return killed(st, now)
+	}}
+}
+
+func (s *Supervisor) delete(ctx context.Context, id string) outcome {
+	err := s.containers.Delete(ctx, id)
+	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
+		if err != nil && !errors.Is(err, ErrGone) {
+			s.log.Warn("cannot delete a container; trying again", "instance", id, "error", err)
+			return held(st, now)
+		}
+		return deleted(st)
+	}}
+}
+
+func (s *Supervisor) forget(ctx context.Context, d Desired) outcome {
+	err := s.journal.Forget(d)
+	if err == nil {
+		return outcome{gone: true}
+	}
+	if !errors.Is(err, ErrSuperseded) {
+		s.log.Error("cannot delete a workload's record; trying again", "error", err)
+		pause(ctx)
+	}
+	return outcome{apply: func(_ Desired, st Status, _ time.Time) Status { return st }}
+}
+
+// watch waits for the exit of an instance that runs, once.
+func (s *Supervisor) watch(ctx context.Context, st Status) {
+	i := st.Instance
+	if i == nil || i.Ended || i.Unverified || i.StartedAt.IsZero() || s.watched == i.ID {
+		return
+	}
+	s.watched = i.ID
+	id, startedAt := i.ID, i.StartedAt
+	s.waiting.Go(func() {
+		exit, gone := s.await(ctx, id)
+		if ctx.Err() != nil {
+			return
+		}
+		exit.StartedAt, exit.Instance = startedAt, id
+		s.deliver(outcome{instance: id, apply: func(d Desired, st Status, now time.Time) Status {
+			if gone {
+				return vanished(d, st, now)
+			}
+			return exited(d, st, exit, now, mathrand.Float64())
+		}})
+	})
+}
+
+// await waits for an exit for as long as it takes, through restarts of
+// containerd.
+func (s *Supervisor) await(ctx context.Context, id string) (exit Exit, gone bool) {
+	for ctx.Err() == nil {
+		exit, err := s.containers.Wait(ctx, id)
+		if err == nil {
+			return exit, false
+		}
+		if errors.Is(err, ErrGone) {
+			return Exit{}, true
+		}
+		s.log.Debug("lost sight of a container; looking again", "instance", id, "error", err)
+		pause(ctx)
+	}
+	return Exit{}, false
+}
+
+// pause waits before something that failed is tried again.
+func pause(ctx context.Context) {
+	select {
+	case <-time.After(actionPause):
+	case <-ctx.Done():
+	}
+}

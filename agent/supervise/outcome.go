@@ -1,0 +1,204 @@
+package supervise
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Outcome functions fold what an action, or the container, did into the
+// status. Like Step they are pure.
+
+// Unknown is the exit code of a container whose own is lost.
+const Unknown = 255
+
+// actionPause is how long an action that failed is held back.
+const actionPause = time.Second
+
+// started notes that the instance runs.
+func started(s Status, pid uint32, digest string, at time.Time) Status {
+	i := *s.Instance
+	i.StartedAt, i.PID, i.ImageDigest = at, pid, digest
+	i.Unverified, i.RetryAt = false, time.Time{}
+	s.Instance = &i
+	if s.LastExit != nil {
+		s.Previous = s.LastExit.Instance
+		if s.ObservedGeneration == i.Revision.Generation {
+			s.Restarts++
+		}
+	}
+	s.ObservedGeneration = i.Revision.Generation
+	return enter(s, Running, "", at)
+}
+
+// deferred notes that the instance could not be started for a reason that lies
+// outside the workload: no containerd, no image, no secret. It counts as no
+// attempt, and is tried again for ever.
+func deferred(d Desired, s Status, reason string, now time.Time, jitter float64) Status {
+	s = abandon(s)
+	if s.Attempts > 0 {
+		s.Attempts--
+	}
+	if !wanted(d, s) {
+		return unwanted(d, s, reason, now)
+	}
+	s.Failures++
+	return backOff(d, s, reason, now, jitter)
+}
+
+// exited notes that the container ended, and decides by the workload's policy
+// what follows.
+func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Status {
+	if cause := s.Instance.StopCause; cause != "" {
+		exit.Reason = cause
+	}
+	s = abandon(s)
+	s.LastExit = &exit
+	if !wanted(d, s) && (d.Goal != Pause || !d.Policy.Job) {
+		return unwanted(d, s, exit.Reason, now)
+	}
+	if d.Policy.Job {
+		return jobExited(d, s, exit, now, jitter)
+	}
+	return serviceExited(d, s, exit, now, jitter)
+}
+
+// abandon marks the instance as one that is only to be deleted.
+func abandon(s Status) Status {
+	i := *s.Instance
+	i.Ended, i.Unverified, i.PID, i.RetryAt = true, false, 0, time.Time{}
+	s.Instance = &i
+	return s
+}
+
+// unwanted settles a workload whose instance ended while it was not wanted.
+func unwanted(d Desired, s Status, reason string, now time.Time) Status {
+	switch d.Goal {
+	case Stop:
+		return enter(s, Stopped, "stopped on request: "+reason, now)
+	case Remove:
+		return enter(s, Stopping, "being removed", now)
+	case Pause:
+		return enter(s, Pending, "the node was stopped", now)
+	default:
+		return enter(s, Pending, "being replaced", now)
+	}
+}
+
+func jobExited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Status {
+	timedOut := s.Instance.StopCause != ""
+	switch {
+	case exit.Code == 0 && !timedOut:
+		return enter(s, Completed, exit.Reason, now)
+	case unstartable(exit):
+		return enter(s, Failed, exit.Reason, now)
+	case s.Attempts > d.Policy.Retries:
+		return enter(s, Failed, attempts(exit.Reason, s.Attempts), now)
+	default:
+		s.Failures++
+		return backOff(d, s, exit.Reason, now, jitter)
+	}
+}
+
+// unstartable says whether the command could not be run at all, which another
+// attempt will not change.
+func unstartable(exit Exit) bool {
+	return exit.Refused && (exit.Code == 126 || exit.Code == 127)
+}
+
+func attempts(reason string, n uint32) string {
+	if n <= 1 {
+		return reason
+	}
+	return fmt.Sprintf("%s; %d attempts failed", reason, n)
+}
+
+func serviceExited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Status {
+	switch {
+	case d.Policy.Restart == "always", d.Policy.Restart == "on_failure" && exit.Code != 0:
+		if healthy(d, exit) {
+			s.Failures = 0
+		}
+		s.Failures++
+		return backOff(d, s, exit.Reason, now, jitter)
+	case exit.Code == 0:
+		return enter(s, Completed, exit.Reason, now)
+	default:
+		return enter(s, Failed, exit.Reason, now)
+	}
+}
+
+// healthy says whether the instance ran for long enough that its exit is a new
+// story and not the same crash again.
+func healthy(d Desired, exit Exit) bool {
+	return !exit.StartedAt.IsZero() && exit.FinishedAt.Sub(exit.StartedAt) >= d.Policy.BackoffMax
+}
+
+// backOff waits before the next try: backoff_min doubled with each failure in
+// a row, capped at backoff_max, less up to a fifth so that workloads which
+// failed together do not return together.
+func backOff(d Desired, s Status, reason string, now time.Time, jitter float64) Status {
+	pause := d.Policy.BackoffMin
+	for n := uint32(1); n < s.Failures && pause < d.Policy.BackoffMax; n++ {
+		pause *= 2
+	}
+	pause = min(pause, d.Policy.BackoffMax)
+	pause -= time.Duration(float64(pause) * jitter / 5)
+	s.NextTry = now.Add(pause)
+	return enter(s, BackingOff, reason, now)
+}
+
+// aborted notes that a start was called off before it had begun.
+func aborted(d Desired, s Status, now time.Time) Status {
+	return unwanted(d, abandon(s), "before it had started", now)
+}
+
+// signalled notes that the stop signal was sent.
+func signalled(s Status) Status {
+	i := *s.Instance
+	i.Signalled = true
+	s.Instance = &i
+	return s
+}
+
+// killed notes when SIGKILL is due again, should it have had no effect.
+func killed(s Status, now time.Time) Status {
+	i := *s.Instance
+	i.KillAt = now.Add(killAgain)
+	s.Instance = &i
+	return s
+}
+
+// deleted notes that nothing is left of the instance.
+func deleted(s Status) Status {
+	s.Instance = nil
+	return s
+}
+
+// held notes that an action on the instance failed and is to be tried again.
+func held(s Status, now time.Time) Status {
+	i := *s.Instance
+	i.RetryAt = now.Add(actionPause)
+	s.Instance = &i
+	return s
+}
+
+// neverStarted notes that an earlier agent had recorded an instance and not
+// come to start it.
+func neverStarted(s Status, now time.Time) Status {
+	s = abandon(s)
+	if s.Attempts > 0 {
+		s.Attempts--
+	}
+	return enter(s, Pending, "the agent was restarted before it had started", now)
+}
+
+// ExitReason says in words what an exit status means.
+func ExitReason(code uint32) string {
+	if name := unix.SignalName(syscall.Signal(code - 128)); code > 128 && name != "" {
+		return fmt.Sprintf("exited with status %d (%s)", code, name)
+	}
+	return fmt.Sprintf("exited with status %d", code)
+}

@@ -1,0 +1,140 @@
+package supervise
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// Record is the part of a status that survives the agent.
+func (s Status) Record() *statev1.Status {
+	return &statev1.Status{
+		State:              string(s.State),
+		Reason:             s.Reason,
+		Since:              stamp(s.Since),
+		Instance:           s.Instance.record(),
+		Run:                s.Run,
+		Attempts:           s.Attempts,
+		Failures:           s.Failures,
+		Restarts:           s.Restarts,
+		NextTryAt:          stamp(s.NextTry),
+		LastExit:           s.LastExit.Message(),
+		ObservedGeneration: s.ObservedGeneration,
+		PreviousInstance:   s.Previous,
+	}
+}
+
+// FromRecord is the status that an agent starts from. An instance that may
+// still run is marked as unverified.
+func FromRecord(r *statev1.Status) Status {
+	s := Status{
+		State:              State(r.GetState()),
+		Reason:             r.GetReason(),
+		Since:              moment(r.GetSince()),
+		Previous:           r.GetPreviousInstance(),
+		Run:                r.GetRun(),
+		Attempts:           r.GetAttempts(),
+		Failures:           r.GetFailures(),
+		Restarts:           r.GetRestarts(),
+		NextTry:            moment(r.GetNextTryAt()),
+		LastExit:           exitFrom(r.GetLastExit()),
+		ObservedGeneration: r.GetObservedGeneration(),
+	}
+	if s.State == "" {
+		s.State = Pending
+	}
+	if i := r.GetInstance(); i != nil {
+		s.Instance = &Instance{
+			ID:          i.GetId(),
+			Revision:    NewRevision(i.GetGeneration(), i.GetSpec(), i.GetPins()),
+			CreatedAt:   moment(i.GetCreatedAt()),
+			StartedAt:   moment(i.GetStartedAt()),
+			PID:         i.GetPid(),
+			ImageDigest: i.GetImageDigest(),
+		}
+		s.Instance.Ended = s.ended()
+		s.Instance.Unverified = !s.Instance.Ended
+	}
+	return s
+}
+
+// ended works out what the record does not say: in every state but these, an
+// instance is only there to be deleted.
+func (s Status) ended() bool {
+	switch s.State {
+	case Starting, Running, Stopping:
+		return s.LastExit != nil && s.LastExit.Instance == s.Instance.ID
+	}
+	return true
+}
+
+// same says whether a record of a would tell a later agent all that b says. A
+// deleted instance need not be recorded: deleting it again does nothing.
+func same(a, b Status) bool {
+	if b.Instance == nil && a.Instance != nil && a.Instance.Ended {
+		a.Instance = nil
+	}
+	return proto.Equal(a.Record(), b.Record())
+}
+
+func (i *Instance) record() *statev1.Instance {
+	if i == nil {
+		return nil
+	}
+	return &statev1.Instance{
+		Id:          i.ID,
+		Generation:  i.Revision.Generation,
+		Spec:        i.Revision.Spec,
+		Pins:        i.Revision.Pins,
+		CreatedAt:   stamp(i.CreatedAt),
+		StartedAt:   stamp(i.StartedAt),
+		Pid:         i.PID,
+		ImageDigest: i.ImageDigest,
+	}
+}
+
+// Message is the exit as the API shows it; nil for none.
+func (e *Exit) Message() *purserv1.Exit {
+	if e == nil {
+		return nil
+	}
+	return &purserv1.Exit{
+		Code:       e.Code,
+		Reason:     e.Reason,
+		StartedAt:  stamp(e.StartedAt),
+		FinishedAt: stamp(e.FinishedAt),
+		Instance:   e.Instance,
+	}
+}
+
+func exitFrom(m *purserv1.Exit) *Exit {
+	if m == nil {
+		return nil
+	}
+	return &Exit{
+		Code:       m.GetCode(),
+		Reason:     m.GetReason(),
+		StartedAt:  moment(m.GetStartedAt()),
+		FinishedAt: moment(m.GetFinishedAt()),
+		Instance:   m.GetInstance(),
+	}
+}
+
+// stamp and moment map Go's zero time to an absent timestamp and back.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func moment(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}

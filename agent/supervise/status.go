@@ -1,0 +1,187 @@
+package supervise
+
+import (
+	"time"
+
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// State is what a workload is doing, in one word.
+type State string
+
+// The states of a workload; the package comment has the diagram.
+const (
+	Pending    State = "pending"
+	Starting   State = "starting"
+	Running    State = "running"
+	Stopping   State = "stopping"
+	BackingOff State = "backing_off"
+	Stopped    State = "stopped"
+	Completed  State = "completed"
+	Failed     State = "failed"
+)
+
+// States are all states, for what has to enumerate them.
+var States = []State{Pending, Starting, Running, Stopping, BackingOff, Stopped, Completed, Failed}
+
+// Ended says whether a workload in this state stays there until it is told
+// otherwise.
+func (s State) Ended() bool {
+	return s == Stopped || s == Completed || s == Failed
+}
+
+// Goal is what is wanted of a workload.
+type Goal string
+
+const (
+	// Run: a service is kept running, a job runs to completion.
+	Run Goal = "run"
+	// Stop: no container; the workload is kept.
+	Stop Goal = "stop"
+	// Remove: no container and no record.
+	Remove Goal = "remove"
+	// Pause: no container for now, as the node is going down. Never persisted:
+	// the next agent finds the goal that was there before.
+	Pause Goal = "pause"
+)
+
+// Desired is what is wanted of a workload, as far as a step needs it.
+type Desired struct {
+	Goal Goal
+	// Run counts the requests for a new instance; an instance of an earlier
+	// run is replaced.
+	Run uint64
+	// Grace overrides the grace of the instance that is to stop; nil does not.
+	Grace *time.Duration
+	*Revision
+}
+
+// Revision is what an instance is made from. It is never changed.
+type Revision struct {
+	Generation uint64
+	Spec       *purserv1.LaunchSpec
+	Pins       []*purserv1.Pin
+	Policy     Policy
+}
+
+// NewRevision makes a revision, with the policy that its spec asks for.
+func NewRevision(generation uint64, spec *purserv1.LaunchSpec, pins []*purserv1.Pin) *Revision {
+	p := Policy{
+		Job:        launchspec.IsJob(spec),
+		Restart:    launchspec.RestartPolicy(spec),
+		BackoffMin: launchspec.BackoffMin(spec),
+		BackoffMax: launchspec.BackoffMax(spec),
+		Grace:      launchspec.StopGrace(spec),
+		Retries:    uint32(launchspec.Retries(spec)),
+		TTL:        -1,
+	}
+	if timeout, ok := launchspec.Timeout(spec); ok {
+		p.Timeout = timeout
+	}
+	if ttl, ok := launchspec.TTL(spec); ok {
+		p.TTL = ttl
+	}
+	return &Revision{Generation: generation, Spec: spec, Pins: pins, Policy: p}
+}
+
+// Policy is the part of the launch spec that decides what follows an exit.
+type Policy struct {
+	Job bool
+	// Restart is always, on_failure or never. Services only.
+	Restart                string
+	BackoffMin, BackoffMax time.Duration
+	// Grace is the time between the stop signal and SIGKILL.
+	Grace time.Duration
+	// Timeout ends an attempt of a job; 0 means never.
+	Timeout time.Duration
+	// Retries is the number of attempts of a job after its first.
+	Retries uint32
+	// TTL is how long a finished job is kept; negative means for ever.
+	TTL time.Duration
+}
+
+// Status is how far a workload has come.
+type Status struct {
+	State  State
+	Reason string
+	Since  time.Time
+	// Instance is the container that exists, or may.
+	Instance *Instance
+	// Previous is the ID of the instance before the last one that ran, for its logs.
+	Previous string
+	// Run is the run that the instance, or the last try, belongs to.
+	Run uint64
+	// Attempts counts the tries of this run, the first included.
+	Attempts uint32
+	// Failures counts exits in a row without a healthy stretch between them.
+	Failures uint32
+	// Restarts counts the instances of this generation that ran after its first.
+	Restarts uint32
+	// NextTry is when a workload that is backing off starts again.
+	NextTry  time.Time
+	LastExit *Exit
+	// ObservedGeneration is that of the running, or last, instance.
+	ObservedGeneration uint64
+}
+
+// Instance is one container.
+type Instance struct {
+	ID       string
+	Revision *Revision
+	// CreatedAt is when it was decided on; StartedAt is zero until it runs.
+	CreatedAt, StartedAt time.Time
+	PID                  uint32
+	ImageDigest          string
+
+	// Ended: its process is gone, or never was, and nothing is under way that
+	// could start it; what is left is to be deleted.
+	Ended bool
+	// Unverified: known from the record of an earlier agent, and not yet
+	// compared with containerd.
+	Unverified bool
+	// StopSince is when it was decided to stop it; zero when it was not.
+	StopSince time.Time
+	// Signalled: the stop signal has been sent.
+	Signalled bool
+	// StopCause overrides the reason of the exit that follows.
+	StopCause string
+	// RetryAt holds back an action that failed.
+	RetryAt time.Time
+	// KillAt is when SIGKILL is due again; zero before it was sent.
+	KillAt time.Time
+}
+
+// Exit tells how a container ended.
+type Exit struct {
+	Code                  uint32
+	Reason                string
+	StartedAt, FinishedAt time.Time
+	Instance              string
+	// Refused: the command could not be executed at all.
+	Refused bool
+}
+
+// LastInstance is the ID of the instance that runs, or else ran last.
+func (s Status) LastInstance() string {
+	switch {
+	case s.Instance != nil && !s.Instance.StartedAt.IsZero():
+		return s.Instance.ID
+	case s.LastExit != nil:
+		return s.LastExit.Instance
+	}
+	return ""
+}
+
+// Instances are the IDs of all instances that the status knows of: what is
+// kept of others, such as their logs, nobody can ask for any more.
+func (s Status) Instances() []string {
+	var ids []string
+	if s.Instance != nil {
+		ids = append(ids, s.Instance.ID)
+	}
+	if s.LastExit != nil {
+		ids = append(ids, s.LastExit.Instance)
+	}
+	return append(ids, s.Previous)
+}

@@ -1,0 +1,304 @@
+package supervise
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Containers is what a supervisor needs of the container runtime. Errors are
+// steered by [ErrGone] and [*ExitError]; any other error of Start is taken for
+// one that lies outside the workload, and the start is tried again.
+type Containers interface {
+	// Start creates and starts an instance of a revision. Everything it had
+	// made is gone again when it fails.
+	Start(ctx context.Context, instance string, r *Revision) (Started, error)
+	// Wait returns once the instance's process has ended.
+	Wait(ctx context.Context, instance string) (Exit, error)
+	// Stop sends the stop signal of the instance's revision, Kill sends SIGKILL.
+	Stop(ctx context.Context, instance string, r *Revision) error
+	Kill(ctx context.Context, instance string) error
+	// Delete removes whatever exists of the instance, killing it if need be.
+	Delete(ctx context.Context, instance string) error
+	// Inspect compares a recorded instance with what is there, and makes it
+	// usable by this agent.
+	Inspect(ctx context.Context, instance string) (Found, error)
+}
+
+// Started tells of an instance that runs.
+type Started struct {
+	PID         uint32
+	ImageDigest string
+}
+
+// Found is what Inspect found.
+type Found struct {
+	// Running: its process is there.
+	Running bool
+	PID     uint32
+	// Exit is how it ended; nil when it was never started.
+	Exit *Exit
+}
+
+var (
+	// ErrGone: there is no such container.
+	ErrGone = errors.New("no such container")
+	// ErrSuperseded: what was to be forgotten is wanted again.
+	ErrSuperseded = errors.New("superseded")
+)
+
+// ExitError is a start that failed because of what was asked for: the command
+// cannot be executed, or the spec cannot be carried out. It counts as an exit.
+type ExitError struct {
+	Code    uint32
+	Message string
+}
+
+func (e *ExitError) Error() string { return e.Message }
+
+// Journal persists what must survive the agent. Its errors are the disk's.
+type Journal interface {
+	SaveStatus(s Status) error
+	// Forget deletes the record, unless other things are wanted by now than d:
+	// then it is ErrSuperseded.
+	Forget(d Desired) error
+}
+
+// View is a moment's truth about one workload.
+type View struct {
+	Desired Desired
+	Status  Status
+	// Gone: the record has been deleted; nothing follows.
+	Gone bool
+}
+
+// Supervisor drives one workload. [Supervisor.Run] is its one goroutine;
+// the other methods may be called from anywhere.
+type Supervisor struct {
+	containers Containers
+	journal    Journal
+	changed    func(old, now View)
+	log        *slog.Logger
+
+	mu     sync.Mutex
+	view   View
+	notice chan struct{} // closed and replaced when view changes
+
+	wake     chan struct{} // capacity 1: the desired state changed
+	outcomes chan outcome
+	done     chan struct{} // closed when Run ends
+	waiting  sync.WaitGroup
+	inflight inflight
+	watched  string // instance whose exit is being waited for
+	saved    Status // what the journal holds
+}
+
+// inflight is the action under way; at most one is.
+type inflight struct {
+	action Action
+	cancel context.CancelFunc
+}
+
+// outcome folds a result into the status on the supervisor's goroutine.
+type outcome struct {
+	action   Action // the action it ends; Wait for an exit that was watched
+	instance string // the one that it is about; empty when about none
+	apply    func(d Desired, s Status, now time.Time) Status
+	gone     bool
+}
+
+// stale says whether an outcome is about an instance that is no more.
+func (o outcome) stale(s Status) bool {
+	i := s.Instance
+	return o.instance != "" && (i == nil || i.ID != o.instance || i.Ended && o.action != Delete)
+}
+
+// New makes a supervisor for a workload whose status has been persisted.
+// changed is called after every change, in order and before it is persisted;
+// it must not block, nor call the supervisor.
+func New(d Desired, s Status, c Containers, j Journal, changed func(old, now View), log *slog.Logger) *Supervisor {
+	return &Supervisor{
+		containers: c,
+		journal:    j,
+		changed:    changed,
+		log:        log,
+		view:       View{Desired: d, Status: s},
+		notice:     make(chan struct{}),
+		wake:       make(chan struct{}, 1),
+		outcomes:   make(chan outcome),
+		done:       make(chan struct{}),
+		saved:      s,
+	}
+}
+
+// View returns the present state, and a channel that is closed when it is no
+// longer that.
+func (s *Supervisor) View() (View, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view, s.notice
+}
+
+// Want changes what is wanted. The newest call wins over any that has not been
+// seen yet.
+func (s *Supervisor) Want(d Desired) {
+	s.update(func(v *View) { v.Desired = d })
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// WaitFor returns the first view for which ok holds.
+func (s *Supervisor) WaitFor(ctx context.Context, ok func(View) bool) (View, error) {
+	for {
+		v, changed := s.View()
+		if ok(v) || v.Gone {
+			return v, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return v, ctx.Err()
+		}
+	}
+}
+
+// Run drives the workload until it is forgotten or ctx ends. When it returns,
+// nothing of it runs any more; its container may.
+func (s *Supervisor) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.waiting.Wait()
+	defer close(s.done)
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		case o := <-s.outcomes:
+			if ctx.Err() != nil {
+				return // it tells of our own end, not of the workload
+			}
+			if s.fold(o); o.gone {
+				return
+			}
+		}
+		next := s.step(ctx)
+		timer.Stop()
+		if !next.IsZero() {
+			timer.Reset(max(0, time.Until(next)))
+		}
+	}
+}
+
+// step asks the pure Step what to do, and sees that it is done.
+func (s *Supervisor) step(ctx context.Context) time.Time {
+	v, _ := s.View()
+	status, action, next := Step(v.Desired, v.Status, time.Now(), Chance{ID: newID(), Jitter: mathrand.Float64()})
+	s.setStatus(status)
+	s.watch(ctx, status)
+	if s.inflight.action != Wait {
+		if overrides(action, s.inflight.action) {
+			s.inflight.cancel() // its outcome leads to the next step
+		}
+		return next
+	}
+	if action == Wait {
+		return next
+	}
+	if action == Start {
+		// Recorded before it exists, so that no container is unexplained.
+		if err := s.save(); err != nil {
+			s.log.Error("cannot record an instance; trying again", "error", err)
+			return time.Now().Add(actionPause)
+		}
+	}
+	s.begin(ctx, action, v.Desired, status.Instance)
+	return next
+}
+
+// overrides says whether an action does not wait for the one under way.
+func overrides(action, inflight Action) bool {
+	return action == Abort && inflight == Start || action == Kill && inflight == Signal
+}
+
+// setStatus publishes a status, and persists it unless only the deciding
+// moments of an instance changed that an agent can work out again.
+func (s *Supervisor) setStatus(status Status) {
+	s.update(func(v *View) { v.Status = status })
+	if status.Instance != nil && status.State == Starting && !status.Instance.Ended {
+		return // step saves it before it starts
+	}
+	if err := s.save(); err != nil {
+		s.log.Error("cannot persist a workload's state; it goes on in memory", "error", err)
+	}
+}
+
+// save persists the status if what is persisted differs.
+func (s *Supervisor) save() error {
+	v, _ := s.View()
+	if same(s.saved, v.Status) {
+		return nil
+	}
+	if err := s.journal.SaveStatus(v.Status); err != nil {
+		return err
+	}
+	s.saved = v.Status
+	return nil
+}
+
+// update changes the view and tells who waits for that.
+func (s *Supervisor) update(change func(*View)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.view
+	change(&s.view)
+	s.changed(old, s.view)
+	close(s.notice)
+	s.notice = make(chan struct{})
+}
+
+// fold takes in the outcome of an action.
+func (s *Supervisor) fold(o outcome) {
+	if o.action != Wait {
+		s.inflight.cancel()
+		s.inflight = inflight{}
+	} else {
+		s.watched = ""
+	}
+	if o.gone {
+		s.update(func(v *View) { v.Gone = true })
+		return
+	}
+	v, _ := s.View()
+	if o.stale(v.Status) {
+		s.log.Debug("the outcome of an action came too late", "action", o.action, "instance", o.instance)
+		return
+	}
+	s.setStatus(o.apply(v.Desired, v.Status, time.Now()))
+}
+
+// Begin is the status of a workload that has just been accepted: its first
+// instance is planned. Persisted together with what is wanted, it saves the
+// supervisor a write before it starts.
+func Begin(d Desired) Status {
+	now := time.Now()
+	return plan(d, fresh(d, Status{State: Pending, Since: now}), now, Chance{ID: newID()})
+}
+
+// newID makes a short random name for a container.
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserd/purser/agent/supervise"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// message is the workload as the API shows it now.
+func (w *workload) message() *purserv1.Workload {
+	v, _ := w.supervisor.View()
+	return w.messageOf(v)
+}
+
+// messageOf is the workload as the API shows it at the moment of a view.
+func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
+	r, s := w.record(), v.Status
+	m := &purserv1.Workload{
+		Environment:        r.GetEnvironment(),
+		Id:                 r.GetId(),
+		Spec:               r.GetSpec(),
+		Generation:         r.GetGeneration(),
+		ObservedGeneration: s.ObservedGeneration,
+		State:              string(s.State),
+		Reason:             s.Reason,
+		Since:              timestamppb.New(s.Since),
+		Pins:               r.GetPins(),
+		LastExit:           s.LastExit.Message(),
+		Restarts:           s.Restarts,
+		CreatedAt:          r.GetCreatedAt(),
+	}
+	if s.State == supervise.BackingOff && !s.NextTry.IsZero() {
+		m.NextTryAt = timestamppb.New(s.NextTry)
+	}
+	if i := s.Instance; i != nil && !i.Ended {
+		m.Instances = []*purserv1.Instance{instanceMessage(i)}
+	}
+	return m
+}
+
+func instanceMessage(i *supervise.Instance) *purserv1.Instance {
+	m := &purserv1.Instance{Id: i.ID, Pid: i.PID, Generation: i.Revision.Generation, ImageDigest: i.ImageDigest}
+	if !i.StartedAt.IsZero() {
+		m.StartedAt = timestamppb.New(i.StartedAt)
+	}
+	return m
+}
+
+// Get returns one workload.
+func (a *Agent) Get(environment, id string) (*purserv1.Workload, error) {
+	w, err := a.get(environment, id)
+	if err != nil {
+		return nil, err
+	}
+	return w.message(), nil
+}
+
+// List returns the workloads of an environment and app; either may be empty
+// for all.
+func (a *Agent) List(environment, app string) []*purserv1.Workload {
+	var all []*purserv1.Workload
+	for _, w := range a.list(environment, app) {
+		all = append(all, w.message())
+	}
+	return all
+}
+
+// onPins says which versions a workload is on, for an event.
+func onPins(pins []*purserv1.Pin) string {
+	if len(pins) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, p := range pins {
+		if p.GetVersion() == 0 {
+			parts = append(parts, p.GetSecret()+" (not there)")
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s version %d", p.GetSecret(), p.GetVersion()))
+	}
+	return " on " + strings.Join(parts, ", ")
+}

@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/purserd/purser/agent/state"
+	"github.com/purserd/purser/agent/supervise"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+)
+
+// workload is a launch spec that the node has accepted.
+type workload struct {
+	agent      *Agent
+	key        string
+	supervisor *supervise.Supervisor
+
+	mu sync.Mutex
+	// wanted is what was asked for last. It is replaced, never changed.
+	wanted *statev1.Workload
+	// found is what the next start need not look up, if it is of that run.
+	found *found
+	// stale are instances whose logs nobody can ask for any more.
+	stale []string
+}
+
+// newWorkload makes a workload of its record, and of its status if that is
+// fresher than the record's.
+func newWorkload(a *Agent, r *statev1.Workload, status supervise.Status) *workload {
+	w := &workload{agent: a, key: state.Key(r.GetEnvironment(), r.GetId()), wanted: r}
+	log := a.log.With("environment", r.GetEnvironment(), "workload", r.GetId())
+	w.supervisor = supervise.New(desired(r), status, containers{w}, journal{w}, w.changed, log)
+	return w
+}
+
+func (w *workload) record() *statev1.Workload {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wanted
+}
+
+func (w *workload) environment() string { return w.record().GetEnvironment() }
+func (w *workload) id() string          { return w.record().GetId() }
+
+// accept takes a record that has been persisted.
+func (w *workload) accept(r *statev1.Workload) {
+	w.mu.Lock()
+	w.wanted = r
+	w.mu.Unlock()
+	w.supervisor.Want(desired(r))
+}
+
+// want changes what the supervisor strives for without changing the record.
+func (w *workload) want(change func(*supervise.Desired)) {
+	d := desired(w.record())
+	change(&d)
+	w.supervisor.Want(d)
+}
+
+// desired is what the supervisor needs to know of a record.
+func desired(r *statev1.Workload) supervise.Desired {
+	return supervise.Desired{
+		Goal:     supervise.Goal(r.GetGoal()),
+		Run:      r.GetRun(),
+		Revision: supervise.NewRevision(r.GetGeneration(), r.GetSpec(), r.GetPins()),
+	}
+}
+
+// journal persists a supervisor's half of the record.
+type journal struct{ w *workload }
+
+func (j journal) SaveStatus(s supervise.Status) error {
+	return j.w.agent.db.Update(func(tx *state.Tx) error {
+		return tx.PutStatus(j.w.key, s.Record())
+	})
+}
+
+// Forget deletes the record, unless something else is wanted by now. Whoever
+// looks the workload up afterwards finds none, and may make it anew.
+func (j journal) Forget(d supervise.Desired) error {
+	a := j.w.agent
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	if r := j.w.record(); r.GetGoal() != string(d.Goal) || r.GetRun() != d.Run {
+		return supervise.ErrSuperseded
+	}
+	err := a.db.Update(func(tx *state.Tx) error { return tx.DeleteWorkload(j.w.key) })
+	if err != nil {
+		return fmt.Errorf("deleting the record of %s: %w", j.w.id(), err)
+	}
+	a.drop(j.w)
+	return nil
+}
+
+// drop takes a workload out of those that are kept.
+func (a *Agent) drop(w *workload) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.workloads[w.key] == w {
+		delete(a.workloads, w.key)
+	}
+}
+
+// get returns a workload that the node has.
+func (a *Agent) get(environment, id string) (*workload, error) {
+	environment = orDev(environment)
+	if w := a.lookup(environment, id); w != nil && w.visible() {
+		return w, nil
+	}
+	return nil, refuse(NotFound, "no workload %s in environment %s", id, environment)
+}
+
+// lookup returns a workload, be it visible or not; nil for none.
+func (a *Agent) lookup(environment, id string) *workload {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.workloads[state.Key(environment, id)]
+}
+
+// visible says whether a workload is there for users: one that has been
+// removed and ended is not, although its container may still have to be deleted.
+func (w *workload) visible() bool {
+	v, _ := w.supervisor.View()
+	return !removed(v)
+}
+
+// list returns the workloads that are there for users; see all.
+func (a *Agent) list(environment, app string) []*workload {
+	return slices.DeleteFunc(a.all(environment, app), func(w *workload) bool { return !w.visible() })
+}
+
+// all returns the workloads of an environment and app, either of which may be
+// empty for all, in order of environment and ID.
+func (a *Agent) all(environment, app string) []*workload {
+	a.mu.RLock()
+	var found []*workload
+	for _, w := range a.workloads {
+		r := w.record()
+		if (environment == "" || environment == r.GetEnvironment()) && (app == "" || app == r.GetSpec().GetApp()) {
+			found = append(found, w)
+		}
+	}
+	a.mu.RUnlock()
+	slices.SortFunc(found, func(x, y *workload) int { return cmp.Compare(x.key, y.key) })
+	return found
+}
+
+// orDev is the environment that a request means.
+func orDev(environment string) string {
+	return cmp.Or(environment, "dev")
+}
