@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+func newApp(s *session) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "app",
+		Short: "List apps, read their logs, roll them back, stop them",
+		Example: `  purser app list
+  purser app rollback rag-qna`,
+	}, newAppList(s), newAppLogs(s), newAppHistory(s), newAppRollback(s), newAppStop(s))
+}
+
+func newAppList(s *session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the apps of an environment",
+		Example: `  purser app list
+  purser app list -A -o json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return s.appList(cmd.Context()) },
+	}
+	s.everywhereFlag(cmd)
+	return cmd
+}
+
+func (s *session) appList(ctx context.Context) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Apps.List(ctx, connect.NewRequest(&purserv1.ListAppsRequest{Environment: s.scope()}))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() {
+		t := newTable(s.out, "APP", "ENVIRONMENT", "REVISION", "HEALTHY", "DEPLOYED")
+		for _, app := range response.Msg.GetApps() {
+			t.row(app.GetName(), app.GetEnvironment(), fmt.Sprint(app.GetRevision()),
+				fmt.Sprintf("%d/%d", app.GetHealthy(), app.GetFunctions()), age(app.GetDeployedAt(), time.Now()))
+		}
+		t.flush()
+	})
+}
+
+func newAppLogs(s *session) *cobra.Command {
+	var f logFlags
+	cmd := &cobra.Command{
+		Use:   "logs NAME",
+		Short: "Print what all functions of an app have written",
+		Long: `Print what all functions of an app have written, by time, each line behind the
+ID of its workload.`,
+		Example: `  purser app logs rag-qna
+  purser app logs -f --since 1m rag-qna`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.appNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request, err := f.request(time.Now())
+			if err != nil {
+				return misuse(cmd, err)
+			}
+			request.Environment, request.App = s.environment, args[0]
+			return s.appLogs(cmd.Context(), request)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (s *session) appLogs(ctx context.Context, request *purserv1.LogsRequest) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	lines := lineMerger{partial: map[string][]byte{}}
+	flush := func(stream string, data []byte) error { return writeStream(stream, data, s.out, s.err) }
+	err = copyLogs(ctx, api, request, func(entry *purserv1.LogsResponse) error {
+		return flush(entry.GetStream(), lines.add(entry.GetId(), entry.GetStream(), entry.GetData()))
+	})
+	if rest := lines.rest(); len(rest) > 0 {
+		_ = flush("stdout", rest)
+	}
+	return err
+}
+
+// lineMerger keeps the lines of several writers whole, each behind the name
+// of who wrote it.
+type lineMerger struct {
+	// partial holds the beginnings of lines by who writes them and where to.
+	partial map[string][]byte
+	order   []string
+}
+
+// add returns the lines that are complete with data.
+func (m *lineMerger) add(id, stream string, data []byte) []byte {
+	key := id + "\x00" + stream
+	if _, known := m.partial[key]; !known {
+		m.order = append(m.order, key)
+	}
+	pending := append(m.partial[key], data...)
+	var whole []byte
+	for {
+		line, rest, found := bytes.Cut(pending, []byte("\n"))
+		if !found {
+			break
+		}
+		whole = fmt.Appendf(whole, "%s | %s\n", id, line)
+		pending = rest
+	}
+	m.partial[key] = bytes.Clone(pending)
+	return whole
+}
+
+// rest returns the lines that never ended.
+func (m *lineMerger) rest() []byte {
+	var rest []byte
+	for _, key := range m.order {
+		if line := m.partial[key]; len(line) > 0 {
+			id, _, _ := bytes.Cut([]byte(key), []byte("\x00"))
+			rest = fmt.Appendf(rest, "%s | %s\n", id, line)
+		}
+	}
+	return rest
+}
+
+func newAppHistory(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "history NAME",
+		Short: "List what was deployed, with the secret versions it ran on",
+		Example: `  purser app history rag-qna
+  purser app history rag-qna -o yaml`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.appNames),
+		RunE:              func(cmd *cobra.Command, args []string) error { return s.appHistory(cmd.Context(), args[0]) },
+	}
+}
+
+func (s *session) appHistory(ctx context.Context, name string) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Apps.History(ctx, connect.NewRequest(&purserv1.HistoryRequest{Environment: s.environment, App: name}))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() {
+		t := newTable(s.out, "REVISION", "DEPLOYED", "CAUSE", "FUNCTION", "IMAGE", "SECRETS")
+		for _, revision := range response.Msg.GetRevisions() {
+			historyRows(t, revision)
+		}
+		t.flush()
+	})
+}
+
+// historyRows shows a revision: a row for each function, the first of which
+// tells the revision.
+func historyRows(t *table, revision *purserv1.AppRevision) {
+	head := []string{fmt.Sprint(revision.GetRevision()), clock(revision.GetDeployedAt()), revision.GetCause()}
+	for _, f := range revision.GetFunctions() {
+		t.row(append(head, f.GetSpec().GetFunction(), f.GetSpec().GetImage().GetRef(), pinsText(f.GetPins()))...)
+		head = []string{"", "", ""}
+	}
+	if len(revision.GetFunctions()) == 0 {
+		t.row(head...)
+	}
+}
+
+func newAppRollback(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "rollback NAME [REVISION]",
+		Short: "Bring back an earlier revision: its specs and its secret versions",
+		Long: `Bring back an earlier revision of an app, the one before the present when none
+is named: its specs, and the versions of secrets that they ran on. This is
+itself a new revision.`,
+		Example: `  purser app rollback rag-qna
+  purser app rollback -E prod rag-qna 3`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: first(s.appNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			revision, err := optionalNumber(args[1:], "REVISION")
+			if err != nil {
+				return misuse(cmd, err)
+			}
+			return s.appRollback(cmd.Context(), args[0], revision)
+		},
+	}
+}
+
+func (s *session) appRollback(ctx context.Context, name string, revision uint32) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	request := &purserv1.RollbackAppRequest{Environment: s.environment, App: name, Revision: revision}
+	response, err := api.Apps.Rollback(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() {
+		s.changeTable(&purserv1.DeployResponse{Changes: response.Msg.GetChanges(), Revision: response.Msg.GetRevision()}, false)
+	})
+}
+
+// optionalNumber reads an argument that may be absent; 0 then.
+func optionalNumber(args []string, name string) (uint32, error) {
+	if len(args) == 0 {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(args[0], 10, 32)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%s %q: must be a number from 1", name, args[0])
+	}
+	return uint32(n), nil
+}
+
+func newAppStop(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "stop NAME",
+		Short: "Stop every function of an app and keep them",
+		Example: `  purser app stop rag-qna
+  purser app stop -E prod rag-qna`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.appNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.appStop(cmd.Context(), args[0])
+		},
+	}
+}
+
+func (s *session) appStop(ctx context.Context, name string) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Apps.Stop(ctx, connect.NewRequest(&purserv1.StopAppRequest{Environment: s.environment, App: name}))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() {
+		for _, w := range response.Msg.GetWorkloads() {
+			fmt.Fprintln(s.out, w.GetId(), "stopped")
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/client"
+)
+
+// deployFlags say what a deploy does beside deploying.
+type deployFlags struct {
+	dryRun, wait bool
+	timeout      time.Duration
+}
+
+func newDeploy(s *session) *cobra.Command {
+	var f deployFlags
+	cmd := &cobra.Command{
+		Use:   "deploy FILE",
+		Short: "Make the node's app equal to a file",
+		Long: `Make the node's app equal to an app file: its functions are created or updated,
+those that the file no longer has are removed. A file with a single launch spec
+changes that function alone. ${V}, ${V:-x} and ${V:?message} in the file come
+from purser's environment. FILE may be - for standard input.
+
+Returns when the node has accepted all of it, or with --wait when all of it
+runs or has completed. --dry-run changes nothing and prints the specs as
+they would be launched, with all defaults of the file merged in; without a node
+it only checks the file.`,
+		Example: `  purser deploy rag-qna.yaml --wait
+  APP_ENV=prod purser deploy rag-qna.yaml
+  purser deploy rag-qna.yaml --dry-run -o yaml`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.dryRun && f.wait {
+				return misuse(cmd, errors.New("--dry-run has nothing to --wait for"))
+			}
+			if f.dryRun && !cmd.Flags().Changed("output") {
+				s.output = "yaml"
+			}
+			return s.deploy(cmd.Context(), args[0], f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the merged specs and change nothing")
+	flags.BoolVar(&f.wait, "wait", false, "return when every function runs or has completed")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "longest --wait")
+	return cmd
+}
+
+func (s *session) deploy(ctx context.Context, path string, f deployFlags) error {
+	file, err := s.readFile(path)
+	if err != nil {
+		return err
+	}
+	request := &purserv1.DeployRequest{
+		Environment: s.environment, App: file.App, Specs: file.Specs, Prune: file.Whole, DryRun: f.dryRun,
+	}
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Apps.Deploy(ctx, connect.NewRequest(request))
+	if f.dryRun && client.Unreachable(err) {
+		return s.printUnchecked(file, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.print(response.Msg, func() { s.changeTable(response.Msg, f.dryRun) }); err != nil || !f.wait {
+		return err
+	}
+	return s.waitAll(ctx, api, response.Msg.GetChanges(), f.timeout)
+}
+
+// readFile parses a file and settles which environment it is for: the file's,
+// else the one of -E.
+func (s *session) readFile(path string) (*launchspec.File, error) {
+	name, data, err := s.readSource(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := launchspec.Parse(name, data, s.lookup)
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range file.Specs {
+		if spec.Environment == nil {
+			spec.Environment = proto.String(s.environment)
+			continue
+		}
+		if s.given && spec.GetEnvironment() != s.environment {
+			return nil, fmt.Errorf("%s is for the environment %s, which -E %s contradicts", name, spec.GetEnvironment(), s.environment)
+		}
+	}
+	if len(file.Specs) > 0 {
+		s.environment = file.Specs[0].GetEnvironment()
+	}
+	return file, nil
+}
+
+func (s *session) readSource(path string) (name string, data []byte, err error) {
+	if path == "-" {
+		data, err = io.ReadAll(s.in)
+		return "standard input", data, err
+	}
+	data, err = os.ReadFile(path)
+	return path, data, err
+}
+
+// printUnchecked shows what the file alone says.
+func (s *session) printUnchecked(file *launchspec.File, why error) error {
+	s.warn("checked without a node, so not against what runs and which secrets exist: %s", headline(why))
+	response := &purserv1.DeployResponse{}
+	for _, spec := range file.Specs {
+		response.Changes = append(response.Changes, &purserv1.Change{Id: launchspec.ID(spec), Spec: spec})
+	}
+	return s.print(response, func() { s.changeTable(response, true) })
+}
+
+func (s *session) changeTable(response *purserv1.DeployResponse, dryRun bool) {
+	t := newTable(s.out, "ID", "CHANGE", "IMAGE")
+	for _, change := range response.GetChanges() {
+		t.row(change.GetId(), orDash(change.GetAction()), change.GetSpec().GetImage().GetRef())
+	}
+	t.flush()
+	if !dryRun && response.GetRevision() > 0 {
+		fmt.Fprintf(s.out, "revision %d in %s\n", response.GetRevision(), s.environment)
+	}
+}
+
+// waitAll returns when everything deployed runs or has completed, or the
+// first has failed.
+func (s *session) waitAll(ctx context.Context, api *client.Client, changes []*purserv1.Change, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	all, ctx := errgroup.WithContext(ctx)
+	for _, change := range changes {
+		if change.GetAction() == "remove" {
+			continue
+		}
+		all.Go(func() error { return s.waitOne(ctx, api, change.GetId()) })
+	}
+	err := all.Wait()
+	if connect.CodeOf(err) == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
+		return hint(fmt.Errorf("not everything runs after %s", timeout), "see purser ps -E %s; it goes on trying", s.environment)
+	}
+	return err
+}
+
+func (s *session) waitOne(ctx context.Context, api *client.Client, id string) error {
+	request := &purserv1.WaitRequest{Environment: s.environment, Id: id, Until: "running"}
+	response, err := api.Workloads.Wait(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	w := response.Msg.GetWorkload()
+	switch w.GetState() {
+	case "failed", "stopped", "backing_off":
+		return hint(fmt.Errorf("%s is %s: %s", id, w.GetState(), orDash(w.GetReason())), "see purser logs -E %s %s", s.environment, id)
+	default:
+		return nil
+	}
+}

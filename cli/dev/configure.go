@@ -1,0 +1,96 @@
+package dev
+
+import (
+	"fmt"
+
+	"github.com/google/renameio/v2"
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/purserd/purser/agent/config"
+)
+
+// unneeded are containerd's plugins that a node does not use; some have
+// another name in each version. They cost start-up time, or warnings about
+// what this machine lacks. A name that a version does not know is ignored.
+var unneeded = []string{
+	"io.containerd.grpc.v1.cri",
+	"io.containerd.cri.v1.images",
+	"io.containerd.cri.v1.runtime",
+	"io.containerd.podsandbox.controller.v1.podsandbox",
+	"io.containerd.image-verifier.v1.bindir",
+	"io.containerd.internal.v1.opt",
+	"io.containerd.internal.v1.restart",
+	"io.containerd.internal.v1.tracing",
+	"io.containerd.monitor.container.v1.restart",
+	"io.containerd.nri.v1.nri",
+	"io.containerd.snapshotter.v1.aufs",
+	"io.containerd.snapshotter.v1.blockfile",
+	"io.containerd.snapshotter.v1.btrfs",
+	"io.containerd.snapshotter.v1.devmapper",
+	"io.containerd.snapshotter.v1.erofs",
+	"io.containerd.snapshotter.v1.zfs",
+	"io.containerd.tracing.processor.v1.otlp",
+}
+
+// containerdConfig is the part of containerd's file that differs from its
+// defaults. Without addresses, debug and metrics endpoints are off.
+type containerdConfig struct {
+	// Version 2 is what 1.6 and 2.x both read.
+	Version         int              `toml:"version"`
+	Root            string           `toml:"root"`
+	State           string           `toml:"state"`
+	DisabledPlugins []string         `toml:"disabled_plugins"`
+	GRPC            containerdSocket `toml:"grpc"`
+}
+
+type containerdSocket struct {
+	Address string `toml:"address"`
+}
+
+func (l *layout) containerdConfig() containerdConfig {
+	return containerdConfig{
+		Version:         2,
+		Root:            l.path("containerd", "root"),
+		State:           l.path("containerd", "state"),
+		DisabledPlugins: unneeded,
+		GRPC:            containerdSocket{Address: l.containerdSocket()},
+	}
+}
+
+// agentConfig differs from the daemon's defaults in what two nodes on one
+// machine must not share.
+func (l *layout) agentConfig(runc string) *config.Config {
+	c := config.Default()
+	c.StateDir = l.path("state")
+	c.RunDir = l.path("run")
+	c.Socket = l.agentSocket()
+	c.CgroupParent = l.cgroupParent()
+	c.AllowedRoots = []string{}
+	c.Containerd.Address = l.containerdSocket()
+	c.Containerd.Namespace = namespace
+	c.Metrics.Address = "127.0.0.1:0"
+	c.Secrets.Identity = l.path("state", "identity.age")
+	c.Secrets.Recipients = []string{}
+	c.DefaultRuntime = "runc"
+	c.Runtimes = map[string]config.Runtime{"runc": {Path: runc, Options: map[string]any{}}}
+	return c
+}
+
+func (l *layout) writeConfigs(runc string) error {
+	if err := writeTOML(l.path("containerd.toml"), l.containerdConfig()); err != nil {
+		return err
+	}
+	return writeTOML(l.path("agent.toml"), l.agentConfig(runc))
+}
+
+func writeTOML(path string, value any) error {
+	data, err := toml.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	note := []byte("# Written by purser dev on every start; changes are lost.\n")
+	if err := renameio.WriteFile(path, append(note, data...), 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/purserd/purser/cli/dev"
+)
+
+func newDev(s *session) *cobra.Command {
+	var dir, containerd string
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a whole node in the foreground, with a containerd of its own",
+		Long: `Run a whole node in the foreground, under one directory: a private containerd
+and the agent, both started again when they die. Prints how to reach it once it
+serves. An interrupt stops all workloads, then all of it; a second start on the
+same directory finds secrets, images and workloads again. A second interrupt
+kills what has not ended.
+
+Needs root, containerd and runc. The logs are in DIR/log.`,
+		Example: `  sudo purser dev
+  sudo purser dev --dir /tmp/node2 --containerd /opt/containerd/bin/containerd`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(*cobra.Command, []string) error { return s.dev(dir, containerd) },
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the node (default ${XDG_DATA_HOME:-~/.local/share}/purser/dev)")
+	cmd.Flags().StringVar(&containerd, "containerd", "", "`PATH` of containerd, with its shim beside it (default: the one in PATH)")
+	return cmd
+}
+
+func (s *session) dev(dir, containerd string) error {
+	if dir == "" {
+		var err error
+		if dir, err = dev.DefaultDir(); err != nil {
+			return err
+		}
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, dev.EndSignals()...)
+	defer signal.Stop(signals)
+	// Nor may a reader of the output that went away end the node in disorder.
+	// Caught, not ignored: the children would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	return dev.Run(dev.Options{Dir: dir, Containerd: containerd, Out: s.out, Err: s.err, Signals: signals})
+}

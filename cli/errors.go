@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/purserd/purser/api/launchspec"
+	"github.com/purserd/purser/client"
+)
+
+// Exit statuses of purser's own; those of functions are passed on.
+const (
+	exitFailed    = 1
+	exitMisused   = 2
+	exitNotRun    = 125 // run, exec, attach, wait: purser failed, not the function
+	exitSignalled = 128 // plus the signal's number
+)
+
+// exitError makes the program exit with a given status. Without an err
+// nothing is said: the function has said it.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+func hint(err error, format string, args ...any) error {
+	return &hinted{err: err, hint: fmt.Sprintf(format, args...)}
+}
+
+// misuse is the error for a wrong command line.
+func misuse(cmd *cobra.Command, err error) error {
+	code := exitMisused
+	if standsIn(cmd) {
+		code = exitNotRun
+	}
+	return &exitError{code: code, err: hint(err, "see %s --help", cmd.CommandPath())}
+}
+
+// standsInMark annotates the commands whose exit status is a function's.
+const standsInMark = "purser/stands-in"
+
+func standsIn(cmd *cobra.Command) bool {
+	_, marked := cmd.Annotations[standsInMark]
+	return marked
+}
+
+// notRun marks an error of a command that stands in for a function, so that
+// its exit status is not mistaken for the function's.
+func notRun(err error) error {
+	var exit *exitError
+	if err == nil || errors.As(err, &exit) {
+		return err
+	}
+	return &exitError{code: exitNotRun, err: err}
+}
+
+// report prints err as one message and returns the exit status for it.
+func (s *session) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	code := exitFailed
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+		if exit.err == nil {
+			return code
+		}
+	}
+	for _, line := range describe(err, s.host) {
+		fmt.Fprintln(s.err, line)
+	}
+	return code
+}
+
+// describe is what to say about err: a line that starts with the program's
+// name, then details and a hint, indented.
+func describe(err error, host string) []string {
+	var problems launchspec.Problems
+	if errors.As(err, &problems) {
+		return describeProblems(problems)
+	}
+	lines := []string{"purser: " + headline(err)}
+	for _, v := range violations(err) {
+		lines = append(lines, "  "+v)
+	}
+	if tip := advice(err, host); tip != "" {
+		lines = append(lines, "  "+tip)
+	}
+	return lines
+}
+
+func describeProblems(problems launchspec.Problems) []string {
+	noun := "mistakes"
+	if len(problems) == 1 {
+		noun = "mistake"
+	}
+	lines := []string{fmt.Sprintf("purser: the file has %d %s:", len(problems), noun)}
+	for _, line := range strings.Split(problems.Error(), "\n") {
+		lines = append(lines, "  "+line)
+	}
+	return lines
+}
+
+// headline is err's text without the codes that only programs need.
+func headline(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	text := err.Error()
+	var remote *connect.Error
+	if !errors.As(err, &remote) {
+		return text
+	}
+	message := remote.Message()
+	if len(violations(err)) > 0 {
+		// The violations follow, one a line; the message repeats them.
+		message, _, _ = strings.Cut(message, "\n")
+	}
+	if message == "" {
+		message = strings.ReplaceAll(remote.Code().String(), "_", " ")
+	}
+	return strings.Replace(text, remote.Error(), message, 1)
+}
+
+// violations are the fields that the agent refused, one text for each.
+func violations(err error) []string {
+	var remote *connect.Error
+	if !errors.As(err, &remote) {
+		return nil
+	}
+	var texts []string
+	for _, detail := range remote.Details() {
+		value, err := detail.Value()
+		if err != nil {
+			continue
+		}
+		bad, ok := value.(*errdetails.BadRequest)
+		if !ok {
+			continue
+		}
+		for _, v := range bad.GetFieldViolations() {
+			texts = append(texts, v.GetField()+": "+v.GetDescription())
+		}
+	}
+	return texts
+}
+
+// advice is what to do about err; empty when nothing is known.
+func advice(err error, host string) string {
+	var h *hinted
+	if errors.As(err, &h) {
+		return h.hint
+	}
+	if !client.Unreachable(err) {
+		return ""
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "only root may use the socket: use sudo, or be given access to it"
+	}
+	if host == client.DefaultHost {
+		return "start a node with `sudo purser dev` and set PURSER_HOST as it says, or start the service with `systemctl start purser`"
+	}
+	return "check --host and PURSER_HOST, and that `purser dev` or the purser service runs there"
+}

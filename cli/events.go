@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"github.com/purserd/purser/api/codec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+func newEvents(s *session) *cobra.Command {
+	var follow bool
+	var after uint64
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Print what happened on the node",
+		Long: `Print what happened on the node, oldest first, and with -f go on until
+interrupted. Unlike elsewhere, all environments are shown unless -E is given.
+With -o json and -f each event is an object on a line of its own.`,
+		Example: `  purser events
+  purser events -f -E prod
+  purser events --after 120 -o json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			request := &purserv1.EventsRequest{Follow: follow, After: after}
+			if s.given {
+				request.Environment = s.environment
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			err := s.events(ctx, request)
+			if follow && errors.Is(context.Cause(ctx), context.Canceled) {
+				return nil // the usual end
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing")
+	cmd.Flags().Uint64Var(&after, "after", 0, "only events after this sequence `NUMBER`")
+	return cmd
+}
+
+func (s *session) events(ctx context.Context, request *purserv1.EventsRequest) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	stream, err := api.Node.Events(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	printer := s.eventPrinter(request.GetFollow())
+	for stream.Receive() {
+		if err := printer.add(stream.Msg()); err != nil {
+			return err
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return err
+	}
+	return printer.finish()
+}
+
+// eventPrinter prints one event after the other.
+type eventPrinter struct {
+	add    func(*purserv1.EventsResponse) error
+	finish func() error
+}
+
+func (s *session) eventPrinter(follow bool) eventPrinter {
+	nothing := func() error { return nil }
+	switch {
+	case s.output == "table":
+		return eventPrinter{s.eventLine, nothing}
+	case s.output == "yaml" && follow:
+		return eventPrinter{s.eventDocument, nothing}
+	case follow:
+		return eventPrinter{s.eventJSONLine, nothing}
+	default:
+		return s.eventList()
+	}
+}
+
+// eventLine prints at once: columns are wide enough for most, instead of being
+// measured at the end.
+func (s *session) eventLine(r *purserv1.EventsResponse) error {
+	e := r.GetEvent()
+	subject := strings.TrimSpace(e.GetEnvironment() + " " + e.GetSubject())
+	_, err := fmt.Fprintf(s.out, "%s  %-7s  %-14s  %-32s  %s\n", orDash(clock(e.GetTime())),
+		printable(e.GetSeverity()), printable(e.GetType()), printable(subject), printable(e.GetMessage()))
+	return err
+}
+
+func (s *session) eventDocument(r *purserv1.EventsResponse) error {
+	fmt.Fprintln(s.out, "---")
+	return s.encode(r)
+}
+
+func (s *session) eventJSONLine(r *purserv1.EventsResponse) error {
+	line, err := eventJSON(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.out.Write(append(line, '\n'))
+	return err
+}
+
+func eventJSON(r *purserv1.EventsResponse) ([]byte, error) {
+	data, err := codec.MarshalJSON(r.GetEvent())
+	if err != nil {
+		return nil, fmt.Errorf("encoding an event: %w", err)
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, data); err != nil {
+		return nil, fmt.Errorf("encoding an event: %w", err)
+	}
+	return line.Bytes(), nil
+}
+
+// eventList collects the events that there are into an object with one array,
+// as other lists are.
+func (s *session) eventList() eventPrinter {
+	var all []*purserv1.Event
+	return eventPrinter{
+		add: func(r *purserv1.EventsResponse) error {
+			all = append(all, r.GetEvent())
+			return nil
+		},
+		finish: func() error { return s.encodeEvents(all) },
+	}
+}
+
+func (s *session) encodeEvents(all []*purserv1.Event) error {
+	if len(all) == 0 {
+		empty := map[string]string{"json": "{\n  \"events\": []\n}\n", "yaml": "events: []\n"}
+		_, err := fmt.Fprint(s.out, empty[s.output])
+		return err
+	}
+	if s.output == "yaml" {
+		return s.encodeEventsYAML(all)
+	}
+	return s.encodeEventsJSON(all)
+}
+
+func (s *session) encodeEventsJSON(all []*purserv1.Event) error {
+	lines := make([]json.RawMessage, 0, len(all))
+	for _, e := range all {
+		data, err := codec.MarshalJSON(e)
+		if err != nil {
+			return fmt.Errorf("encoding an event: %w", err)
+		}
+		lines = append(lines, data)
+	}
+	encoder := json.NewEncoder(s.out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(map[string][]json.RawMessage{"events": lines})
+}
+
+func (s *session) encodeEventsYAML(all []*purserv1.Event) error {
+	fmt.Fprintln(s.out, "events:")
+	for _, e := range all {
+		data, err := codec.MarshalYAML(e)
+		if err != nil {
+			return fmt.Errorf("encoding an event: %w", err)
+		}
+		text := strings.ReplaceAll(string(trimNewline(data)), "\n", "\n    ")
+		if _, err := fmt.Fprintln(s.out, "  - "+text); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/client"
+)
+
+// callTimeout bounds the calls that only pass something on or clean up.
+const callTimeout = 15 * time.Second
+
+// launchPatience is how long an interrupted launch is waited for.
+const launchPatience = 2 * time.Second
+
+// foreground is one `purser run`: a job whose output, signals and status are
+// this process's own.
+//
+// A launch is four calls on one connection: Launch, then Logs and Wait side
+// by side, then Remove.
+type foreground struct {
+	session     *session
+	api         *client.Client
+	spec        *purserv1.LaunchSpec
+	environment string
+	id          string
+	// grace is how long the function may take to end after a first signal.
+	grace time.Duration
+	stdin bool
+
+	// early are signals that came before the launch was answered.
+	early []syscall.Signal
+	// ending is the signal that asked the function to end; 0 when none has.
+	ending   syscall.Signal
+	overtime <-chan time.Time
+}
+
+// runEnd is what a run came to.
+type runEnd struct {
+	workload *purserv1.Workload
+	err      error
+}
+
+func (r *foreground) run(ctx context.Context) error {
+	// A reader that goes away must not end this process before it has removed
+	// the workload: the write fails instead.
+	signal.Ignore(syscall.SIGPIPE)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, passed...)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	refused, err := r.launch(ctx, signals)
+	if refused {
+		return err
+	}
+	defer r.remove(ctx)
+	if err != nil {
+		return err
+	}
+	if r.stdin {
+		go r.sendStdin(ctx)
+	}
+	return r.follow(ctx, cancel, signals)
+}
+
+// launch tells whether the agent refused the spec; otherwise there may be a
+// workload to remove, even with an error. A signal that comes before the
+// answer is for the function, if there is an answer soon.
+func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refused bool, err error) {
+	answer := async(func() error {
+		_, err := r.api.Workloads.Launch(ctx, connect.NewRequest(&purserv1.LaunchRequest{Spec: r.spec}))
+		return err
+	})
+	var impatient <-chan time.Time
+	for {
+		select {
+		case err := <-answer:
+			return err != nil, err
+		case got := <-signals:
+			number := got.(syscall.Signal)
+			r.early = append(r.early, number)
+			if ends(number) {
+				impatient = time.After(launchPatience)
+			}
+		case <-impatient:
+			return false, &exitError{code: exitSignalled + int(r.early[len(r.early)-1])}
+		}
+	}
+}
+
+// follow streams the output until the function has ended, passing on what
+// signals arrive, and returns its status.
+func (r *foreground) follow(ctx context.Context, cancel context.CancelFunc, signals <-chan os.Signal) error {
+	output := async(func() error { return r.copyOutput(ctx) })
+	end := async(func() runEnd { return r.wait(ctx) })
+	for _, number := range r.early {
+		r.pass(ctx, cancel, number)
+	}
+	var outputErr error
+	var last *runEnd
+	for output != nil || end != nil {
+		select {
+		case got := <-signals:
+			r.pass(ctx, cancel, got.(syscall.Signal))
+		case <-r.overtime:
+			r.kill(ctx, cancel)
+		case outputErr = <-output:
+			output = nil
+			if isOutputError(outputErr) {
+				r.kill(ctx, cancel)
+			}
+		case e := <-end:
+			last, end = &e, nil
+			if e.err != nil {
+				cancel() // the output may never end
+			}
+		}
+	}
+	return r.status(*last, outputErr)
+}
+
+func (r *foreground) copyOutput(ctx context.Context) error {
+	request := &purserv1.LogsRequest{Environment: r.environment, Id: r.id, Follow: true}
+	return copyLogs(ctx, r.api, request, func(entry *purserv1.LogsResponse) error {
+		return writeStream(entry.GetStream(), entry.GetData(), r.session.out, r.session.err)
+	})
+}
+
+func (r *foreground) wait(ctx context.Context) runEnd {
+	request := &purserv1.WaitRequest{Environment: r.environment, Id: r.id, Until: "finished"}
+	response, err := r.api.Workloads.Wait(ctx, connect.NewRequest(request))
+	if err != nil {
+		return runEnd{err: err}
+	}
+	return runEnd{workload: response.Msg.GetWorkload()}
+}
+
+// sendStdin attaches once the container runs. A function that ended before is
+// no error: its status says what is to be said.
+func (r *foreground) sendStdin(ctx context.Context) {
+	request := &purserv1.WaitRequest{Environment: r.environment, Id: r.id, Until: "running"}
+	if _, err := r.api.Workloads.Wait(ctx, connect.NewRequest(request)); err != nil {
+		return
+	}
+	stream := r.api.Workloads.Attach(ctx)
+	if stream.Send(&purserv1.AttachRequest{Environment: r.environment, Id: r.id}) != nil {
+		return
+	}
+	go sendStdin(r.session, stream.Send)
+	// The output comes by Logs, from its start; here it is only drained.
+	for {
+		if _, err := stream.Receive(); err != nil {
+			return
+		}
+	}
+}
+
+// ends tells whether a signal asks a program to end.
+func ends(number syscall.Signal) bool {
+	return number == syscall.SIGINT || number == syscall.SIGTERM || number == syscall.SIGHUP
+}
+
+// pass gives a signal to the function. The second that asks it to end kills
+// it, and so does the end of its grace: PID 1 of a container may ignore both.
+func (r *foreground) pass(ctx context.Context, cancel context.CancelFunc, number syscall.Signal) {
+	if ends(number) {
+		if r.ending != 0 {
+			r.kill(ctx, cancel)
+			return
+		}
+		r.ending = number
+		r.overtime = time.After(r.grace)
+	}
+	ctx, done := context.WithTimeout(ctx, callTimeout)
+	defer done()
+	request := &purserv1.SignalRequest{Environment: r.environment, Id: r.id, Signal: fmt.Sprint(int(number))}
+	if _, err := r.api.Workloads.Signal(ctx, connect.NewRequest(request)); err != nil && ends(number) {
+		r.kill(ctx, cancel) // not started yet, or between two tries
+	}
+}
+
+// kill ends the function without grace. When that cannot be done, it ends the
+// waiting.
+func (r *foreground) kill(ctx context.Context, cancel context.CancelFunc) {
+	r.overtime = nil
+	ctx, done := context.WithTimeout(ctx, callTimeout)
+	defer done()
+	request := &purserv1.StopRequest{Environment: r.environment, Id: r.id, Grace: proto.String("0")}
+	if _, err := r.api.Workloads.Stop(ctx, connect.NewRequest(request)); err != nil {
+		cancel()
+	}
+}
+
+// remove forgets the workload, also after an interrupt.
+func (r *foreground) remove(ctx context.Context) {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), r.grace+callTimeout)
+	defer done()
+	request := &purserv1.RemoveRequest{Environment: r.environment, Id: r.id, Force: true}
+	_, err := r.api.Workloads.Remove(ctx, connect.NewRequest(request))
+	if err != nil && connect.CodeOf(err) != connect.CodeNotFound {
+		r.session.warn("%s is still on the node: %s", r.id, headline(err))
+	}
+}
+
+// status is the exit status of the run, with an error when purser has
+// something to say.
+func (r *foreground) status(end runEnd, outputErr error) error {
+	switch {
+	case errors.Is(outputErr, syscall.EPIPE):
+		return &exitError{code: exitSignalled + int(syscall.SIGPIPE)}
+	case isOutputError(outputErr):
+		return outputErr
+	case r.ending != 0 && end.workload.GetLastExit() == nil:
+		return &exitError{code: exitSignalled + int(r.ending)}
+	case end.err != nil:
+		return fmt.Errorf("waiting for %s: %w", r.id, end.err)
+	case end.workload.GetLastExit() == nil:
+		return fmt.Errorf("it did not run: %s", orDash(end.workload.GetReason()))
+	case outputErr != nil:
+		return fmt.Errorf("the output is not complete: %w", outputErr)
+	}
+	r.explain(end.workload)
+	return r.session.passStatus(end.workload.GetLastExit())
+}
+
+// explain says why a function was killed when it was not the user's doing,
+// such as by its timeout.
+func (r *foreground) explain(w *purserv1.Workload) {
+	exit := w.GetLastExit()
+	if r.ending == 0 && exit.GetCode() > exitSignalled && exit.GetStartedAt() != nil && exit.GetReason() != "" {
+		r.session.warn("%s", printable(exit.GetReason()))
+	}
+}
+
+func isOutputError(err error) bool {
+	var failed *outputError
+	return errors.As(err, &failed)
+}
+
+// async runs f beside the caller and gives its result.
+func async[T any](f func() T) <-chan T {
+	result := make(chan T, 1)
+	go func() { result <- f() }()
+	return result
+}

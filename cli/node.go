@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+func newNode(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "node",
+		Short: "Show the agent, its containerd and runtimes, and what it runs",
+		Example: `  purser node
+  purser node -o json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return s.node(cmd.Context()) },
+	}
+}
+
+func (s *session) node(ctx context.Context) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Node.Get(ctx, connect.NewRequest(&purserv1.GetNodeRequest{}))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() { s.showNode(response.Msg, time.Now()) })
+}
+
+func (s *session) showNode(n *purserv1.GetNodeResponse, now time.Time) {
+	t := newTable(s.out)
+	t.field("Name", n.GetName())
+	t.field("ID", n.GetId())
+	t.field("Agent", fmt.Sprintf("%s (commit %s), up %s", n.GetVersion(), orDash(n.GetCommit()), age(n.GetStartedAt(), now)))
+	t.field("containerd", containerdText(n.GetContainerd()))
+	for _, r := range n.GetRuntimes() {
+		t.field("Runtime", runtimeText(r))
+	}
+	t.field("Workloads", orDash(statesText(n.GetWorkloads())))
+	if n.GetMetricsAddress() != "" {
+		t.field("Metrics", "http://"+n.GetMetricsAddress()+"/metrics")
+	}
+	t.flush()
+}
+
+func containerdText(c *purserv1.Containerd) string {
+	where := fmt.Sprintf("%s, namespace %s", c.GetAddress(), c.GetNamespace())
+	if !c.GetConnected() {
+		return "not connected: " + orDash(c.GetError()) + " (" + where + ")"
+	}
+	return c.GetVersion() + " (" + where + ")"
+}
+
+func runtimeText(r *purserv1.Runtime) string {
+	text := r.GetName() + " (" + r.GetPath() + ")"
+	if r.GetDefault() {
+		text += ", default"
+	}
+	return text
+}
+
+func statesText(states map[string]uint32) string {
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(states)) {
+		if states[state] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

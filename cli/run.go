@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// runTTL is when the agent removes a run whose purser was killed before it
+// could.
+const runTTL = "10m"
+
+// runFlags are the parts of a launch spec that have a flag.
+type runFlags struct {
+	image, function  string
+	secrets, env     []string
+	stdin            bool
+	timeout, memory  string
+	cpu              float64
+	user, workdir    string
+	network, runtime string
+}
+
+func newRun(s *session) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [FILE] [-- COMMAND…]",
+		Short: "Run a function in the foreground, with its secrets",
+		Long: `Run a job in the foreground, under a fresh ID, and remove it when it is done.
+Its standard output and standard error are purser's, and its exit status too:
+125 means that purser failed, 126 that the command cannot be executed, 127 that
+it was not found.
+
+FILE is a launch spec, or an app file with --function; flags win over it.
+COMMAND replaces the image's entry point. Signals are passed on; a second
+interrupt, or one that has not ended the function within its stop grace,
+kills it.`,
+		Example: `  purser run --image localhost/tools:latest -- sh -c 'echo hello'
+  purser run --image localhost/tools:latest --secret openai-secret -e MODEL=small -- env
+  purser run rag-qna.yaml --function reindex
+  tar c docs | purser run -i --image localhost/tools:latest --memory 256Mi -- tar t`,
+		Args:        runArgs,
+		Annotations: map[string]string{standsInMark: ""},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := s.runSpec(cmd, &f, args)
+			if err != nil {
+				return notRun(err)
+			}
+			return notRun(s.run(cmd.Context(), spec, f.stdin))
+		},
+	}
+	f.add(cmd)
+	complete(cmd, "image", s.imageNames)
+	complete(cmd, "secret", s.secretNames)
+	complete(cmd, "network", fixed("none", "host"))
+	return cmd
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.image, "image", "", "`REF` of the image")
+	flags.StringVar(&f.function, "function", "", "`NAME` of the function, when FILE is an app file")
+	flags.StringArrayVar(&f.secrets, "secret", nil, "`NAME` of a secret, all of whose keys become variables; repeatable")
+	flags.StringArrayVarP(&f.env, "env", "e", nil, "set a variable: `K=V`; repeatable")
+	flags.BoolVarP(&f.stdin, "interactive", "i", false, "pass standard input on to the function")
+	flags.StringVar(&f.timeout, "timeout", "", "kill it after this long: 300s, 5m")
+	flags.StringVar(&f.memory, "memory", "", "limit of memory: 256Mi, 1Gi")
+	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
+	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
+	flags.StringVar(&f.workdir, "workdir", "", "absolute path of the working directory")
+	flags.StringVar(&f.network, "network", "", "none or host")
+	flags.StringVar(&f.runtime, "runtime", "", "`NAME` of an OCI runtime configured on the node")
+}
+
+// runArgs allows one file before the --.
+func runArgs(cmd *cobra.Command, args []string) error {
+	files, _ := splitArgs(cmd, args)
+	if len(files) > 1 {
+		return fmt.Errorf("unexpected %q: takes one FILE; put a command after --", files[1])
+	}
+	return nil
+}
+
+// splitArgs separates what stands before and after the --.
+func splitArgs(cmd *cobra.Command, args []string) (before, after []string) {
+	dash := cmd.ArgsLenAtDash()
+	if dash < 0 {
+		return args, nil
+	}
+	return args[:dash], args[dash:]
+}
+
+// runSpec makes the launch spec of a run from file, flags and command.
+func (s *session) runSpec(cmd *cobra.Command, f *runFlags, args []string) (*purserv1.LaunchSpec, error) {
+	files, command := splitArgs(cmd, args)
+	spec := &purserv1.LaunchSpec{}
+	if len(files) == 1 {
+		var err error
+		if spec, err = s.fileSpec(files[0], f.function); err != nil {
+			return nil, err
+		}
+	} else if f.function != "" {
+		return nil, misuse(cmd, errors.New("--function goes with an app file"))
+	}
+	if err := f.apply(cmd, spec); err != nil {
+		return nil, err
+	}
+	if len(command) > 0 {
+		// What the file gives as args belongs to the command that it gives.
+		spec.Command, spec.Args = command, nil
+	}
+	if spec.GetImage().GetRef() == "" {
+		return nil, misuse(cmd, errors.New("no image: give --image REF, or a FILE that names one"))
+	}
+	s.makeRun(spec)
+	return spec, nil
+}
+
+// fileSpec reads one function's spec from a file.
+func (s *session) fileSpec(path, function string) (*purserv1.LaunchSpec, error) {
+	file, err := s.readFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, hint(err, "FILE is a launch spec; to give a command, put it after --")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if function == "" && len(file.Specs) == 1 {
+		return file.Specs[0], nil
+	}
+	for _, spec := range file.Specs {
+		if spec.GetFunction() == function {
+			return spec, nil
+		}
+	}
+	names := strings.Join(pluck(file.Specs, (*purserv1.LaunchSpec).GetFunction), ", ")
+	if function == "" {
+		return nil, fmt.Errorf("%s has several functions; choose one with --function: %s", path, names)
+	}
+	return nil, fmt.Errorf("%s has no function %s; it has: %s", path, function, names)
+}
+
+// apply puts the flags that were given over the spec.
+func (f *runFlags) apply(cmd *cobra.Command, spec *purserv1.LaunchSpec) error {
+	given := cmd.Flags().Changed
+	if given("image") {
+		spec.Image = &purserv1.Image{Ref: proto.String(f.image), Env: spec.GetImage().GetEnv()}
+	}
+	vars, err := parseEnv(f.env)
+	if err != nil {
+		return misuse(cmd, err)
+	}
+	for key, value := range vars {
+		if spec.Env == nil {
+			spec.Env = map[string]string{}
+		}
+		spec.Env[key] = value
+	}
+	for _, name := range f.secrets {
+		spec.Secrets = addSecret(spec.Secrets, name)
+	}
+	setText(given("timeout"), f.timeout, &spec.Timeout)
+	setText(given("user"), f.user, &spec.User)
+	setText(given("workdir"), f.workdir, &spec.Workdir)
+	setText(given("runtime"), f.runtime, &spec.Runtime)
+	if given("network") {
+		spec.Network = &purserv1.Network{Mode: proto.String(f.network)}
+	}
+	f.applyResources(given, spec)
+	return nil
+}
+
+func (f *runFlags) applyResources(given func(string) bool, spec *purserv1.LaunchSpec) {
+	if !given("memory") && !given("cpu") {
+		return
+	}
+	if spec.Resources == nil {
+		spec.Resources = &purserv1.Resources{}
+	}
+	setText(given("memory"), f.memory, &spec.Resources.Memory)
+	if given("cpu") {
+		spec.Resources.Cpu = proto.Float64(f.cpu)
+	}
+}
+
+func setText(given bool, value string, field **string) {
+	if given {
+		*field = proto.String(value)
+	}
+}
+
+// addSecret adds a reference unless the file has one to the same secret, which
+// may say more about it.
+func addSecret(refs []*purserv1.SecretRef, name string) []*purserv1.SecretRef {
+	for _, ref := range refs {
+		if ref.GetName() == name {
+			return refs
+		}
+	}
+	return append(refs, &purserv1.SecretRef{Name: proto.String(name)})
+}
+
+// makeRun turns any spec into a job of its own, whatever it was.
+func (s *session) makeRun(spec *purserv1.LaunchSpec) {
+	fresh := strings.ToLower(rand.Text()[:8])
+	spec.Id = proto.String("run/" + fresh)
+	if spec.App == nil {
+		spec.App = proto.String("run")
+	}
+	if spec.Function == nil {
+		spec.Function = proto.String(fresh)
+	}
+	if spec.Environment == nil {
+		spec.Environment = proto.String(s.environment)
+	}
+	spec.Kind = proto.String("job")
+	spec.Restart = nil // a service's; refused in a job
+	if spec.TtlAfterFinished == nil {
+		spec.TtlAfterFinished = proto.String(runTTL)
+	}
+}
+
+// run launches the spec, streams what it writes and returns its status.
+func (s *session) run(ctx context.Context, spec *purserv1.LaunchSpec, stdin bool) error {
+	if stdin {
+		spec.Stdin = proto.Bool(true)
+	}
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	r := &foreground{
+		session: s, api: api, spec: spec,
+		environment: spec.GetEnvironment(), id: spec.GetId(),
+		grace: launchspec.StopGrace(spec), stdin: stdin,
+	}
+	return r.run(ctx)
+}

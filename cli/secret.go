@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+func newSecret(s *session) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "secret",
+		Short: "Set secrets and see which versions there are",
+		Long: `Set secrets and see which versions there are. No command prints a value: only
+a container gets to see it.`,
+		Example: `  purser secret set openai-secret OPENAI_API_KEY=-
+  purser secret list`,
+	}, newSecretSet(s), newSecretList(s), newSecretShow(s), newSecretVersions(s), newSecretRollback(s), newSecretDelete(s))
+}
+
+func newSecretList(s *session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the secrets of an environment",
+		Example: `  purser secret list
+  purser secret list -A -o json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return s.secretList(cmd.Context()) },
+	}
+	s.everywhereFlag(cmd)
+	return cmd
+}
+
+func (s *session) secretList(ctx context.Context) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Secrets.List(ctx, connect.NewRequest(&purserv1.ListSecretsRequest{Environment: s.scope()}))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() {
+		t := newTable(s.out, "SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS")
+		for _, secret := range response.Msg.GetSecrets() {
+			t.row(secret.GetName(), secret.GetEnvironment(), versionText(secret), strings.Join(secret.GetKeys(), ", "),
+				age(secret.GetUpdatedAt(), time.Now()), strings.Join(secret.GetUsers(), ", "))
+		}
+		t.flush()
+	})
+}
+
+func versionText(secret *purserv1.Secret) string {
+	if secret.GetDeleted() {
+		return "deleted"
+	}
+	return fmt.Sprint(secret.GetVersion())
+}
+
+func (s *session) describe(ctx context.Context, name string) (*purserv1.DescribeResponse, error) {
+	api, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	response, err := api.Secrets.Describe(ctx, connect.NewRequest(&purserv1.DescribeRequest{Environment: s.environment, Name: name}))
+	if err != nil {
+		return nil, err
+	}
+	return response.Msg, nil
+}
+
+func newSecretShow(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a secret's keys, newest version, age and users; never a value",
+		Example: `  purser secret show openai-secret
+  purser secret show -E prod openai-secret -o yaml`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.secretNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			described, err := s.describe(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return s.print(described, func() { s.showSecret(described.GetSecret(), len(described.GetVersions())) })
+		},
+	}
+}
+
+func (s *session) showSecret(secret *purserv1.Secret, versions int) {
+	t := newTable(s.out)
+	t.field("Secret", secret.GetName())
+	t.field("Environment", secret.GetEnvironment())
+	t.field("Version", versionText(secret))
+	t.field("Kept", count(versions, "version", "versions"))
+	t.field("Keys", strings.Join(secret.GetKeys(), ", "))
+	t.field("Created", clock(secret.GetCreatedAt()))
+	t.field("Updated", clock(secret.GetUpdatedAt()))
+	t.field("Users", strings.Join(secret.GetUsers(), ", "))
+	t.flush()
+}
+
+func newSecretVersions(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "versions NAME",
+		Short: "List a secret's versions, newest first; never a value",
+		Example: `  purser secret versions openai-secret
+  purser secret versions openai-secret -o json`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.secretNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			described, err := s.describe(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return s.print(described, func() { s.versionTable(described.GetVersions(), time.Now()) })
+		},
+	}
+}
+
+func (s *session) versionTable(versions []*purserv1.SecretVersion, now time.Time) {
+	t := newTable(s.out, "VERSION", "STATE", "AGE", "KEYS", "COPY OF", "USERS")
+	for _, v := range versions {
+		copied := "-"
+		if v.GetCopyOf() != 0 {
+			copied = fmt.Sprint(v.GetCopyOf())
+		}
+		t.row(fmt.Sprint(v.GetVersion()), v.GetState(), age(v.GetCreatedAt(), now),
+			strings.Join(v.GetKeys(), ", "), copied, strings.Join(v.GetUsers(), ", "))
+	}
+	t.flush()
+}
+
+func newSecretRollback(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "rollback NAME [VERSION]",
+		Short: "Write a new version with an earlier one's content",
+		Long: `Write a new version of a secret with the content of an earlier one: of the one
+before the newest when none is named.`,
+		Example: `  purser secret rollback openai-secret
+  purser secret rollback -E prod openai-secret 3`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: first(s.secretNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			version, err := optionalNumber(args[1:], "VERSION")
+			if err != nil {
+				return misuse(cmd, err)
+			}
+			return s.secretRollback(cmd.Context(), args[0], version)
+		},
+	}
+}
+
+func (s *session) secretRollback(ctx context.Context, name string, version uint32) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	request := &purserv1.RollbackRequest{Environment: s.environment, Name: name, Version: version}
+	response, err := api.Secrets.Rollback(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	return s.say(response.Msg, "secret %s: version %d", name, response.Msg.GetVersion())
+}
+
+func newSecretDelete(s *session) *cobra.Command {
+	var destroy bool
+	cmd := &cobra.Command{
+		Use:     "delete NAME",
+		Aliases: []string{"rm"},
+		Short:   "Delete a secret, but for the versions in use",
+		Long: `Delete a secret for new launches. Versions that a workload runs on are kept
+until it moves on, unless --destroy is given: that workload then cannot be
+started again.`,
+		Example: `  purser secret delete old-secret
+  purser secret delete --destroy leaked-secret`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.secretNames),
+		RunE:              func(cmd *cobra.Command, args []string) error { return s.secretDelete(cmd.Context(), args[0], destroy) },
+	}
+	cmd.Flags().BoolVar(&destroy, "destroy", false, "also destroy the versions that workloads run on")
+	return cmd
+}
+
+func (s *session) secretDelete(ctx context.Context, name string, destroy bool) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	request := &purserv1.DeleteRequest{Environment: s.environment, Name: name, Destroy: destroy}
+	response, err := api.Secrets.Delete(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	note := ""
+	if kept := response.Msg.GetKept(); len(kept) > 0 {
+		numbers := strings.Trim(strings.ReplaceAll(fmt.Sprint(kept), " ", ", "), "[]")
+		note = "; kept for the workloads that run on it: version " + numbers
+	}
+	return s.say(response.Msg, "secret %s: deleted%s", name, note)
+}

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// setFlags say where else a secret's values come from.
+type setFlags struct {
+	dotenv, json string
+	replace      bool
+}
+
+func newSecretSet(s *session) *cobra.Command {
+	var f setFlags
+	cmd := &cobra.Command{
+		Use:   "set NAME [K=- | K=@FILE | K=V | K-]…",
+		Short: "Write a new version of a secret",
+		Long: `Write a new version of a secret: the newest one with these changes, or with
+--replace these values alone. A set that changes nothing writes nothing.
+
+  K=-      the value is standard input, less one newline at its end
+  K=@FILE  the value is the file, byte by byte
+  K=V      the value is V; other users of this machine can see it while the
+           command runs, and the shell's history keeps it
+  K-       the new version is without K
+
+--from-dotenv reads K=V lines, with comments and quotes; a $ in a value is
+a $, nothing is expanded. --from-json reads an object of strings, numbers and
+booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
+		Example: `  purser secret set openai-secret OPENAI_API_KEY=-
+  pass show openai | purser secret set openai-secret OPENAI_API_KEY=-
+  purser secret set -E prod tls CERT=@server.crt KEY=@server.key
+  purser secret set algolia-secret --from-dotenv .env --replace
+  purser secret set algolia-secret OLD_KEY-`,
+		Args:              secretSetArgs,
+		ValidArgsFunction: first(s.secretNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := readSecret(f, args[1:], s.in)
+			if err != nil {
+				return misuse(cmd, err)
+			}
+			return s.secretSet(cmd.Context(), args[0], data, f.replace)
+		},
+	}
+	// pflag's own error quotes the argument, which may be a value.
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, _ error) error {
+		return misuse(cmd, errors.New("a flag is unknown or lacks its value"))
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&f.dotenv, "from-dotenv", "", "read values from a dotenv `FILE`")
+	flags.StringVar(&f.json, "from-json", "", "read values from a JSON `FILE`")
+	flags.BoolVar(&f.replace, "replace", false, "drop the keys that are not given")
+	return cmd
+}
+
+const maxSecretName = 64
+
+var secretNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// secretSetArgs checks the name here: when it was forgotten, a value stands in
+// its place, and must not come back in an error of the agent's.
+func secretSetArgs(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("needs the NAME of a secret")
+	}
+	if len(args[0]) > maxSecretName || !secretNamePattern.MatchString(args[0]) {
+		return errors.New("the first argument must be the NAME of a secret: up to 64 letters, digits, '.', '_' and '-'")
+	}
+	return nil
+}
+
+func readSecret(f setFlags, args []string, stdin io.Reader) (*secretData, error) {
+	data := newSecretData()
+	if f.dotenv != "" {
+		if err := data.addDotenv(f.dotenv); err != nil {
+			return nil, err
+		}
+	}
+	if f.json != "" {
+		if err := data.addJSON(f.json); err != nil {
+			return nil, err
+		}
+	}
+	if err := data.addArguments(args, stdin); err != nil {
+		return nil, err
+	}
+	if len(data.values) == 0 && len(data.remove) == 0 {
+		return nil, errors.New("nothing to set: give K=-, K=@FILE, K=V, K-, --from-dotenv or --from-json")
+	}
+	return data, nil
+}
+
+func (s *session) secretSet(ctx context.Context, name string, data *secretData, replace bool) error {
+	if len(data.visible) > 0 {
+		s.warn("the value of %s was on the command line, where other users of this machine can see it; better %s=- or %s=@FILE",
+			strings.Join(data.visible, ", "), data.visible[0], data.visible[0])
+	}
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	request := &purserv1.PutRequest{
+		Environment: s.environment, Name: name,
+		Data: data.values, Remove: data.removed(), Replace: replace,
+	}
+	response, err := api.Secrets.Put(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	put, note := response.Msg, ""
+	if !put.GetChanged() {
+		note = ", unchanged"
+	}
+	return s.say(put, "secret %s: version %d (keys %s)%s", name, put.GetVersion(), strings.Join(put.GetKeys(), ", "), note)
+}

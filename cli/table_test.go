@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+func TestAge(t *testing.T) {
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	for ago, want := range map[time.Duration]string{
+		-time.Minute: "0s", 0: "0s", 119 * time.Second: "119s", 2 * time.Minute: "2m",
+		119 * time.Minute: "119m", 2 * time.Hour: "2h", 47 * time.Hour: "47h", 48 * time.Hour: "2d", 900 * time.Hour: "37d",
+	} {
+		if got := age(timestamppb.New(now.Add(-ago)), now); got != want {
+			t.Errorf("%s ago: %s, want %s", ago, got, want)
+		}
+	}
+	if got := age(nil, now); got != "-" {
+		t.Errorf("never: %s", got)
+	}
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 1<<64 - 1: "16.0 EiB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	table := newTable(&out, "ID", "REASON")
+	table.row("a/b", "two\nlines\x1b[31m\tred")
+	table.row("longer/name", "")
+	table.flush()
+	want := "ID           REASON\na/b          two lines [31m red\nlonger/name\n"
+	if out.String() != want {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
+func TestProgress(t *testing.T) {
+	p := &progress{total: 4096, now: time.Now}
+	_, _ = p.Write(make([]byte, 1024))
+	if got, want := p.text(), "[=======                       ] 1.0 KiB of 4.0 KiB"; got != want {
+		t.Errorf("got %q", got)
+	}
+	// A layout's tar is larger than its files.
+	_, _ = p.Write(make([]byte, 8192))
+	if got, want := p.text(), "[==============================] 9.0 KiB of 4.0 KiB"; got != want {
+		t.Errorf("got %q", got)
+	}
+	unknown := &progress{now: time.Now}
+	_, _ = unknown.Write(make([]byte, 10))
+	if unknown.text() != "10 B" {
+		t.Errorf("got %q", unknown.text())
+	}
+}
+
+func TestProgressIsSilentInAPipe(t *testing.T) {
+	var out bytes.Buffer
+	p := newProgress(&out, 10, time.Now)
+	_, _ = p.Write(make([]byte, 10))
+	p.finish()
+	if out.Len() > 0 {
+		t.Errorf("wrote %q", out.String())
+	}
+}
+
+func TestStem(t *testing.T) {
+	for path, want := range map[string]string{
+		"/a/rag.tar": "rag", "rag.tar.gz": "rag", "rag.tgz": "rag", "rag": "rag", "/x/layout": "layout", "rag-1.4.tar": "rag-1.4",
+	} {
+		if got := stem(path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestParseSince(t *testing.T) {
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"10m":                  now.Add(-10 * time.Minute),
+		"2026-01-10T11:00:00Z": now.Add(-time.Hour),
+	} {
+		got, err := parseSince(text, now)
+		if err != nil || !got.AsTime().Equal(want) {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"-5m", "yesterday", "10"} {
+		if got, err := parseSince(text, now); err == nil {
+			t.Errorf("%s: taken as %v", text, got)
+		}
+	}
+	if got, err := parseSince("", now); got != nil || err != nil {
+		t.Errorf("nothing: %v, %v", got, err)
+	}
+}
+
+func TestLineMerger(t *testing.T) {
+	m := lineMerger{partial: map[string][]byte{}}
+	var got []byte
+	for _, piece := range []struct{ id, stream, data string }{
+		{"a", "stdout", "one "}, {"b", "stdout", "other\n"}, {"a", "stderr", "err\n"}, {"a", "stdout", "line\nand"}, {"b", "stdout", ""},
+	} {
+		got = append(got, m.add(piece.id, piece.stream, []byte(piece.data))...)
+	}
+	got = append(got, m.rest()...)
+	if want := "b | other\na | err\na | one line\na | and\n"; string(got) != want {
+		t.Errorf("got\n%s", got)
+	}
+}

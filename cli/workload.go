@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// ended are the states of workloads that ps leaves out unless asked.
+var ended = []string{"stopped", "completed", "failed"}
+
+func newPs(s *session) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:     "ps",
+		Aliases: []string{"list", "ls"},
+		Short:   "List the workloads that run or should",
+		Long: `List the workloads of an environment that run or should. Those that are stopped,
+completed or failed are listed with -a.`,
+		Example: `  purser ps
+  purser ps -a -E prod
+  purser ps --all --all-environments -o json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return s.ps(cmd.Context(), all) },
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also list what has ended")
+	s.everywhereFlag(cmd)
+	return cmd
+}
+
+func (s *session) ps(ctx context.Context, all bool) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Workloads.List(ctx, connect.NewRequest(&purserv1.ListRequest{Environment: s.scope()}))
+	if err != nil {
+		return err
+	}
+	list, hidden := response.Msg, 0
+	if !all {
+		hidden = hideEnded(list)
+	}
+	return s.print(list, func() {
+		s.workloadTable(list.GetWorkloads(), time.Now())
+		if hidden > 0 {
+			s.warn("%s not shown; see purser ps -a", count(hidden, "ended workload", "ended workloads"))
+		}
+	})
+}
+
+// hideEnded takes out what has ended and returns how many these were.
+func hideEnded(list *purserv1.ListResponse) int {
+	before := len(list.Workloads)
+	list.Workloads = slices.DeleteFunc(list.Workloads, func(w *purserv1.Workload) bool {
+		return slices.Contains(ended, w.GetState())
+	})
+	return before - len(list.Workloads)
+}
+
+func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
+	headings := []string{"ID", "KIND", "STATE", "AGE", "RESTARTS", "IMAGE", "REASON"}
+	if s.everywhere {
+		headings = append([]string{"ENVIRONMENT"}, headings...)
+	}
+	t := newTable(s.out, headings...)
+	for _, w := range workloads {
+		cells := []string{
+			w.GetId(), orDash(w.GetSpec().GetKind()), w.GetState(), age(w.GetSince(), now),
+			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), w.GetReason(),
+		}
+		if s.everywhere {
+			cells = append([]string{w.GetEnvironment()}, cells...)
+		}
+		t.row(cells...)
+	}
+	t.flush()
+}
+
+func newGet(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "get ID",
+		Short: "Show one workload: state, reason, pins, instances, last exit",
+		Long: `Show one workload: its state and why it is in it, the versions of secrets that
+it runs on, its instances and its last exit. With -o yaml also its whole spec.`,
+		Example: `  purser get rag-qna/answer-question
+  purser get -E prod rag-qna/answer-question -o yaml`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: first(s.workloadNames),
+		RunE:              func(cmd *cobra.Command, args []string) error { return s.get(cmd.Context(), args[0]) },
+	}
+}
+
+func (s *session) get(ctx context.Context, id string) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	response, err := api.Workloads.Get(ctx, connect.NewRequest(&purserv1.GetRequest{Environment: s.environment, Id: id}))
+	if err != nil {
+		return err
+	}
+	return s.print(response.Msg, func() { s.showWorkload(response.Msg.GetWorkload(), time.Now()) })
+}
+
+func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
+	t := newTable(s.out)
+	t.field("ID", w.GetId())
+	t.field("Environment", w.GetEnvironment())
+	t.field("Kind", w.GetSpec().GetKind())
+	t.field("Image", w.GetSpec().GetImage().GetRef())
+	t.field("State", w.GetState()+" for "+age(w.GetSince(), now))
+	t.field("Reason", w.GetReason())
+	t.field("Next try", clock(w.GetNextTryAt()))
+	t.field("Generation", generationText(w))
+	t.field("Restarts", fmt.Sprint(w.GetRestarts()))
+	t.field("Secrets", pinsText(w.GetPins()))
+	for _, instance := range w.GetInstances() {
+		t.field("Instance", instanceText(instance, now))
+	}
+	t.field("Last exit", exitText(w.GetLastExit(), now))
+	t.field("Created", clock(w.GetCreatedAt()))
+	t.flush()
+}
+
+func generationText(w *purserv1.Workload) string {
+	if w.GetObservedGeneration() == w.GetGeneration() {
+		return fmt.Sprint(w.GetGeneration())
+	}
+	return fmt.Sprintf("%d (instance made from %d)", w.GetGeneration(), w.GetObservedGeneration())
+}
+
+func pinsText(pins []*purserv1.Pin) string {
+	var parts []string
+	for _, pin := range pins {
+		if pin.GetVersion() == 0 {
+			parts = append(parts, pin.GetSecret()+" (absent)")
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s version %d", pin.GetSecret(), pin.GetVersion()))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func instanceText(i *purserv1.Instance, now time.Time) string {
+	text := i.GetId()
+	if i.GetPid() != 0 {
+		text += fmt.Sprintf(", pid %d", i.GetPid())
+	}
+	if i.GetStartedAt() != nil {
+		text += ", up " + age(i.GetStartedAt(), now)
+	}
+	return text
+}
+
+func exitText(exit *purserv1.Exit, now time.Time) string {
+	if exit == nil {
+		return ""
+	}
+	text := fmt.Sprintf("status %d", exit.GetCode())
+	if exit.GetReason() != "" {
+		text += ": " + exit.GetReason()
+	}
+	if exit.GetFinishedAt() != nil {
+		text += ", " + age(exit.GetFinishedAt(), now) + " ago"
+	}
+	return text
+}
