@@ -1,0 +1,123 @@
+// Command bench measures what purser adds to a launch, or saves. It starts
+// `purser dev` on a directory of its own for each containerd it is given and
+// compares, on the same containerd, image and runtime, in rounds and in another
+// order in each so that the machine's moods hit all alike:
+//
+//	purser run … true            with   ctr run --rm … true     (whole commands)
+//	Launch until it runs, by API with   a plain containerd client's
+//	                                    NewContainer, NewTask, Start
+//
+// Rounds have pauses between the measurements, as launches have in life:
+// joining cgroups costs several times as much after a pause as in a hot loop.
+// It prints medians with the goals they are held against; run it on a quiet
+// machine.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// pause is the time between two measurements.
+const pause = 100 * time.Millisecond
+
+func main() {
+	rounds := flag.Int("rounds", 30, "measurements of each kind")
+	containerds := flag.String("containerd", defaultContainerds(), "comma-separated paths of containerd")
+	flag.Parse()
+	for _, path := range strings.Split(*containerds, ",") {
+		if err := compare(path, *rounds); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+func defaultContainerds() string {
+	tools := os.Getenv("PURSER_TEST_TOOLS")
+	if tools == "" {
+		tools = "/opt/purser-test"
+	}
+	return "/usr/bin/containerd," + filepath.Join(tools, "containerd-2.4.2/bin/containerd")
+}
+
+// contender is one way to launch, and how long each of its launches took.
+type contender struct {
+	name   string
+	launch func(context.Context) (time.Duration, error)
+	times  []time.Duration
+}
+
+func (c *contender) median() time.Duration {
+	slices.Sort(c.times)
+	return c.times[len(c.times)/2]
+}
+
+// pair is a comparison with the goal that the first takes no more than this
+// times what the second takes.
+type pair struct {
+	ours, theirs *contender
+	goal         float64
+}
+
+// compare measures on one containerd.
+func compare(containerd string, rounds int) error {
+	ctx := context.Background()
+	n, err := startNode(ctx, containerd)
+	if err != nil {
+		return err
+	}
+	defer n.stop()
+	pairs := []pair{
+		{&contender{name: "purser run", launch: n.purserRun}, &contender{name: "ctr run --rm", launch: n.ctrRun}, 1.00},
+		{&contender{name: "Launch until it runs", launch: n.apiLaunch}, &contender{name: "plain client until it runs", launch: n.plainClient}, 1.05},
+	}
+	var all []*contender
+	for _, p := range pairs {
+		all = append(all, p.ours, p.theirs)
+	}
+	for round := range rounds + 2 {
+		// In another order each time: what one leaves to be done after it, such
+		// as containerd's garbage collection, slows the next.
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, c := range all {
+			time.Sleep(pause)
+			took, err := c.launch(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			if round >= 2 { // the first ones warm caches up
+				c.times = append(c.times, took)
+			}
+		}
+	}
+	report(n.version, rounds, pairs)
+	return nil
+}
+
+func report(version string, rounds int, pairs []pair) {
+	fmt.Printf("containerd %s, runc, medians of %d\n", version, rounds)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, p := range pairs {
+		ours, theirs := p.ours.median(), p.theirs.median()
+		ratio := float64(ours) / float64(theirs)
+		verdict := "met"
+		if ratio > p.goal {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%s\t%.1f ms\t%s\t%.1f ms\tratio %.2f\tgoal %.2f %s\t\n",
+			p.ours.name, ms(ours), p.theirs.name, ms(theirs), ratio, p.goal, verdict)
+	}
+	w.Flush()
+	fmt.Println()
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,274 @@
+package rig
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// prefix starts the names of all directories and cgroups that are made.
+const prefix = "purser-test-"
+
+// makeDir makes the daemon's directory, and holds a lock in it for as long as
+// this process lives: what tells it from one left by a crash.
+func (d *Daemon) makeDir() {
+	d.t.Helper()
+	dir, err := os.MkdirTemp("/tmp", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.Dir = dir
+	d.Address = d.path("c.sock")
+	d.CgroupParent = "/" + filepath.Base(dir)
+	if d.lock, err = lock(dir); err != nil {
+		d.t.Fatalf("locking %s: %v", dir, err)
+	}
+}
+
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// cleanup fails the test for what it left, and removes it.
+func (d *Daemon) cleanup() {
+	d.t.Helper()
+	for _, leak := range d.awaitNoLeaks(5 * time.Second) {
+		d.t.Errorf("the test left %s", leak)
+	}
+	d.Stop()
+	if d.t.Failed() {
+		if log, err := os.ReadFile(d.path("containerd.log")); err == nil {
+			d.t.Logf("end of containerd's log:\n%s", log[max(0, len(log)-4000):])
+		}
+	}
+	if err := wipe(d.Dir); err != nil {
+		d.t.Errorf("cleaning up: %v", err)
+	}
+	d.lock.Close()
+}
+
+// awaitNoLeaks gives shims the moment they take to exit.
+func (d *Daemon) awaitNoLeaks(limit time.Duration) []string {
+	deadline := time.Now().Add(limit)
+	for {
+		leaks := d.leaks()
+		if len(leaks) == 0 || time.Now().After(deadline) {
+			return leaks
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// leaks are what containers leave when they are not removed properly.
+func (d *Daemon) leaks() []string {
+	var found []string
+	for _, p := range shims(d.Dir) {
+		found = append(found, fmt.Sprintf("shim %d (%s)", p.pid, p.cmdline))
+	}
+	for _, m := range mounts(d.Dir) {
+		found = append(found, "mount "+m)
+	}
+	for _, c := range cgroups(filepath.Base(d.Dir)) {
+		if children, _ := os.ReadDir(c); slices.ContainsFunc(children, fs.DirEntry.IsDir) {
+			found = append(found, "a cgroup in "+c)
+		}
+	}
+	return found
+}
+
+var swept sync.Once
+
+// sweepOnce sweeps when this process starts its first containerd.
+func sweepOnce(t testing.TB) {
+	t.Helper()
+	swept.Do(func() { sweep(t) })
+}
+
+// sweep wipes what test binaries left that are not alive any more.
+func sweep(t testing.TB) {
+	t.Helper()
+	dirs, _ := filepath.Glob("/tmp/" + prefix + "*")
+	for _, dir := range dirs {
+		if alive(dir) {
+			continue
+		}
+		l, err := lock(dir)
+		if err != nil {
+			continue
+		}
+		t.Logf("cleaning up %s, which a crashed test left", dir)
+		if err := wipe(dir); err != nil {
+			t.Logf("cleaning up: %v", err)
+		}
+		l.Close()
+	}
+}
+
+// alive reports whether the test binary that made dir, which has its process
+// ID in its name, still runs. The lock alone would not do: it is taken a moment
+// after the directory is made.
+func alive(dir string) bool {
+	var pid int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(filepath.Base(dir), prefix), "%d-", &pid); err != nil {
+		return false
+	}
+	return syscall.Kill(pid, 0) == nil
+}
+
+// wipe ends every process that belongs to dir, and removes its mounts, its
+// cgroups and itself.
+func wipe(dir string) error {
+	// Again and again: a shim that dies may let another process out.
+	deadline := time.Now().Add(10 * time.Second)
+	for left := owned(dir); len(left) > 0 && time.Now().Before(deadline); left = owned(dir) {
+		for _, p := range left {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	all := mounts(dir)
+	slices.Reverse(all) // the last mounted first
+	for _, m := range all {
+		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmounting %s: %w", m, err)
+		}
+	}
+	for _, name := range cgroupNames(dir) {
+		for _, c := range cgroups(name) {
+			removeCgroup(c)
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+type process struct {
+	pid     int
+	cmdline string
+}
+
+// owned are the processes that belong to dir: its containerd and agent, its
+// shims, and what is in its cgroups.
+func owned(dir string) []process {
+	all := shims(dir)
+	all = append(all, processes(func(p process) bool {
+		return strings.Contains(p.cmdline, " --config "+dir+"/")
+	})...)
+	for _, name := range cgroupNames(dir) {
+		for _, c := range cgroups(name) {
+			all = append(all, members(c)...)
+		}
+	}
+	return all
+}
+
+// cgroupNames are the cgroups that a directory's containers are under: its
+// name's, and that of the node in it.
+func cgroupNames(dir string) []string {
+	names := []string{filepath.Base(dir)}
+	data, err := os.ReadFile(filepath.Join(dir, "agent.toml"))
+	if m := cgroupParent.FindSubmatch(data); err == nil && m != nil {
+		names = append(names, string(m[1]))
+	}
+	return names
+}
+
+var cgroupParent = regexp.MustCompile(`(?m)^cgroup_parent = ['"]/([^'"/]+)`)
+
+func shims(dir string) []process {
+	return processes(func(p process) bool {
+		return strings.Contains(p.cmdline, "containerd-shim") && strings.Contains(p.cmdline, "-address "+dir+"/")
+	})
+}
+
+// processes returns those that the kernel shows now. Ones that end meanwhile,
+// and zombies, are not among them.
+func processes(match func(process) bool) []process {
+	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	var all []process
+	for _, file := range dirs {
+		data, err := os.ReadFile(file)
+		if err != nil || len(data) == 0 {
+			continue
+		}
+		p := process{cmdline: strings.TrimSpace(strings.ReplaceAll(string(data), "\x00", " "))}
+		if _, err := fmt.Sscanf(file, "/proc/%d/", &p.pid); err == nil && p.pid != os.Getpid() && match(p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func mounts(dir string) []string {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, m := range infos {
+		all = append(all, m.Mountpoint)
+	}
+	return all
+}
+
+// cgroups are the directories of that name in every hierarchy.
+func cgroups(name string) []string {
+	all, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	if unified := "/sys/fs/cgroup/" + name; isDir(unified) {
+		all = append(all, unified)
+	}
+	return all
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// members are the processes in a cgroup and below it.
+func members(dir string) []process {
+	var all []process
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.Name() != "cgroup.procs" {
+			return nil
+		}
+		data, _ := os.ReadFile(path)
+		for _, pid := range strings.Fields(string(data)) {
+			var p process
+			if _, err := fmt.Sscan(pid, &p.pid); err == nil && p.pid > 0 {
+				all = append(all, p)
+			}
+		}
+		return nil
+	})
+	return all
+}
+
+// removeCgroup removes a cgroup and those in it, which only an empty one allows.
+func removeCgroup(dir string) {
+	children, _ := os.ReadDir(dir)
+	for _, c := range children {
+		if c.IsDir() {
+			removeCgroup(filepath.Join(dir, c.Name()))
+		}
+	}
+	_ = os.Remove(dir)
+}

@@ -1,0 +1,87 @@
+package rig
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Dir makes a directory for a node that a test starts by itself, with a path
+// short enough for sockets. What is left of the node when the test ends is
+// ended and removed.
+func Dir(t testing.TB) string {
+	t.Helper()
+	Root(t)
+	sweepOnce(t)
+	dir, err := os.MkdirTemp("/tmp", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := wipe(dir); err != nil {
+			t.Errorf("cleaning up: %v", err)
+		}
+	})
+	return dir
+}
+
+// ContainerdPath is the path of a containerd of that version.
+func ContainerdPath(t testing.TB, v Version) string {
+	t.Helper()
+	return filepath.Join(binDir(t, v), "containerd")
+}
+
+// Leaks are the processes, mounts and cgroups that a node which was stopped
+// has left. Shims get a moment to exit.
+func Leaks(dir string) []string {
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		leaks := leaksOf(dir)
+		if len(leaks) == 0 || time.Now().After(deadline) {
+			return leaks
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func leaksOf(dir string) []string {
+	var found []string
+	for _, p := range owned(dir) {
+		found = append(found, fmt.Sprintf("process %d (%s)", p.pid, p.cmdline))
+	}
+	for _, m := range mounts(dir) {
+		found = append(found, "mount "+m)
+	}
+	for _, name := range cgroupNames(dir) {
+		for _, c := range cgroups(name) {
+			found = append(found, "cgroup "+c)
+		}
+	}
+	return found
+}
+
+// Processes are those of a node whose command line holds one of words.
+func Processes(dir string, words ...string) []int {
+	var found []int
+	for _, p := range processes(func(p process) bool { return strings.Contains(p.cmdline, dir+"/") }) {
+		if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(p.cmdline, w) }) {
+			found = append(found, p.pid)
+		}
+	}
+	return found
+}
+
+// GRPCurl makes grpcurl, of the version that .ci/tools pins, and returns its path.
+func GRPCurl(t testing.TB) string {
+	t.Helper()
+	path, err := exec.Command("go", "tool", "-C", "..", "-modfile=.ci/tools/go.mod", "-n", "grpcurl").Output()
+	if err != nil {
+		t.Fatalf("making grpcurl: %v", err)
+	}
+	return strings.TrimSpace(string(path))
+}

@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+const canary = "canary-value-b7Gq2xZ9"
+
+func TestSecretCommands(t *testing.T) {
+	n := newNode(t, rig.V24)
+	r := n.run("secret", "set", "s", "A=visible", "B=@"+file(t, "b", canary))
+	if r.code != 0 || !strings.Contains(r.stderr, "other users of this machine can see it") {
+		t.Errorf("K=V without a warning: %+v", r)
+	}
+	n.must("secret", "set", "s", "--from-dotenv", file(t, ".env", "C='with $dollar'\n# comment\nexport D=4\n"))
+	n.must("secret", "set", "s", "A-")
+	var described struct {
+		Secret   struct{ Keys []string }
+		Versions []struct {
+			Version int
+			State   string
+			Keys    []string
+		}
+	}
+	n.json(&described, "secret", "show", "s")
+	if got := strings.Join(described.Secret.Keys, " "); got != "B C D" {
+		t.Errorf("keys: %s", got)
+	}
+	if len(described.Versions) != 3 || described.Versions[0].State != "current" || described.Versions[0].Version != 3 {
+		t.Errorf("versions: %+v", described.Versions)
+	}
+	n.must("secret", "rollback", "s", "1")
+	n.json(&described, "secret", "show", "s")
+	if got := strings.Join(described.Versions[0].Keys, " "); got != "A B" || described.Versions[0].Version != 4 {
+		t.Errorf("after the rollback: %+v", described.Versions[0])
+	}
+	n.refused("secret", "rollback", "s", "17")
+	n.refused("secret", "set", "s", "1BAD=@"+file(t, "b", "x"))
+	n.refused("secret", "show", "none")
+
+	for _, args := range [][]string{
+		{"secret", "list"}, {"secret", "list", "-o", "json"}, {"secret", "show", "s"}, {"secret", "show", "s", "-o", "yaml"},
+		{"secret", "versions", "s"}, {"events"}, {"events", "-o", "json"}, {"node", "-o", "json"},
+	} {
+		if r := n.run(args...); strings.Contains(r.stdout+r.stderr, canary) {
+			t.Errorf("purser %s shows a value", strings.Join(args, " "))
+		}
+	}
+	out, err := exec.Command("grep", "-rlF", canary, filepath.Join(n.dir, "state"), filepath.Join(n.dir, "log")).CombinedOutput()
+	if err == nil {
+		t.Errorf("the value lies in plain in %s", out)
+	}
+	n.must("secret", "delete", "s")
+	n.refused("secret", "show", "s")
+}
+
+// A version that a workload runs on survives the secret's deletion.
+func TestDeleteKeepsWhatIsPinned(t *testing.T) {
+	n := newNode(t, rig.V24)
+	before := n.deploySleeper()
+	n.must("secret", "delete", "s")
+	n.must("restart", "a/f")
+	n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before.pid() })
+	n.eventually("its output", func() bool { return n.must("logs", "a/f") == "one\n" })
+	n.refused("restart", "--secrets", "a/f")
+	n.must("rm", "a/f")
+	n.refused("secret", "show", "s")
+}
+
+// What the store seals, age opens by hand.
+func TestRecoveryWithAge(t *testing.T) {
+	n := emptyNode(t, rig.V24)
+	n.runWith(canary, "secret", "set", "s", "KEY=-")
+	sealed := filepath.Join(n.dir, "state", "secrets", "dev", "s", "1.age")
+	r := finish(t, exec.Command("age", "-d", "-i", filepath.Join(n.dir, "state", "identity.age"), sealed))
+	if r.code != 0 || !strings.Contains(r.stdout, `"KEY"`) {
+		t.Errorf("age -d: %d %s%s", r.code, r.stdout, r.stderr)
+	}
+	if info, err := os.Stat(filepath.Join(n.dir, "state", "identity.age")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the identity's mode: %v %v", info.Mode(), err)
+	}
+}

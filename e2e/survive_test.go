@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+const sleeper = `
+app: a
+functions:
+  - function: f
+    image: {ref: ` + image + `}
+    secrets: [{name: s}]
+    command: [sh, -c, 'echo $KEY; exec sleep 100000']
+    stop: {grace: 1s}
+`
+
+func (n *node) deploySleeper() workload {
+	n.t.Helper()
+	if r := n.runWith("one", "secret", "set", "s", "KEY=-"); r.code != 0 {
+		n.t.Fatal(r.stderr)
+	}
+	n.deploy(sleeper, "--wait")
+	return n.get("a/f")
+}
+
+// A container outlives the agent: the next one takes it over as it is, goes on
+// reading what it writes, and learns how it ended.
+func TestAgentIsKilled(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.must("secret", "set", "s", "--from-json", file(t, "s.json", `{"KEY": "one"}`))
+		n.deploy(`
+app: a
+functions:
+  - function: f
+    image: {ref: `+image+`}
+    command: [sh, -c, 'trap "echo bye; exit 7" TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done']
+    restart: {policy: never}
+`, "--wait")
+		before := n.get("a/f")
+		for range 3 {
+			agent := n.pidOf(t, "purser agent")
+			if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			n.eventually("a new agent", func() bool {
+				return !alive(agent) && n.run("node").code == 0
+			})
+			after := n.await("a/f", "running", inState("running"))
+			if after.pid() != before.pid() || after.Instances[0].ID != before.Instances[0].ID {
+				t.Fatalf("it was %+v and is %+v", before, after)
+			}
+		}
+		n.eventually("the event", func() bool { return strings.Contains(n.must("events"), "Adopted") })
+		n.must("signal", "a/f", "TERM")
+		w := n.await("a/f", "failed", inState("failed"))
+		if w.LastExit.Code != 7 || w.Restarts != 0 {
+			t.Errorf("the exit after the agents' deaths: %+v", w.LastExit)
+		}
+		lines := strings.Fields(n.must("logs", "a/f"))
+		if lines[len(lines)-1] != "bye" {
+			t.Errorf("the last line is %q", lines[len(lines)-1])
+		}
+	})
+}
+
+// An exit while no agent runs is known to the next one.
+func TestExitWhileTheAgentIsAway(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.deploy(`
+app: a
+functions:
+  - {function: f, kind: job, image: {ref: `+image+`}, command: [sh, -c, 'sleep 1000; exit 9'], retries: 0}
+`, "--wait")
+		pid := n.get("a/f").pid()
+		agent := n.pidOf(t, "purser agent")
+		syscall.Kill(agent, syscall.SIGSTOP) // so that purser dev does not start another yet
+		syscall.Kill(pid, syscall.SIGKILL)
+		syscall.Kill(agent, syscall.SIGKILL)
+		n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+		if w := n.await("a/f", "failed", inState("failed")); w.LastExit.Code != 137 {
+			t.Errorf("exit status %d, want 137", w.LastExit.Code)
+		}
+	})
+}
+
+// A second start on the same directory finds secrets, images and workloads;
+// services come back, and only what the first node had running.
+func TestNodeIsStoppedAndStarted(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		before := n.deploySleeper()
+		n.must("secret", "set", "s", "--from-json", file(t, "s.json", `{"KEY": "two"}`))
+		n.stop()
+		if alive(before.pid()) {
+			t.Error("the container outlived purser dev")
+		}
+		for _, leak := range rig.Leaks(n.dir) {
+			t.Errorf("a stopped node left %s", leak)
+		}
+		n.start()
+		after := n.await("a/f", "running", inState("running"))
+		if after.pid() == before.pid() {
+			t.Error("the container is the same")
+		}
+		if after.Pins[0].Version != 1 {
+			t.Errorf("it came back on version %d, its pin is 1", after.Pins[0].Version)
+		}
+		n.eventually("its output", func() bool { return n.must("logs", "a/f") == "one\n" })
+		if out := n.must("image", "list"); !strings.Contains(out, image) {
+			t.Errorf("the image is gone: %s", out)
+		}
+		if out := n.must("secret", "versions", "s"); !strings.Contains(out, "2") {
+			t.Errorf("the secret's versions: %s", out)
+		}
+	})
+}
+
+// purser dev that is killed with SIGKILL leaves containers running, and the
+// next start on the directory takes them over.
+func TestNodeIsKilled(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		before := n.deploySleeper()
+		n.dev.Process.Kill()
+		<-n.ended
+		n.eventually("the children to end", func() bool { return len(rig.Processes(n.dir, "containerd --config", "purser agent")) == 0 })
+		if !alive(before.pid()) {
+			t.Fatal("the container died with purser dev")
+		}
+		n.start()
+		after := n.await("a/f", "running", inState("running"))
+		if after.pid() != before.pid() {
+			t.Errorf("the container was replaced: %d, now %d", before.pid(), after.pid())
+		}
+	})
+}
+
+// A containerd that dies takes nothing along, and is started again.
+func TestContainerdIsKilled(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		before := n.deploySleeper()
+		containerd := n.pidOf(t, "containerd --config")
+		syscall.Kill(containerd, syscall.SIGKILL)
+		n.eventually("a new containerd", func() bool {
+			return !alive(containerd) && strings.Contains(n.must("node", "-o", "json"), `"connected": true`)
+		})
+		if w := n.get("a/f"); w.pid() != before.pid() || w.State != "running" {
+			t.Errorf("it was %+v and is %+v", before, w)
+		}
+		n.must("restart", "a/f")
+		n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before.pid() })
+		if r := n.run("run", "--image", image, "--", "true"); r.code != 0 {
+			t.Errorf("a launch after it: %d %s", r.code, r.stderr)
+		}
+	})
+}
+
+func TestTwoNodesSideBySide(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		other := newNode(t, n.version)
+		n.deploySleeper()
+		other.deploySleeper()
+		n.stop()
+		if w := other.get("a/f"); w.State != "running" || !alive(w.pid()) {
+			t.Errorf("the other node's workload is %+v", w)
+		}
+		r := finish(t, other.command("dev", "--dir", other.dir))
+		if r.code == 0 || !strings.Contains(r.stderr, other.dir) {
+			t.Errorf("a second node on one directory: %d %s", r.code, r.stderr)
+		}
+	})
+}
