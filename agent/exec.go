@@ -48,31 +48,41 @@ func execExit(code uint32, reason string, began time.Time, instance string) *pur
 	return e.Message()
 }
 
-// Stdin returns the running container's standard input; nil when its spec
-// gives it none.
-func (a *Agent) Stdin(environment, id string) (io.WriteCloser, error) {
-	w, instance, err := a.runningInstance(environment, id)
-	if err != nil {
-		return nil, err
-	}
-	if !w.record().GetSpec().GetStdin() {
-		return nil, nil
-	}
-	in, err := a.runtime.Stdin(instance)
-	if err != nil {
-		return nil, runtimeError(err)
-	}
-	return in, nil
+// Attachment is a connection to the streams of one container.
+type Attachment struct {
+	// Stdin is the container's; nil when its spec gives it none.
+	Stdin io.WriteCloser
+
+	workload *workload
+	instance string
+	output   *logs.Reader
 }
 
-// Attach sends what the workload's container writes from now on, and returns
-// how it ended.
-func (a *Agent) Attach(ctx context.Context, environment, id string, send func(stream string, data []byte) error) (*purserv1.Exit, error) {
+// Attach connects to the container that a workload runs. All that it writes
+// once Attach has returned, answers to Stdin included, comes by Follow. The
+// attachment is to be closed.
+func (a *Agent) Attach(environment, id string) (*Attachment, error) {
 	w, instance, err := a.runningInstance(environment, id)
 	if err != nil {
 		return nil, err
 	}
-	for entry, err := range a.runtime.Logs().Read(ctx, instance, logs.ReadOptions{Tail: 0, Follow: true}) {
+	output, err := a.runtime.Logs().Reader(instance, logs.ReadOptions{Tail: 0, Follow: true})
+	if err != nil {
+		return nil, err
+	}
+	at := &Attachment{workload: w, instance: instance, output: output}
+	if !w.record().GetSpec().GetStdin() {
+		return at, nil
+	}
+	if at.Stdin, err = a.runtime.Stdin(instance); err != nil {
+		return nil, errors.Join(runtimeError(err), output.Close())
+	}
+	return at, nil
+}
+
+// Follow sends what the container writes, and returns how it ended.
+func (at *Attachment) Follow(ctx context.Context, send func(stream string, data []byte) error) (*purserv1.Exit, error) {
+	for entry, err := range at.output.Entries(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -80,11 +90,14 @@ func (a *Agent) Attach(ctx context.Context, environment, id string, send func(st
 			return nil, err
 		}
 	}
-	v, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool {
-		return v.Status.LastExit != nil && v.Status.LastExit.Instance == instance
+	v, err := at.workload.supervisor.WaitFor(ctx, func(v supervise.View) bool {
+		return v.Status.LastExit != nil && v.Status.LastExit.Instance == at.instance
 	})
 	if err != nil {
 		return nil, err
 	}
 	return v.Status.LastExit.Message(), nil
 }
+
+// Close lets go of the output. Stdin stays open for who attaches next.
+func (at *Attachment) Close() error { return at.output.Close() }

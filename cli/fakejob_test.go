@@ -257,6 +257,10 @@ func (n *fakeNode) Attach(ctx context.Context, stream *connect.BidiStream[purser
 	if err != nil {
 		return err
 	}
+	// Before any input is passed on, so that no answer to it is missed.
+	n.mu.Lock()
+	sent := len(job.log)
+	n.mu.Unlock()
 	go func() {
 		for {
 			m, err := stream.Receive()
@@ -270,9 +274,6 @@ func (n *fakeNode) Attach(ctx context.Context, stream *connect.BidiStream[purser
 			}
 		}
 	}()
-	n.mu.Lock()
-	sent := len(job.log)
-	n.mu.Unlock()
 	for {
 		var fresh []*purserv1.LogsResponse
 		err := n.await(ctx, func() bool {

@@ -36,10 +36,9 @@ func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 }
 
 // Wait returns when the container has ended and what it wrote has been kept, at
-// once if that is so already. It
-// wraps ErrNotFound when there is no task, ErrUnavailable when containerd goes
-// away meanwhile (wait again), and ErrLost, with code 255, when the
-// container's shim died.
+// once if that is so already. It wraps ErrNotFound when there is no task,
+// ErrUnavailable when containerd goes away meanwhile (wait again), and ErrLost,
+// with code 255, when the container's shim died.
 func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
 	if err == nil {

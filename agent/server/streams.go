@@ -80,16 +80,17 @@ func (s workloads) Attach(ctx context.Context, stream *connect.BidiStream[purser
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	input, err := s.agent.Stdin(first.GetEnvironment(), first.GetId())
+	attachment, err := s.agent.Attach(first.GetEnvironment(), first.GetId())
 	if err != nil {
 		return coded(err)
 	}
+	defer attachment.Close()
 	go func() {
-		if feedAttach(stream, first, input) != nil {
+		if feedAttach(stream, first, attachment.Stdin) != nil {
 			cancel()
 		}
 	}()
-	exit, err := s.agent.Attach(ctx, first.GetEnvironment(), first.GetId(), func(name string, p []byte) error {
+	exit, err := attachment.Follow(ctx, func(name string, p []byte) error {
 		return stream.Send(&purserv1.AttachResponse{Stream: name, Data: p})
 	})
 	if err != nil {

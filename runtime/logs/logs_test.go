@@ -338,3 +338,28 @@ func FuzzParseRecord(f *testing.F) {
 		}
 	})
 }
+
+// What is written once the reader is there is read, however late its entries
+// are asked for.
+func TestReaderBeginsWhereItWasMade(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "before\n")
+	r, err := s.Reader("a", ReadOptions{Tail: 0, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	write(t, w, Stdout, "after\n")
+	w.Close()
+	var got strings.Builder
+	for e, err := range r.Entries(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(e.Data)
+	}
+	if got.String() != "after\n" {
+		t.Errorf("read %q", got.String())
+	}
+}

@@ -30,51 +30,94 @@ type ReadOptions struct {
 // ends with an error when ctx ends while it follows.
 func (s *Store) Read(ctx context.Context, instance string, o ReadOptions) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		if err := s.read(ctx, instance, o, yield); err != nil {
-			yield(Entry{}, fmt.Errorf("reading the log of %s: %w", instance, err))
+		r, err := s.Reader(instance, o)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		defer r.Close()
+		for e, err := range r.Entries(ctx) {
+			if !yield(e, err) {
+				return
+			}
 		}
 	}
 }
 
-func (s *Store) read(ctx context.Context, instance string, o ReadOptions, yield func(Entry, error) bool) error {
+// Reader is [Store.Read] in two steps, for who must not miss what is written
+// from now on: the place to begin at is settled when Reader returns. It is to
+// be closed.
+func (s *Store) Reader(instance string, o ReadOptions) (*Reader, error) {
+	r, err := s.reader(instance, o)
+	if err != nil {
+		return nil, fmt.Errorf("reading the log of %s: %w", instance, err)
+	}
+	return r, nil
+}
+
+func (s *Store) reader(instance string, o ReadOptions) (*Reader, error) {
 	path, err := s.path(instance)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// Before the file: a writer that closes in between has written it all.
-	writer := s.writer(instance)
+	r := &Reader{instance: instance, since: o.Since}
+	if o.Follow {
+		// Before the file: a writer that closes in between has written it all.
+		r.writer = s.writer(instance)
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return r, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
 	if err := seekTail(f, o.Tail); err != nil {
-		return err
+		return nil, errors.Join(err, f.Close())
 	}
-	r := &reader{file: f, buf: bufio.NewReaderSize(f, maxRecord), since: o.Since}
-	if !o.Follow || writer == nil {
+	r.file, r.buf = f, bufio.NewReaderSize(f, maxRecord)
+	return r, nil
+}
+
+// Reader reads a log's whole records. What is left of an unfinished one is
+// kept for when the rest of it is there.
+type Reader struct {
+	instance string
+	file     *os.File // nil when there is no log
+	writer   *Writer  // to be followed; nil for none
+	buf      *bufio.Reader
+	since    time.Time
+	partial  []byte
+	skip     bool // in a record too long to be one
+}
+
+// Entries returns what has not been read yet, as [Store.Read] does.
+func (r *Reader) Entries(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if err := r.read(ctx, yield); err != nil {
+			yield(Entry{}, fmt.Errorf("reading the log of %s: %w", r.instance, err))
+		}
+	}
+}
+
+// Close lets go of the log.
+func (r *Reader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
+
+func (r *Reader) read(ctx context.Context, yield func(Entry, error) bool) error {
+	if r.file == nil {
+		return nil
+	}
+	if r.writer == nil {
 		_, err := r.rest(ctx, yield)
 		return err
 	}
-	return r.follow(ctx, writer, yield)
-}
-
-// reader reads a file's whole records. What is left of an unfinished one is
-// kept for when the rest of it is there.
-type reader struct {
-	file    *os.File
-	buf     *bufio.Reader
-	since   time.Time
-	partial []byte
-	skip    bool // in a record too long to be one
-}
-
-func (r *reader) follow(ctx context.Context, w *Writer, yield func(Entry, error) bool) error {
 	for {
-		more, ok := w.watch()
+		more, ok := r.writer.watch()
 		if again, err := r.rest(ctx, yield); !again || err != nil {
 			return err
 		}
@@ -90,7 +133,7 @@ func (r *reader) follow(ctx context.Context, w *Writer, yield func(Entry, error)
 }
 
 // rest yields what there is. It returns false when the consumer has had enough.
-func (r *reader) rest(ctx context.Context, yield func(Entry, error) bool) (bool, error) {
+func (r *Reader) rest(ctx context.Context, yield func(Entry, error) bool) (bool, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -111,7 +154,7 @@ func (r *reader) rest(ctx context.Context, yield func(Entry, error) bool) (bool,
 	}
 }
 
-func (r *reader) next() (Entry, error) {
+func (r *Reader) next() (Entry, error) {
 	line, err := r.buf.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
