@@ -113,12 +113,13 @@ func (a *Agent) revise(environment, app, cause string, plans []plan) ([]*purserv
 		history = &statev1.App{Environment: environment, Name: app}
 	}
 	number := newest(history).GetRevision()
-	if changed(plans) || number == 0 {
-		number++
-		history.Revisions = append(history.Revisions, a.revision(environment, app, number, cause, plans))
-		if extra := len(history.Revisions) - revisionsKept; extra > 0 {
-			history.Revisions = history.Revisions[extra:]
-		}
+	if !changed(plans) && number != 0 {
+		return changes(plans), number, a.commit(plans, nil)
+	}
+	number++
+	history.Revisions = append(history.Revisions, a.revision(environment, app, number, cause, plans))
+	if extra := len(history.Revisions) - revisionsKept; extra > 0 {
+		history.Revisions = history.Revisions[extra:]
 	}
 	if err := a.commit(plans, history); err != nil {
 		return nil, 0, err

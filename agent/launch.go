@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -44,6 +45,12 @@ func (p plan) hidden() []inject.Hidden {
 	return inject.Merge(inject.Layers{Secrets: p.found.resolution.Secrets, Env: p.record.GetSpec().GetEnv()}).Hidden()
 }
 
+// writes says whether a plan changes a record: one that leaves the workload alone
+// may still move its generation.
+func (p plan) writes() bool {
+	return p.action != actionUnchanged || p.workload.record().GetGeneration() != p.record.GetGeneration()
+}
+
 func (p plan) change() *purserv1.Change {
 	return &purserv1.Change{Id: p.record.GetId(), Action: p.action, Spec: p.record.GetSpec()}
 }
@@ -70,13 +77,11 @@ func (a *Agent) Launch(ctx context.Context, spec *purserv1.LaunchSpec, generatio
 	return found.message(), p.action != actionUnchanged, nil
 }
 
-// plan checks a spec against the node and decides what launching it means.
+// plan checks a spec against the node and decides what launching it means. That
+// it keeps the rules has been checked where it came in.
 // Given pins take the place of the secrets' latest versions. The caller holds
 // writing.
 func (a *Agent) plan(ctx context.Context, spec *purserv1.LaunchSpec, pins []*purserv1.Pin, generation *uint64) (plan, error) {
-	if err := launchspec.Validate(spec); err != nil {
-		return plan{}, &Refusal{Reason: Invalid, Err: err}
-	}
 	spec = normalised(spec)
 	p := plan{action: actionCreate, record: newRecord(spec)}
 	if w := a.lookup(spec.GetEnvironment(), p.record.GetId()); w != nil {
@@ -183,9 +188,12 @@ func (a *Agent) check(ctx context.Context, p *plan, pins []*purserv1.Pin) error 
 // one, and sets the supervisors to work.
 func (a *Agent) commit(plans []plan, app *statev1.App) error {
 	begun := make([]supervise.Status, len(plans))
+	if app == nil && !slices.ContainsFunc(plans, plan.writes) {
+		return nil
+	}
 	err := a.db.Update(func(tx *state.Tx) error {
 		for i, p := range plans {
-			if p.action == actionUnchanged && p.workload.record().GetGeneration() == p.record.GetGeneration() {
+			if !p.writes() {
 				continue
 			}
 			if err := tx.PutWorkload(p.record); err != nil {

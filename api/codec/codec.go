@@ -14,6 +14,10 @@ import (
 // base64.
 const MaxMessage = 32 << 20
 
+// minCompressed is the size in bytes from which on an answer is compressed for
+// clients that take it so: below, it takes longer than it saves.
+const minCompressed = 16 << 10
+
 // HandlerOptions makes a server read requests strictly and write JSON in
 // snake_case with every field of an answer present.
 func HandlerOptions() []connect.HandlerOption {
@@ -23,6 +27,7 @@ func HandlerOptions() []connect.HandlerOption {
 		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
 		connect.WithCodec(protoCodec{}),
 		connect.WithReadMaxBytes(MaxMessage),
+		connect.WithCompressMinBytes(minCompressed),
 	}
 }
 

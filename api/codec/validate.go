@@ -10,11 +10,15 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
 // Validate makes a server check every message that it receives, streamed ones
 // too, before a handler sees it.
 func Validate() connect.Interceptor {
+	// Rules are compiled when they are first needed, which takes milliseconds
+	// of which a launch has few: better here.
+	_ = launchspec.Check(&purserv1.LaunchRequest{Spec: &purserv1.LaunchSpec{}})
 	return validator{}
 }
 
