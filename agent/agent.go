@@ -129,6 +129,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Snapshotter:    a.cfg.Containerd.Snapshotter,
 		Node:           a.db.NodeID(),
 		RunDir:         a.cfg.RunDir,
+		RootDir:        filepath.Join(a.cfg.StateDir, "rootfs"),
 		LogDir:         filepath.Join(a.cfg.StateDir, "logs"),
 		CgroupParent:   a.cfg.CgroupParent,
 		Runtimes:       runtimes,

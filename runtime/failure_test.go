@@ -60,6 +60,9 @@ func (n *node) wantNothing() {
 	if left, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "instances")); err != nil || len(left) != 0 {
 		n.t.Errorf("files left: %v, %v", left, err)
 	}
+	if left, err := os.ReadDir(n.cfg.RootDir); err != nil && !errors.Is(err, os.ErrNotExist) || len(left) != 0 {
+		n.t.Errorf("writable layers left: %v, %v", left, err)
+	}
 	n.wantSnapshots(0)
 }
 

@@ -92,6 +92,9 @@ func (r *Runtime) mountPolicy() ocispec.MountPolicy {
 		r.cfg.RunDir, r.cfg.LogDir, r.cfg.Address,
 		"/run/containerd", "/var/lib/containerd", "/run/purser", "/var/lib/purser",
 	}
+	if r.cfg.RootDir != "" {
+		forbidden = append(forbidden, r.cfg.RootDir)
+	}
 	return ocispec.MountPolicy{
 		Roots:     r.cfg.AllowedRoots,
 		Forbidden: append(forbidden, r.cfg.Forbidden...),

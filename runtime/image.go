@@ -29,6 +29,9 @@ type Image struct {
 
 	chain    string // snapshot of all its layers
 	accounts ocispec.Accounts
+	// lower are the options of a mount on top of the layers; nil when each
+	// container has a snapshot of its own.
+	lower []string
 }
 
 // defaultPath is the PATH of an image that sets none; without one the OCI
@@ -85,8 +88,7 @@ func (r *Runtime) readyImage(ctx context.Context, record images.Image) (*Image, 
 		if err := r.unpack(ctx, record, img.chain); err != nil {
 			return nil, err
 		}
-		img.accounts, err = r.readAccounts(ctx, img.chain)
-		return img, err
+		return img, r.openLayers(ctx, client.NewImageWithPlatform(r.client, record, platforms.Default()), img)
 	})
 }
 

@@ -10,8 +10,6 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
@@ -107,7 +105,7 @@ func (r *Runtime) containerRecord(ctx context.Context, in Instance) (containers.
 		Runtime:     containers.RuntimeInfo{Name: shimName, Options: options},
 		Spec:        specAny,
 		Snapshotter: snapshotter,
-		SnapshotKey: in.ID,
+		SnapshotKey: snapshotKey(in.ID, in.Image),
 		Extensions:  map[string]typeurl.Any{extensionRecord: recordAny},
 		Labels: map[string]string{
 			labelNode:        r.cfg.Node,
@@ -209,24 +207,6 @@ func (r *Runtime) makeTask(ctx context.Context, id string, rootfs []mount.Mount,
 		Stderr:      paths.stderr,
 	})
 	return err
-}
-
-// prepareRoot makes the snapshot. When the image's layers are gone that were
-// there when it was looked at, they are unpacked again.
-func (r *Runtime) prepareRoot(ctx context.Context, record containers.Container, img *Image) ([]mount.Mount, error) {
-	sn := r.client.SnapshotService(record.Snapshotter)
-	// Until the record is there that names it, only this label keeps it from
-	// containerd's garbage collection.
-	keep := snapshots.WithLabels(map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339), labelNode: r.cfg.Node})
-	mounts, err := sn.Prepare(ctx, record.SnapshotKey, img.chain, keep)
-	if !errdefs.IsNotFound(err) {
-		return mounts, err
-	}
-	r.images.forget(img.Digest)
-	if _, err := r.Image(ctx, img.Ref); err != nil {
-		return nil, err
-	}
-	return sn.Prepare(ctx, record.SnapshotKey, img.chain, keep)
 }
 
 func protoMounts(all []mount.Mount) []*types.Mount {

@@ -43,6 +43,7 @@ func newNode(t testing.TB, v rig.Version) *node {
 		Namespace:    "purser",
 		Node:         "test",
 		RunDir:       filepath.Join(d.Dir, "run"),
+		RootDir:      filepath.Join(d.Dir, "rootfs"),
 		LogDir:       filepath.Join(d.Dir, "logs"),
 		CgroupParent: d.CgroupParent,
 		Logger:       slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -178,7 +179,7 @@ func (n *node) await(id, text string) {
 
 func countActive(n *int) snapshots.WalkFunc {
 	return func(_ context.Context, info snapshots.Info) error {
-		if info.Kind != snapshots.KindCommitted {
+		if info.Kind == snapshots.KindActive {
 			*n++
 		}
 		return nil

@@ -36,6 +36,9 @@ type Config struct {
 	// RunDir holds FIFOs and generated files of containers. They must not
 	// survive a reboot.
 	RunDir string
+	// RootDir holds the writable layers of containers' root file systems, where
+	// they can be kept apart from containerd. When empty, containerd keeps them.
+	RootDir string
 	// LogDir holds what containers wrote.
 	LogDir string
 	// CgroupParent is the cgroup under which each container gets its own;
@@ -82,7 +85,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.instancesDir(), 0o711); err != nil {
 		return nil, fmt.Errorf("making the run directory: %w", err)
 	}
-	if err := cfg.sweepMounts(); err != nil {
+	if err := errors.Join(cfg.sweepMounts(), cfg.sweepProbes()); err != nil {
 		return nil, fmt.Errorf("cleaning the run directory: %w", err)
 	}
 	store, err := logs.Open(cfg.LogDir)
@@ -120,6 +123,9 @@ func withDefaults(cfg Config) (Config, error) {
 	}
 	if cfg.LogDir, err = filepath.Abs(cfg.LogDir); err != nil {
 		return cfg, fmt.Errorf("resolving the log directory: %w", err)
+	}
+	if cfg.RootDir, err = rootDirectory(cfg.RootDir); err != nil {
+		return cfg, fmt.Errorf("resolving the directory of writable layers: %w", err)
 	}
 	if cfg.DefaultRuntime, err = defaultRuntime(cfg); err != nil {
 		return cfg, err

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/runtime/ocispec"
@@ -49,37 +48,6 @@ func (r *Runtime) snapshotter(ctx context.Context) (string, error) {
 		}
 	}
 	return "", errors.New("containerd has neither the overlayfs nor the native snapshotter; configure another")
-}
-
-// readAccounts reads the users and groups of an image's file system.
-func (r *Runtime) readAccounts(ctx context.Context, chain string) (ocispec.Accounts, error) {
-	name, err := r.snapshotter(ctx)
-	if err != nil {
-		return ocispec.Accounts{}, err
-	}
-	// The lease keeps the view while it is mounted, and lets it go should this
-	// process die.
-	ctx, release, err := r.client.WithLease(ctx)
-	if err != nil {
-		return ocispec.Accounts{}, fmt.Errorf("taking a lease: %w", err)
-	}
-	defer release(context.WithoutCancel(ctx))
-	sn := r.client.SnapshotService(name)
-	key := "purser-accounts-" + chain
-	mounts, err := sn.View(ctx, key, chain)
-	if errdefs.IsAlreadyExists(err) {
-		mounts, err = sn.Mounts(ctx, key)
-	}
-	if err != nil {
-		return ocispec.Accounts{}, fmt.Errorf("making a view of its files: %w", err)
-	}
-	defer sn.Remove(context.WithoutCancel(ctx), key)
-	var found ocispec.Accounts
-	err = r.withMounted(mounts, func(root string) error {
-		found, err = accountsUnder(root)
-		return err
-	})
-	return found, err
 }
 
 // mountPrefix is how directories in RunDir start that something is mounted on

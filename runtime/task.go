@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -94,9 +95,14 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	case err != nil:
 		return r.wrap(err, "looking for container %s", id)
 	default:
-		if err := r.removeSnapshot(ctx, record.Snapshotter, record.SnapshotKey); err != nil {
-			return r.wrap(err, "removing the snapshot of container %s", id)
+		if record.SnapshotKey == id {
+			if err := r.removeSnapshot(ctx, record.Snapshotter, id); err != nil {
+				return r.wrap(err, "removing the snapshot of container %s", id)
+			}
 		}
+	}
+	if err := r.cfg.removeRoot(id); err != nil {
+		return err
 	}
 	if err := r.cfg.removeFiles(id); err != nil {
 		return err
@@ -117,28 +123,20 @@ func (r *Runtime) removeOwnSnapshot(ctx context.Context, id string) error {
 	return r.removeSnapshot(ctx, snapshotter, id)
 }
 
-func (r *Runtime) removeSnapshot(ctx context.Context, snapshotter, key string) error {
-	if key == "" {
-		return nil
-	}
-	err := r.client.SnapshotService(snapshotter).Remove(ctx, key)
-	if err != nil && !isNotFound(err) {
-		return err
-	}
-	return nil
-}
-
 // deleteTask kills what runs and removes the task.
 func (r *Runtime) deleteTask(ctx context.Context, id string) error {
-	_, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if isNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := r.killAll(ctx, id); err != nil {
-		return err
+	// With the first process of its PID namespace all others have ended.
+	if answer.GetProcess().GetStatus() != task.Status_STOPPED {
+		if err := r.killAll(ctx, id); err != nil {
+			return err
+		}
 	}
 	// The shim gives its streams two seconds after this and cuts them then, so
 	// the log is completed before.
