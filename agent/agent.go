@@ -31,6 +31,7 @@ type Agent struct {
 	log     *slog.Logger
 	build   version.Info
 	db      *state.DB
+	nodeID  string
 	secrets *store.Store
 	runtime *runtime.Runtime
 	metrics *metrics.Metrics
@@ -41,6 +42,8 @@ type Agent struct {
 	// writing serialises what changes what is wanted, so that a request sees
 	// all that the one before it did.
 	writing sync.Mutex
+	// ending: nothing is accepted any more. Guarded by writing.
+	ending bool
 
 	mu        sync.RWMutex
 	workloads map[string]*workload
@@ -77,6 +80,8 @@ func (a *Agent) open() error {
 	if err != nil {
 		return err
 	}
+	// Not of the database, so that a node that lost it knows its containers.
+	a.nodeID = keys.NodeID()
 	if a.secrets, err = a.openSecrets(keys); err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Address:        a.cfg.Containerd.Address,
 		Namespace:      a.cfg.Containerd.Namespace,
 		Snapshotter:    a.cfg.Containerd.Snapshotter,
-		Node:           a.db.NodeID(),
+		Node:           a.nodeID,
 		RunDir:         a.cfg.RunDir,
 		RootDir:        filepath.Join(a.cfg.StateDir, "rootfs"),
 		LogDir:         filepath.Join(a.cfg.StateDir, "logs"),
@@ -148,6 +153,9 @@ func (a *Agent) load() error {
 	}
 	for _, r := range records {
 		a.add(newWorkload(a, r, supervise.FromRecord(r.GetStatus())))
+	}
+	if err := a.sweepLogs(); err != nil {
+		a.log.Warn("cannot drop the logs of containers that are gone", "error", err)
 	}
 	return nil
 }
@@ -195,12 +203,16 @@ func (a *Agent) forget(w *workload) {
 	}
 	a.mu.Unlock()
 	w.removeLogs()
-	a.pruneSecrets(w.environment(), w.record().GetPins())
+	a.releasePins(w.environment(), w.record().GetPins())
 }
 
 // Pause stops every container, all at once, and leaves what is wanted as it
-// is: the next agent brings the workloads back.
+// is: the next agent brings the workloads back. Requests that would change what
+// is wanted are refused from then on.
 func (a *Agent) Pause(ctx context.Context) error {
+	a.writing.Lock()
+	a.ending = true
+	a.writing.Unlock()
 	all := a.all("", "")
 	for _, w := range all {
 		w.want(func(d *supervise.Desired) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
@@ -33,13 +32,14 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	if err := a.awaitRemoval(ctx, specs...); err != nil {
 		return nil, 0, err
 	}
+	seen := a.lookAhead(ctx, specs...)
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	var functions []*purserv1.AppFunction
 	for _, spec := range specs {
 		functions = append(functions, &purserv1.AppFunction{Spec: spec})
 	}
-	plans, err := a.planAll(ctx, functions)
+	plans, err := a.planAll(ctx, functions, seen)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -53,12 +53,12 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 }
 
 // planAll plans a launch of each function and reports every refusal at once.
-func (a *Agent) planAll(ctx context.Context, functions []*purserv1.AppFunction) ([]plan, error) {
+func (a *Agent) planAll(ctx context.Context, functions []*purserv1.AppFunction, seen images) ([]plan, error) {
 	var plans []plan
 	var refused []error
 	reason := Invalid
 	for _, f := range functions {
-		p, err := a.plan(ctx, f.GetSpec(), f.GetPins(), nil)
+		p, err := a.plan(ctx, request{spec: f.GetSpec(), pins: f.GetPins(), images: seen})
 		if err == nil {
 			plans = append(plans, p)
 			continue
@@ -220,22 +220,35 @@ func (a *Agent) history(environment, app string) (*statev1.App, error) {
 // new one.
 func (a *Agent) Rollback(ctx context.Context, environment, app string, number uint32) ([]*purserv1.Change, uint32, error) {
 	environment = orDev(environment)
+	target, err := a.revisionOf(environment, app, number)
+	if err != nil {
+		return nil, 0, err
+	}
+	var specs []*purserv1.LaunchSpec
+	for _, f := range target.GetFunctions() {
+		specs = append(specs, f.GetSpec())
+	}
+	if err := a.awaitRemoval(ctx, specs...); err != nil {
+		return nil, 0, err
+	}
+	seen := a.lookAhead(ctx, specs...)
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	h, err := a.history(environment, app)
-	if err != nil {
-		return nil, 0, err
-	}
-	target, err := findRevision(h, number)
-	if err != nil {
-		return nil, 0, err
-	}
-	plans, err := a.planAll(ctx, target.GetFunctions())
+	plans, err := a.planAll(ctx, target.GetFunctions(), seen)
 	if err != nil {
 		return nil, 0, err
 	}
 	plans = append(plans, a.leftOut(environment, app, plans)...)
 	return a.revise(environment, app, fmt.Sprintf("rollback to %d", target.GetRevision()), plans)
+}
+
+// revisionOf returns a kept revision of an app; see findRevision.
+func (a *Agent) revisionOf(environment, app string, number uint32) (*purserv1.AppRevision, error) {
+	h, err := a.history(environment, app)
+	if err != nil {
+		return nil, err
+	}
+	return findRevision(h, number)
 }
 
 // findRevision returns a revision by its number; the one before the newest for 0.
@@ -281,5 +294,5 @@ func (a *Agent) functionsOf(environment, app string) []*workload {
 // oneOff says whether a workload was made by `purser run`. It carries the name
 // of the app whose function it runs, and is none of the app's functions.
 func oneOff(r *statev1.Workload) bool {
-	return strings.HasPrefix(r.GetId(), "run/")
+	return launchspec.OneOff(r.GetSpec())
 }

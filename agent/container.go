@@ -9,8 +9,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime"
 )
@@ -27,6 +29,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	image, env, err := c.w.resolve(ctx, r, instance)
 	a.metrics.Launched("resolve", began, err)
 	if err != nil {
+		a.metrics.Launched("total", began, err)
 		return supervise.Started{}, startError(err)
 	}
 	step := time.Now()
@@ -50,27 +53,20 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 // found is what a launch looked up: the image, nil when containerd was not
 // there, and the secrets. It is used once, as both may change afterwards.
 type found struct {
-	run        uint64
+	spec       *purserv1.LaunchSpec
 	image      *runtime.Image
 	resolution *inject.Resolution
 }
 
-// remember keeps what a launch looked up for the start that follows.
-func (w *workload) remember(f *found) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.found = f
-}
-
-// takeFound returns what was looked up for a run, once.
-func (w *workload) takeFound(run uint64) *found {
+// takeFound returns what was looked up for a spec and its pins, once.
+func (w *workload) takeFound(spec *purserv1.LaunchSpec, pins []*purserv1.Pin) *found {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f := w.found
-	w.found = nil
-	if f == nil || f.run != run || f.image == nil {
+	if f == nil || f.spec != spec || !state.SamePins(f.resolution.Pins, pins) {
 		return nil
 	}
+	w.found = nil
 	return f
 }
 
@@ -83,7 +79,7 @@ func (w *workload) recordOf(r *supervise.Revision) *statev1.Workload {
 
 // look looks up what an instance is made from.
 func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error) {
-	if f := w.takeFound(r.GetRun()); f != nil {
+	if f := w.takeFound(r.GetSpec(), r.GetPins()); f != nil {
 		return f, nil
 	}
 	ref := r.GetSpec().GetImage().GetRef()
@@ -97,7 +93,7 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 	if err != nil {
 		return nil, err
 	}
-	return &found{image: image, resolution: resolution}, nil
+	return &found{spec: r.GetSpec(), image: image, resolution: resolution}, nil
 }
 
 // resolve gets all that an instance is made from: the image, and the

@@ -46,18 +46,17 @@ type Change struct {
 // changed tells of every change of a workload's view; see supervise.New for
 // what it may do.
 func (w *workload) changed(old, now supervise.View) {
-	before, after := w.messageOf(old), w.messageOf(now)
 	if now.Gone {
-		w.agent.changes.Append(func(uint64) Change { return Change{"removed", after} })
-		w.agent.emit(normal, "Removed", after.GetEnvironment(), after.GetId(), "removed")
 		return
 	}
+	before, after := w.messageOf(old), w.messageOf(now)
 	if !proto.Equal(before, after) || old.Desired != now.Desired {
 		w.agent.changes.Append(func(uint64) Change { return Change{"updated", after} })
 	}
 	if old.Status.State != now.Status.State {
 		w.transition(old.Status, now.Status)
 	}
+	w.outdate(old.Status, now.Status)
 }
 
 // introduce tells of a workload that is new, in the state in which it begins.
@@ -65,6 +64,13 @@ func (w *workload) introduce() {
 	v, _ := w.supervisor.View()
 	w.agent.changes.Append(func(uint64) Change { return Change{"updated", w.messageOf(v)} })
 	w.transition(supervise.Status{}, v.Status)
+}
+
+// farewell tells of a workload whose record has been deleted.
+func (w *workload) farewell() {
+	last := w.message()
+	w.agent.changes.Append(func(uint64) Change { return Change{"removed", last} })
+	w.agent.emit(normal, "Removed", last.GetEnvironment(), last.GetId(), "removed")
 }
 
 // adopted tells of a container that was found running.
@@ -82,9 +88,6 @@ func (w *workload) transition(old, now supervise.Status) {
 	w.agent.emit(severity, kind, r.GetEnvironment(), r.GetId(), "%s", text)
 	if now.State == supervise.Starting && now.LastExit != nil {
 		w.agent.metrics.Restarted(restartReason(old.State))
-	}
-	if old.Previous != now.Previous {
-		w.outdated(old.Previous)
 	}
 }
 

@@ -34,26 +34,30 @@ func (a *Agent) Images(ctx context.Context) ([]*purserv1.NodeImage, error) {
 
 // RemoveImage drops an image that no workload names.
 func (a *Agent) RemoveImage(ctx context.Context, ref string) error {
-	full, err := runtime.NormalizeRef(ref)
-	if err != nil {
+	if _, err := runtime.NormalizeRef(ref); err != nil {
 		return &Refusal{Reason: Invalid, Err: err}
 	}
-	if users := a.imageUsers(full); len(users) > 0 {
-		return refuse(Precondition, "image %s is in use by %s; remove them first", full, strings.Join(users, ", "))
-	}
-	if err := a.runtime.RemoveImage(ctx, full); err != nil {
+	// No launch may take the image into use meanwhile.
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	removed, err := a.runtime.RemoveImage(ctx, ref, func(same func(string) bool) error {
+		if users := a.imageUsers(same); len(users) > 0 {
+			return refuse(Precondition, "image %s is in use by %s; remove them first", ref, strings.Join(users, ", "))
+		}
+		return nil
+	})
+	if err != nil {
 		return runtimeError(err)
 	}
-	a.emit(normal, "ImageRemoved", "", full, "removed")
+	a.emit(normal, "ImageRemoved", "", removed, "removed")
 	return nil
 }
 
 // imageUsers are the workloads whose spec names an image.
-func (a *Agent) imageUsers(full string) []string {
+func (a *Agent) imageUsers(same func(ref string) bool) []string {
 	var users []string
 	for _, w := range a.all("", "") {
-		r := w.record()
-		if ref, err := runtime.NormalizeRef(r.GetSpec().GetImage().GetRef()); err == nil && ref == full {
+		if r := w.record(); same(r.GetSpec().GetImage().GetRef()) {
 			users = append(users, fmt.Sprintf("%s (%s)", r.GetId(), r.GetEnvironment()))
 		}
 	}

@@ -51,6 +51,15 @@ func (p plan) writes() bool {
 	return p.action != actionUnchanged || p.workload.record().GetGeneration() != p.record.GetGeneration()
 }
 
+// forStart is what the start that follows need not look up again. While
+// containerd is away nothing starts, and no value is kept for it.
+func (p plan) forStart() *found {
+	if p.found == nil || p.found.image == nil {
+		return nil
+	}
+	return p.found
+}
+
 func (p plan) change() *purserv1.Change {
 	return &purserv1.Change{Id: p.record.GetId(), Action: p.action, Spec: p.record.GetSpec()}
 }
@@ -61,9 +70,10 @@ func (a *Agent) Launch(ctx context.Context, spec *purserv1.LaunchSpec, generatio
 	if err := a.awaitRemoval(ctx, spec); err != nil {
 		return nil, false, err
 	}
+	images := a.lookAhead(ctx, spec)
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	p, err := a.plan(ctx, spec, nil, generation)
+	p, err := a.plan(ctx, request{spec: spec, generation: generation, images: images})
 	if err != nil {
 		return nil, false, err
 	}
@@ -77,12 +87,22 @@ func (a *Agent) Launch(ctx context.Context, spec *purserv1.LaunchSpec, generatio
 	return found.message(), p.action != actionUnchanged, nil
 }
 
+// request is what is asked for of one spec.
+type request struct {
+	spec *purserv1.LaunchSpec
+	// pins take the place of the secrets' latest versions, unless nil.
+	pins       []*purserv1.Pin
+	generation *uint64
+	images     images
+}
+
 // plan checks a spec against the node and decides what launching it means. That
-// it keeps the rules has been checked where it came in.
-// Given pins take the place of the secrets' latest versions. The caller holds
-// writing.
-func (a *Agent) plan(ctx context.Context, spec *purserv1.LaunchSpec, pins []*purserv1.Pin, generation *uint64) (plan, error) {
-	spec = normalised(spec)
+// it keeps the rules has been checked where it came in. The caller holds writing.
+func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
+	if a.ending {
+		return plan{}, refuse(Later, "the node is stopping")
+	}
+	spec, pins, generation := normalised(r.spec), r.pins, r.generation
 	p := plan{action: actionCreate, record: newRecord(spec)}
 	if w := a.lookup(spec.GetEnvironment(), p.record.GetId()); w != nil {
 		if err := p.onto(w, generation); err != nil {
@@ -99,7 +119,45 @@ func (a *Agent) plan(ctx context.Context, spec *purserv1.LaunchSpec, pins []*pur
 		p.action = actionUpdate
 		p.record.Run++
 	}
-	return p, a.check(ctx, &p, pins)
+	return p, a.check(ctx, &p, r)
+}
+
+// images are what containerd said of the images that specs name.
+type images map[string]sighting
+
+type sighting struct {
+	image *runtime.Image
+	err   error
+}
+
+// lookAhead looks up the images of specs that are not in force already, before
+// the lock is taken that all writers wait for: an image may have to be unpacked,
+// and containerd may be slow.
+func (a *Agent) lookAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) images {
+	seen := images{}
+	for _, spec := range specs {
+		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
+		if w == nil || !w.runsAlready(spec) {
+			seen.look(ctx, a.runtime, spec.GetImage().GetRef())
+		}
+	}
+	return seen
+}
+
+// look looks an image up, once.
+func (s images) look(ctx context.Context, r *runtime.Runtime, ref string) (*runtime.Image, error) {
+	got, ok := s[ref]
+	if !ok {
+		got.image, got.err = r.Image(ctx, ref)
+		s[ref] = got
+	}
+	return got.image, got.err
+}
+
+// runsAlready says whether a spec is in force.
+func (w *workload) runsAlready(spec *purserv1.LaunchSpec) bool {
+	r := w.record()
+	return r.GetGoal() == string(supervise.Run) && proto.Equal(r.GetSpec(), normalised(spec))
 }
 
 // awaitRemoval waits until nothing is left of an earlier workload of the same
@@ -147,6 +205,9 @@ func (p *plan) onto(w *workload, generation *uint64) error {
 		return nil
 	}
 	if !proto.Equal(old.GetSpec(), p.record.GetSpec()) {
+		if generation != nil && *generation == old.GetGeneration() {
+			return refuse(Precondition, "generation %d of workload %s in environment %s is another spec already; a new spec needs a higher one", *generation, old.GetId(), old.GetEnvironment())
+		}
 		record.Spec = p.record.GetSpec()
 		record.Generation++
 	}
@@ -164,23 +225,23 @@ func normalised(spec *purserv1.LaunchSpec) *purserv1.LaunchSpec {
 }
 
 // check finds out whether this node can run a plan's spec, and fills in its pins.
-func (a *Agent) check(ctx context.Context, p *plan, pins []*purserv1.Pin) error {
+func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	spec := p.record.GetSpec()
 	if err := a.runtime.Check(spec); err != nil {
 		return &Refusal{Reason: Precondition, Err: err}
 	}
-	image, err := a.runtime.Image(ctx, spec.GetImage().GetRef())
+	image, err := r.images.look(ctx, a.runtime, spec.GetImage().GetRef())
 	if err != nil && !errors.Is(err, runtime.ErrUnavailable) {
 		return &Refusal{Reason: Precondition, Err: imageError(spec.GetImage().GetRef(), err)}
 	}
 	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{
-		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: pins,
+		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: r.pins,
 	})
 	if err != nil {
 		return &Refusal{Reason: Precondition, Err: err}
 	}
 	p.record.Pins = resolution.Pins
-	p.found = &found{run: p.record.GetRun(), image: image, resolution: resolution}
+	p.found = &found{spec: spec, image: image, resolution: resolution}
 	return nil
 }
 
@@ -226,14 +287,13 @@ func (a *Agent) apply(p plan, begun supervise.Status) {
 	a.announce(p)
 	if p.workload == nil {
 		w := newWorkload(a, p.record, begun)
-		w.remember(p.found)
+		w.found = p.forStart()
 		w.introduce()
 		a.add(w)
 		return
 	}
 	old := p.workload.record()
-	p.workload.remember(p.found)
-	p.workload.accept(p.record)
+	p.workload.accept(p.record, p.forStart())
 	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
 }
 

@@ -24,6 +24,9 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if err != nil {
 		return nil, nil, err
 	}
+	if a.ending {
+		return nil, nil, refuse(Later, "the node is stopping")
+	}
 	old := w.record()
 	r := proto.CloneOf(old)
 	if err := change(w, r); err != nil {
@@ -35,7 +38,7 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if err := a.db.Update(func(tx *state.Tx) error { return tx.PutWorkload(r) }); err != nil {
 		return nil, nil, fmt.Errorf("persisting what is wanted of %s: %w", id, err)
 	}
-	w.accept(r)
+	w.accept(r, nil)
 	return w, old, nil
 }
 
@@ -98,7 +101,7 @@ func (a *Agent) Remove(ctx context.Context, environment, id string, force bool) 
 	if _, err = w.supervisor.WaitFor(ctx, removed); err != nil {
 		return err
 	}
-	a.pruneSecrets(w.environment(), w.record().GetPins())
+	a.releasePins(w.environment(), w.record().GetPins())
 	return nil
 }
 
@@ -137,7 +140,7 @@ func (a *Agent) Restart(ctx context.Context, environment, id string, secrets boo
 		return nil, err
 	}
 	a.emit(normal, "Restarting", w.environment(), w.id(), "restart requested%s", onPins(w.record().GetPins()))
-	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
+	a.releasePins(old.GetEnvironment(), old.GetPins())
 	return w.message(), nil
 }
 

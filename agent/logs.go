@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -137,11 +138,16 @@ func (w *workload) send(ctx context.Context, instance string, options logs.ReadO
 	return nil
 }
 
-// outdated notes an instance whose logs are to be dropped.
-func (w *workload) outdated(instance string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stale = append(w.stale, instance)
+// outdate notes the instances whose logs nobody can ask for any more.
+func (w *workload) outdate(old, now supervise.Status) {
+	kept := now.Instances()
+	for _, id := range old.Instances() {
+		if !slices.Contains(kept, id) {
+			w.mu.Lock()
+			w.stale = append(w.stale, id)
+			w.mu.Unlock()
+		}
+	}
 }
 
 // dropOutdated drops the logs of such instances.
@@ -157,10 +163,32 @@ func (w *workload) dropOutdated() {
 
 // removeLogs drops what a workload that is forgotten had written.
 func (w *workload) removeLogs() {
+	w.dropOutdated()
 	v, _ := w.supervisor.View()
-	for _, id := range []string{v.Status.LastInstance(), v.Status.Previous} {
+	for _, id := range v.Status.Instances() {
 		w.dropLog(id)
 	}
+}
+
+// sweepLogs drops the logs that earlier agents did not come to drop.
+func (a *Agent) sweepLogs() error {
+	kept := map[string]bool{}
+	for _, w := range a.all("", "") {
+		v, _ := w.supervisor.View()
+		for _, id := range v.Status.Instances() {
+			kept[id] = true
+		}
+	}
+	all, err := a.runtime.Logs().Instances()
+	if err != nil {
+		return err
+	}
+	for _, id := range all {
+		if !kept[id] {
+			err = errors.Join(err, a.runtime.Logs().Remove(id))
+		}
+	}
+	return err
 }
 
 func (w *workload) dropLog(instance string) {

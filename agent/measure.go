@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
 	"github.com/purserd/purser/metrics"
 )
 
@@ -20,7 +21,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 		spec := w.record().GetSpec()
 		m := metrics.Workload{
 			App: spec.GetApp(), Function: spec.GetFunction(), Environment: w.environment(),
-			State: string(v.Status.State),
+			State: string(v.Status.State), OneOff: launchspec.OneOff(spec),
 		}
 		if e := v.Status.LastExit; e != nil {
 			m.LastExit = &e.Code

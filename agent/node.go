@@ -17,7 +17,7 @@ func (a *Agent) Node(ctx context.Context) *purserv1.GetNodeResponse {
 	status := a.runtime.Status(ctx)
 	node := &purserv1.GetNodeResponse{
 		Name:      a.cfg.NodeName,
-		Id:        a.db.NodeID(),
+		Id:        a.nodeID,
 		Version:   a.build.Version,
 		Commit:    a.build.Commit,
 		StartedAt: timestamppb.New(a.since),

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/store"
@@ -21,6 +22,8 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 	for key, value := range request.GetData() {
 		options.Data[key] = inject.NewValue(value)
 	}
+	a.writing.Lock()
+	defer a.writing.Unlock()
 	result, err := a.secrets.Put(ctx, environment, request.GetName(), options)
 	if err != nil {
 		return nil, storeError(err)
@@ -38,6 +41,8 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 // RollbackSecret writes a new version with the content of an old one.
 func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	environment = orDev(environment)
+	a.writing.Lock()
+	defer a.writing.Unlock()
 	number, err := a.secrets.Rollback(ctx, environment, name, version)
 	if err != nil {
 		return 0, storeError(err)
@@ -158,7 +163,43 @@ func (a *Agent) pinned(environment, name string) []uint32 {
 	return slices.Compact(versions)
 }
 
-// pruneSecrets drops versions that nobody needs once pins were given up.
+// needed are the versions of a secret that workloads run on or, unless the secret
+// was deleted, that an app can be rolled back to.
+func (a *Agent) needed(environment, name string) ([]uint32, error) {
+	versions := a.pinned(environment, name)
+	if info, err := a.secrets.Describe(environment, name); err != nil || info.Deleted {
+		return versions, err
+	}
+	apps, err := a.db.Apps()
+	if err != nil {
+		return nil, fmt.Errorf("reading the histories of apps: %w", err)
+	}
+	for _, app := range apps {
+		if app.GetEnvironment() != environment {
+			continue
+		}
+		for _, r := range app.GetRevisions() {
+			versions = append(versions, pinnedIn(r, name)...)
+		}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions), nil
+}
+
+func pinnedIn(r *purserv1.AppRevision, name string) []uint32 {
+	var versions []uint32
+	for _, f := range r.GetFunctions() {
+		for _, p := range f.GetPins() {
+			if p.GetSecret() == name && p.GetVersion() != 0 {
+				versions = append(versions, p.GetVersion())
+			}
+		}
+	}
+	return versions
+}
+
+// pruneSecrets drops versions that nobody needs once pins were given up. The
+// caller holds writing, so that no launch is choosing one of them.
 func (a *Agent) pruneSecrets(environment string, pins []*purserv1.Pin) {
 	for _, p := range pins {
 		if p.GetVersion() != 0 {
@@ -167,14 +208,29 @@ func (a *Agent) pruneSecrets(environment string, pins []*purserv1.Pin) {
 	}
 }
 
+// releasePins is pruneSecrets for who does not hold writing.
+func (a *Agent) releasePins(environment string, pins []*purserv1.Pin) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	a.pruneSecrets(environment, pins)
+}
+
 func (a *Agent) prune(environment, name string) {
-	removed, err := a.secrets.Prune(environment, name, a.cfg.Secrets.KeepVersions, a.pinned(environment, name))
-	if err == nil && len(removed) > 0 {
-		err = a.noteSequence()
+	needed, err := a.needed(environment, name)
+	if err == nil {
+		err = a.pruneBut(environment, name, needed)
 	}
 	if err != nil && !errors.Is(err, inject.ErrNotFound) {
 		a.log.Error("cannot drop old versions of a secret", "environment", environment, "secret", name, "error", err)
 	}
+}
+
+func (a *Agent) pruneBut(environment, name string, needed []uint32) error {
+	removed, err := a.secrets.Prune(environment, name, a.cfg.Secrets.KeepVersions, needed)
+	if err == nil && len(removed) > 0 {
+		err = a.noteSequence()
+	}
+	return err
 }
 
 // noteSequence remembers how far the store has come, so that an older copy put
@@ -193,9 +249,18 @@ func storeError(err error) error {
 	case errors.Is(err, inject.ErrNotFound):
 		return &Refusal{Reason: NotFound, Err: err}
 	case errors.As(err, &refused):
-		return &Refusal{Reason: Invalid, Err: err}
+		return &Refusal{Reason: Invalid, Err: problems(refused)}
 	}
 	return err
+}
+
+// problems are a store's objections as those of the API are given.
+func problems(refused *store.InvalidError) launchspec.Problems {
+	var all launchspec.Problems
+	for _, p := range refused.Problems {
+		all = append(all, launchspec.Problem{Field: p.Field, Rule: "secret.limits", Message: p.Message})
+	}
+	return all
 }
 
 // Environments lists the environments that have workloads or secrets.

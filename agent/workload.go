@@ -17,10 +17,14 @@ type workload struct {
 	key        string
 	supervisor *supervise.Supervisor
 
+	// wishing is held while a wish is made of the record and handed on, so that
+	// none made of an older record comes after it.
+	wishing sync.Mutex
+
 	mu sync.Mutex
 	// wanted is what was asked for last. It is replaced, never changed.
 	wanted *statev1.Workload
-	// found is what the next start need not look up, if it is of that run.
+	// found is what the next start need not look up, if it is of the same spec.
 	found *found
 	// stale are instances whose logs nobody can ask for any more.
 	stale []string
@@ -44,16 +48,21 @@ func (w *workload) record() *statev1.Workload {
 func (w *workload) environment() string { return w.record().GetEnvironment() }
 func (w *workload) id() string          { return w.record().GetId() }
 
-// accept takes a record that has been persisted.
-func (w *workload) accept(r *statev1.Workload) {
+// accept takes a record that has been persisted, and what was looked up for it if
+// anything was.
+func (w *workload) accept(r *statev1.Workload, f *found) {
+	w.wishing.Lock()
+	defer w.wishing.Unlock()
 	w.mu.Lock()
-	w.wanted = r
+	w.wanted, w.found = r, f
 	w.mu.Unlock()
 	w.supervisor.Want(desired(r))
 }
 
 // want changes what the supervisor strives for without changing the record.
 func (w *workload) want(change func(*supervise.Desired)) {
+	w.wishing.Lock()
+	defer w.wishing.Unlock()
 	d := desired(w.record())
 	change(&d)
 	w.supervisor.Want(d)
@@ -91,6 +100,8 @@ func (j journal) Forget(d supervise.Desired) error {
 		return fmt.Errorf("deleting the record of %s: %w", j.w.id(), err)
 	}
 	a.drop(j.w)
+	// Here, so that nobody hears of its successor first.
+	j.w.farewell()
 	return nil
 }
 

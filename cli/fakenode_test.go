@@ -222,9 +222,6 @@ func (n *fakeNode) Remove(ctx context.Context, r *connect.Request[purserv1.Remov
 	if err != nil {
 		return nil, err
 	}
-	if job.message().GetState() == "running" && !r.Msg.GetForce() {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New(r.Msg.GetId()+" runs"))
-	}
 	job.stop()
 	if err := n.await(ctx, func() bool { return slices.Contains(ended, job.state) }); err != nil {
 		return nil, err

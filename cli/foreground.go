@@ -86,7 +86,7 @@ func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refu
 	for {
 		select {
 		case err := <-answer:
-			return err != nil, err
+			return surelyRefused(err), err
 		case got := <-signals:
 			number := got.(syscall.Signal)
 			r.early = append(r.early, number)
@@ -97,6 +97,17 @@ func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refu
 			return false, &exitError{code: exitSignalled + int(r.early[len(r.early)-1])}
 		}
 	}
+}
+
+// surelyRefused tells an answer of the agent's from a loss of the connection,
+// after which the workload may be there.
+func surelyRefused(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodeNotFound,
+		connect.CodeUnimplemented, connect.CodePermissionDenied, connect.CodeUnauthenticated:
+		return err != nil
+	}
+	return client.Unreachable(err)
 }
 
 // follow streams the output until the function has ended, passing on what

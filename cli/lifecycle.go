@@ -101,8 +101,8 @@ func newRm(s *session) *cobra.Command {
 		Use:     "rm ID…",
 		Aliases: []string{"remove"},
 		Short:   "Remove workloads, with their logs",
-		Long: `Remove workloads from the node, with their logs. One that runs is refused
-unless -f is given, which stops it first.`,
+		Long: `Remove workloads from the node, with their logs. One that runs is stopped first,
+with the grace of its spec; with -f it is killed at once.`,
 		Example: `  purser rm rag-qna/reindex
   purser rm -f rag-qna/answer-question rag-qna/reindex`,
 		Args:              cobra.MinimumNArgs(1),
@@ -113,7 +113,7 @@ unless -f is given, which stops it first.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove them even when they run")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill what runs instead of stopping it")
 	return cmd
 }
 

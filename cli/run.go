@@ -222,6 +222,10 @@ func (s *session) makeRun(spec *purserv1.LaunchSpec) {
 	if spec.Environment == nil {
 		spec.Environment = proto.String(s.environment)
 	}
+	if spec.Labels == nil {
+		spec.Labels = map[string]string{}
+	}
+	spec.Labels[launchspec.LabelOneOff] = "true"
 	spec.Kind = proto.String("job")
 	spec.Restart = nil // a service's; refused in a job
 	if spec.TtlAfterFinished == nil {

@@ -31,6 +31,8 @@ type Workload struct {
 	// LastExit is the exit code of its last instance; nil before the first ended.
 	LastExit *uint32
 	Stats    *Stats
+	// OneOff workloads are counted by state only: their names do not recur.
+	OneOff bool
 }
 
 // Stats is what a container's cgroup counts.
@@ -110,6 +112,9 @@ type usage struct {
 func collectUsage(ch chan<- prometheus.Metric, workloads []Workload) {
 	sums := map[[3]string]*usage{}
 	for _, w := range workloads {
+		if w.OneOff {
+			continue
+		}
 		labels := [3]string{w.App, w.Function, w.Environment}
 		if sums[labels] == nil {
 			sums[labels] = &usage{}

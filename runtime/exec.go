@@ -160,6 +160,10 @@ func (x *execution) start(ctx context.Context, p *specs.Process) error {
 		Stdin: x.paths.stdin, Stdout: x.paths.stdout, Stderr: x.paths.stderr,
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			// containerd may have completed what was given up.
+			err = errors.Join(err, x.abort())
+		}
 		return err
 	}
 	answer, err := x.r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: x.id, ExecID: x.exec})
@@ -196,7 +200,10 @@ func (x *execution) supervise(ctx context.Context, e ExecSpec) (uint32, error) {
 			x.signal(ctx, sig)
 		case <-ctx.Done():
 			x.kill()
-			<-ended
+			select {
+			case <-ended:
+			case <-time.After(killTimeout): // what cannot be killed is not waited for
+			}
 			x.cutStreams()
 			return 0, errors.Join(ctx.Err(), x.remove())
 		}

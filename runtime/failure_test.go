@@ -221,6 +221,27 @@ func TestShimDies(t *testing.T) {
 	})
 }
 
+// A quick restart of containerd must not be taken for the end of a container.
+func TestQuickRestart(t *testing.T) {
+	eachVersion(t, func(t *testing.T, n *node) {
+		n.start("q", spec("sleep", "1000"))
+		before := n.wantState("q", runtime.StateRunning)
+		waited := make(chan error, 1)
+		go func() {
+			_, err := n.Wait(t.Context(), "q")
+			waited <- err
+		}()
+		n.daemon.Stop()
+		n.daemon.Start()
+		if err := <-waited; err == nil || errors.Is(err, runtime.ErrLost) || errors.Is(err, runtime.ErrNotFound) {
+			t.Errorf("waiting: %v", err)
+		}
+		if after := n.wantState("q", runtime.StateRunning); after.PID != before.PID {
+			t.Errorf("process %d, then %d", before.PID, after.PID)
+		}
+	})
+}
+
 // parent of a container's first process is its shim.
 func parent(t *testing.T, pid uint32) int {
 	t.Helper()

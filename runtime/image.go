@@ -160,20 +160,38 @@ func (r *Runtime) ListImages(ctx context.Context) ([]Image, error) {
 	return all, nil
 }
 
-// RemoveImage forgets the name; content that nothing else needs goes with it.
-// Containers made from it keep running. It wraps ErrImageNotFound.
-func (r *Runtime) RemoveImage(ctx context.Context, ref string) error {
+// RemoveImage forgets the name that a reference stands for, and returns it;
+// content that nothing else needs goes with it. Containers made from it keep
+// running. inUse is asked first, with a function that tells whether a reference
+// stands for that name, too; its error ends the removal. ErrImageNotFound is
+// wrapped.
+func (r *Runtime) RemoveImage(ctx context.Context, ref string, inUse func(same func(ref string) bool) error) (string, error) {
 	name, err := NormalizeRef(ref)
 	if err != nil {
-		return err
+		return "", err
 	}
 	ctx = r.ctx(ctx)
 	record, err := r.imageRecord(ctx, name)
-	if err == nil {
-		r.images.forget(record.Target.Digest.String())
-		err = r.client.ImageService().Delete(ctx, record.Name, images.SynchronousDelete())
+	if err != nil {
+		return "", r.wrapImage(err, "removing image %s", name)
 	}
-	return r.wrapImage(err, "removing image %s", name)
+	if err := inUse(func(ref string) bool { return standsFor(ref, record) }); err != nil {
+		return "", err
+	}
+	r.images.forget(record.Target.Digest.String())
+	err = r.client.ImageService().Delete(ctx, record.Name, images.SynchronousDelete())
+	return record.Name, r.wrapImage(err, "removing image %s", name)
+}
+
+// standsFor says whether a reference may lead to a record: by its name, or by its
+// repository and digest.
+func standsFor(ref string, record images.Image) bool {
+	name, err := NormalizeRef(ref)
+	if err != nil {
+		return false
+	}
+	return name == record.Name ||
+		digestOf(name) == record.Target.Digest.String() && repository(name) == repository(record.Name)
 }
 
 // wrapImage is wrap for calls where what was not found is an image.

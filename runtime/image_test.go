@@ -185,10 +185,22 @@ func testListAndRemove(t *testing.T, n *node) {
 	if _, err := n.Image(t.Context(), "busybox@"+img.Digest); err != nil {
 		t.Errorf("by digest: %v", err)
 	}
-	if err := n.RemoveImage(t.Context(), "busybox:other"); err != nil {
+	used := errors.New("in use")
+	for _, ref := range []string{"busybox:other", "busybox@" + img.Digest} {
+		_, err := n.RemoveImage(t.Context(), "busybox:other", func(same func(string) bool) error {
+			if same(ref) && !same("busybox:test") && !same("other@"+img.Digest) {
+				return used
+			}
+			return nil
+		})
+		if !errors.Is(err, used) {
+			t.Errorf("removing it while %s is in use: %v", ref, err)
+		}
+	}
+	if err := n.removeImage("busybox:other"); err != nil {
 		t.Error(err)
 	}
-	if err := n.RemoveImage(t.Context(), "busybox:other"); !errors.Is(err, runtime.ErrImageNotFound) {
+	if err := n.removeImage("busybox:other"); !errors.Is(err, runtime.ErrImageNotFound) {
 		t.Errorf("removing it again: %v", err)
 	}
 	if _, err := n.Image(t.Context(), "Not A Reference"); err == nil || errors.Is(err, runtime.ErrImageNotFound) {

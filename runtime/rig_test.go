@@ -74,6 +74,11 @@ func (n *node) importTar(tar io.Reader, o runtime.ImportOptions) []runtime.Image
 	return images
 }
 
+func (n *node) removeImage(ref string) error {
+	_, err := n.RemoveImage(n.t.Context(), ref, func(func(string) bool) error { return nil })
+	return err
+}
+
 type environ []string
 
 func (e environ) Reveal() []string { return e }

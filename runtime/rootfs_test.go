@@ -63,7 +63,7 @@ func TestWritableLayers(t *testing.T) {
 func TestViewGoesWithItsImage(t *testing.T) {
 	eachVersion(t, func(t *testing.T, n *node) {
 		n.start("a", spec("sh", "-c", "read x; ls /bin"))
-		if err := n.RemoveImage(t.Context(), rig.BusyboxRef); err != nil {
+		if err := n.removeImage(rig.BusyboxRef); err != nil {
 			t.Fatal(err)
 		}
 		if n.views() != 1 {
@@ -72,7 +72,7 @@ func TestViewGoesWithItsImage(t *testing.T) {
 		n.delete("a")
 		// The next collection takes it; any removal of an image waits for one.
 		n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{Ref: "other:1", Files: map[string]string{"other": "x"}})), runtime.ImportOptions{})
-		if err := n.RemoveImage(t.Context(), "other:1"); err != nil {
+		if err := n.removeImage("other:1"); err != nil {
 			t.Fatal(err)
 		}
 		if left := n.views(); left != 0 {
@@ -118,7 +118,7 @@ func TestNoPlaceForWritableLayers(t *testing.T) {
 func TestLayersAreUnpackedAgain(t *testing.T) {
 	n := newNode(t, rig.V24)
 	in := n.instance("a", spec("echo", "there"))
-	if err := n.RemoveImage(t.Context(), rig.BusyboxRef); err != nil {
+	if err := n.removeImage(rig.BusyboxRef); err != nil {
 		t.Fatal(err)
 	}
 	n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{})), runtime.ImportOptions{})

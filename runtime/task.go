@@ -37,9 +37,9 @@ func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 }
 
 // Wait returns when the container has ended and what it wrote has been kept, at
-// once if that is so already. It wraps ErrNotFound when there is no task,
-// ErrUnavailable when containerd goes away meanwhile (wait again), and ErrLost,
-// with code 255, when the container's shim died.
+// once if that is so already. It wraps ErrNotFound when there is no task, and
+// ErrLost, with code 255, when the container's shim died. After any other error
+// the container may well run: containerd is away, or was restarted. Wait again.
 func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
 	if err == nil {
@@ -47,12 +47,26 @@ func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 		r.drainStreams(id)
 		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt)}, nil
 	}
-	if ctx.Err() == nil && !isNotFound(err) && r.Status(ctx).Connected {
-		// containerd is there, so it is the shim that is not.
-		return Exit{Code: unknownCode}, fmt.Errorf("waiting for container %s: %w: %w", id, ErrLost, native(err))
+	err = r.wrap(err, "waiting for container %s", id)
+	if ctx.Err() != nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnavailable) {
+		return Exit{}, err
 	}
-	return Exit{}, r.wrap(err, "waiting for container %s", id)
+	return r.lostOrNot(ctx, id, err)
 }
+
+// lostOrNot finds out whether a container is there of which Wait lost sight.
+func (r *Runtime) lostOrNot(ctx context.Context, id string, cause error) (Exit, error) {
+	ctx, cancel := context.WithTimeout(r.ctx(ctx), askTimeout)
+	defer cancel()
+	_, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if isNotFound(err) {
+		return Exit{Code: unknownCode}, fmt.Errorf("%w: %w", ErrLost, cause)
+	}
+	return Exit{}, errors.Join(cause, r.wrap(err, "looking for container %s", id))
+}
+
+// askTimeout bounds a question that nothing depends on but the next one.
+const askTimeout = 10 * time.Second
 
 // exitTime turns the zero of any encoding into Go's.
 func exitTime(t *timestamppb.Timestamp) time.Time {

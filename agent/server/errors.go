@@ -7,6 +7,8 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/purserd/purser/agent"
+	"github.com/purserd/purser/api/codec"
+	"github.com/purserd/purser/api/launchspec"
 )
 
 var codes = map[agent.Reason]connect.Code{
@@ -21,11 +23,14 @@ var codes = map[agent.Reason]connect.Code{
 func coded(err error) error {
 	var refusal *agent.Refusal
 	var already *connect.Error
+	var problems launchspec.Problems
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &already):
 		return err
+	case errors.As(err, &problems):
+		return codec.Refuse(problems)
 	case errors.As(err, &refusal):
 		return connect.NewError(codes[refusal.Reason], err)
 	case errors.Is(err, context.Canceled):

@@ -60,15 +60,33 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, options Opti
 		servers = append(servers, serve(scrapes, mux))
 	}
 	log.Info("serving", "socket", cfg.Socket, "metrics", metricsAddress(scrapes))
-	<-ctx.Done()
+	err = awaitEnd(ctx, servers)
 	if options.StopOnExit {
 		log.Info("stopping all workloads")
-		err = a.Pause(context.WithoutCancel(ctx))
+		err = errors.Join(err, a.Pause(context.WithoutCancel(ctx)))
 	}
 	for _, s := range servers {
 		s.end()
 	}
 	return err
+}
+
+// awaitEnd waits for ctx, or for a server that cannot serve any more: an agent
+// that nobody can talk to is better started anew.
+func awaitEnd(ctx context.Context, servers []*served) error {
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() {
+			<-s.done
+			failed <- s.err
+		}()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	}
 }
 
 // handler is the API's handler.
@@ -96,6 +114,7 @@ type served struct {
 	server *http.Server
 	cancel context.CancelFunc
 	done   chan struct{}
+	err    error // set when done is closed
 }
 
 // serve serves HTTP/1 and HTTP/2 without TLS, as gRPC wants it, on a listener.
@@ -110,7 +129,7 @@ func serve(l net.Listener, h http.Handler) *served {
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}}
-	go func() { defer close(s.done); s.server.Serve(l) }()
+	go func() { defer close(s.done); s.err = s.server.Serve(l) }()
 	return s
 }
 

@@ -9,9 +9,7 @@
 package state
 
 import (
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -34,14 +32,12 @@ var (
 	appsBucket      = []byte("apps")
 
 	schemaKey   = []byte("schema")
-	nodeIDKey   = []byte("node_id")
 	sequenceKey = []byte("secrets_sequence")
 )
 
 // DB is an open database.
 type DB struct {
-	bolt   *bbolt.DB
-	nodeID string
+	bolt *bbolt.DB
 }
 
 // Open opens the database at path, and makes it if it is not there. Another
@@ -77,22 +73,11 @@ func (db *DB) prepare(tx *bbolt.Tx) error {
 	} else if got := binary.BigEndian.Uint64(v); got > Schema {
 		return fmt.Errorf("it was written by a newer purser (schema %d; this one knows %d): run that one", got, Schema)
 	}
-	if meta.Get(nodeIDKey) == nil {
-		var id [8]byte
-		rand.Read(id[:])
-		if err := meta.Put(nodeIDKey, []byte(hex.EncodeToString(id[:]))); err != nil {
-			return err
-		}
-	}
-	db.nodeID = string(meta.Get(nodeIDKey))
 	return nil
 }
 
 // Close closes the database.
 func (db *DB) Close() error { return db.bolt.Close() }
-
-// NodeID is the random identity of this database.
-func (db *DB) NodeID() string { return db.nodeID }
 
 // SecretsSequence is the last number that the secret store was seen at.
 func (db *DB) SecretsSequence() (n uint64, err error) {
@@ -109,7 +94,11 @@ func (db *DB) SecretsSequence() (n uint64, err error) {
 // older copy of it put in its place is noticed.
 func (db *DB) SetSecretsSequence(n uint64) error {
 	return db.bolt.Update(func(tx *bbolt.Tx) error {
-		return putUint(tx.Bucket(metaBucket), sequenceKey, n)
+		meta := tx.Bucket(metaBucket)
+		if v := meta.Get(sequenceKey); v != nil && binary.BigEndian.Uint64(v) >= n {
+			return nil // an earlier write that comes late
+		}
+		return putUint(meta, sequenceKey, n)
 	})
 }
 

@@ -183,5 +183,8 @@ func (s Status) Instances() []string {
 	if s.LastExit != nil {
 		ids = append(ids, s.LastExit.Instance)
 	}
-	return append(ids, s.Previous)
+	if s.Previous != "" {
+		ids = append(ids, s.Previous)
+	}
+	return ids
 }

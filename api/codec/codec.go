@@ -87,6 +87,9 @@ func (protoCodec) Unmarshal(data []byte, v any) error {
 	if err := proto.Unmarshal(data, m); err != nil {
 		return fmt.Errorf("this is not a %s in the binary encoding", m.ProtoReflect().Descriptor().FullName())
 	}
+	if err := refuseRepeated(data, m.ProtoReflect().Descriptor()); err != nil {
+		return err
+	}
 	return refuseUnknown(m.ProtoReflect(), "")
 }
 

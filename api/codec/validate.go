@@ -31,6 +31,11 @@ func Check(m proto.Message) error {
 	if err == nil || !errors.As(err, &problems) {
 		return err
 	}
+	return Refuse(problems)
+}
+
+// Refuse is the error with which a request is refused that has these problems.
+func Refuse(problems launchspec.Problems) *connect.Error {
 	refusal := connect.NewError(connect.CodeInvalidArgument, errors.New(sentence(problems)))
 	if detail, err := connect.NewErrorDetail(badRequest(problems)); err == nil {
 		refusal.AddDetail(detail)

@@ -49,6 +49,15 @@ func ID(s *purserv1.LaunchSpec) string {
 	return stringOr(s.GetId(), s.GetApp()+"/"+s.GetFunction())
 }
 
+// LabelOneOff marks a workload that runs a function once, for who waits for it:
+// it carries the name of an app and is none of the app's functions.
+const LabelOneOff = "purser.one-off"
+
+// OneOff tells whether a workload is such a one.
+func OneOff(s *purserv1.LaunchSpec) bool {
+	return s.GetLabels()[LabelOneOff] != ""
+}
+
 // Kind is [KindService] or [KindJob].
 func Kind(s *purserv1.LaunchSpec) string {
 	return stringOr(s.GetKind(), DefaultKind)

@@ -14,6 +14,7 @@ package keyring
 import (
 	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"filippo.io/age"
@@ -36,6 +37,13 @@ func (k *Keyring) Identity() age.Identity { return k.identity }
 
 // Recipient is the public half, which things are sealed to.
 func (k *Keyring) Recipient() *age.X25519Recipient { return k.identity.Recipient() }
+
+// NodeID names the node, for as long as it has this identity: 16 hexadecimal
+// digits, which tell nothing about the key.
+func (k *Keyring) NodeID() string {
+	id := k.Derive("node id")
+	return hex.EncodeToString(id[:8])
+}
 
 // Derive returns a key for one purpose by HKDF with SHA-256. The same identity and
 // purpose always give the same key, and none tells anything about another.
