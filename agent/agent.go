@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -112,7 +113,23 @@ func openKeys(cfg *config.Config) (*keyring.Keyring, error) {
 			return keyring.OpenCredential(path)
 		}
 	}
+	if err := notLost(cfg); err != nil {
+		return nil, err
+	}
 	return keyring.Open(cfg.Secrets.Identity)
+}
+
+// notLost keeps a new identity from being made where there are secrets that only
+// the old one opens.
+func notLost(cfg *config.Config) error {
+	if _, err := os.Lstat(cfg.Secrets.Identity); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	dir := filepath.Join(cfg.StateDir, "secrets")
+	if sealed, err := os.ReadDir(dir); err == nil && len(sealed) > 0 {
+		return fmt.Errorf("the node's identity %s is gone, and %s holds secrets that only it opens: put it back, or move the directory away to begin without them", cfg.Secrets.Identity, dir)
+	}
+	return nil
 }
 
 func (a *Agent) openSecrets(keys *keyring.Keyring) (*store.Store, error) {

@@ -29,6 +29,9 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 			return nil, 0, refuse(Invalid, "specs[%d] is of app %s in environment %s, not of %s in %s", i, spec.GetApp(), launchspec.Environment(spec), app, environment)
 		}
 	}
+	if err := distinct(specs); err != nil {
+		return nil, 0, err
+	}
 	if err := a.awaitRemoval(ctx, specs...); err != nil {
 		return nil, 0, err
 	}
@@ -50,6 +53,19 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 		return changes(plans), 0, nil
 	}
 	return a.revise(environment, app, "deploy", plans)
+}
+
+// distinct refuses specs that are of one workload.
+func distinct(specs []*purserv1.LaunchSpec) error {
+	seen := map[string]int{}
+	for i, spec := range specs {
+		id := launchspec.ID(spec)
+		if first, twice := seen[id]; twice {
+			return refuse(Invalid, "specs[%d] and specs[%d] have the same ID %s; give one of them an id or another function", first, i, id)
+		}
+		seen[id] = i
+	}
+	return nil
 }
 
 // planAll plans a launch of each function and reports every refusal at once.

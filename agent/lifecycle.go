@@ -77,10 +77,16 @@ func (a *Agent) Stop(ctx context.Context, environment, id string, grace *time.Du
 		return nil, err
 	}
 	w.hasten(grace)
-	if _, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool { return v.Status.Instance == nil && v.Status.State.Ended() }); err != nil {
+	v, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool {
+		return v.Desired.Goal != supervise.Stop || v.Status.Instance == nil && v.Status.State.Ended()
+	})
+	if err != nil {
 		return nil, err
 	}
-	return w.message(), nil
+	if v.Desired.Goal != supervise.Stop {
+		return nil, refuse(Precondition, "workload %s in environment %s was wanted otherwise before it had stopped", id, w.environment())
+	}
+	return w.messageOf(v), nil
 }
 
 // Remove stops a workload and forgets it; with force without waiting for it to

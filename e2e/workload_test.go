@@ -176,6 +176,9 @@ func TestExec(t *testing.T) {
 		if r := exec("", "a/f", "--", "/etc/passwd"); r.code != 126 {
 			t.Errorf("not executable: %+v", r)
 		}
+		if r := exec("", "--workdir", "/none", "a/f", "--", "true"); r.code == 0 || r.code == 127 || !strings.Contains(r.stderr, "/none") {
+			t.Errorf("no such directory: %+v", r)
+		}
 		if r := exec("", "a/none", "--", "true"); r.code == 0 || !strings.Contains(r.stderr, "a/none") {
 			t.Errorf("no such workload: %+v", r)
 		}

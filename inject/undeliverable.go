@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // ReservedPrefix begins the names of variables that purser alone sets.
@@ -77,6 +78,8 @@ func (v Var) undeliverable() string {
 		return "names that start with " + ReservedPrefix + " are set by purser alone"
 	case bytes.IndexByte(v.Value.bytes(), 0) >= 0:
 		return "its value contains a NUL byte"
+	case !utf8.Valid(v.Value.bytes()):
+		return "its value is not UTF-8, which is all that a container's specification can hold; store it encoded, in base64 for example"
 	case v.Value.Len() > limit:
 		return fmt.Sprintf("its value has %d bytes, the limit is %d (128 KiB less the name)", v.Value.Len(), limit)
 	}

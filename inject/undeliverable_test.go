@@ -11,6 +11,18 @@ import (
 	"github.com/purserd/purser/inject"
 )
 
+// A value that JSON would change is refused, not changed.
+func TestOnlyTextIsDelivered(t *testing.T) {
+	for value, fits := range map[string]bool{"p\u00ffq \n": true, "p\xffq": false, "\xed\xa0\x80": false} {
+		source := memory{"s": {version(1, "KEY="+value)}}
+		_, err := inject.Resolve(t.Context(), source, inject.Request{Environment: "dev", Refs: []*purserv1.SecretRef{ref("s")}})
+		var undeliverable *inject.UndeliverableError
+		if (err == nil) != fits || err != nil && (!errors.As(err, &undeliverable) || strings.Contains(err.Error(), value)) {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}
+
 // The limit is the kernel's: a value of that size starts a process, one byte more
 // does not and is refused before.
 func TestLimitIsTheKernels(t *testing.T) {

@@ -125,21 +125,25 @@ func isExec(message string) bool {
 	return strings.HasPrefix(message, "exec") || strings.Contains(message, "executable file")
 }
 
+// wrapping is what containerd and runc put before what they were told.
+var wrapping = []string{
+	"create failed:", "start failed:", "exec failed:", "container_linux.go:",
+	"runc create failed:", "runc did not terminate successfully:",
+	"unable to start container process:", "error during container init:",
+}
+
 // runtimeMessage takes the wrapping off "failed to create shim task: OCI
 // runtime create failed: runc create failed: unable to start container
 // process: exec: …: unknown".
 func runtimeMessage(text string) string {
 	if _, rest, ok := strings.Cut(text, "OCI runtime"); ok {
-		text = strings.TrimSpace(rest)
-		for _, verb := range []string{"create failed:", "start failed:", "exec failed:"} {
-			text = strings.TrimSpace(strings.TrimPrefix(text, verb))
-		}
+		text = rest
 	}
-	for _, prefix := range []string{
-		"container_linux.go:", "runc create failed:", "runc did not terminate successfully:",
-		"unable to start container process:", "error during container init:",
-	} {
-		text = strings.TrimSpace(strings.TrimPrefix(text, prefix))
+	for before := ""; before != text; {
+		before = text
+		for _, prefix := range wrapping {
+			text = strings.TrimSpace(strings.TrimPrefix(text, prefix))
+		}
 	}
 	return strings.TrimSuffix(text, ": unknown")
 }

@@ -92,6 +92,15 @@ func startFailed(d Desired, st Status, err error, now time.Time) Status {
 	return deferred(d, st, err.Error(), now, mathrand.Float64())
 }
 
+// complain logs a failure that is tried again: loudly the first time.
+func (s *Supervisor) complain(st Status, text string, err error) {
+	log := s.log.Warn
+	if st.Instance.Holds > 0 {
+		log = s.log.Debug
+	}
+	log(text, "instance", st.Instance.ID, "error", err)
+}
+
 // inspect finds out what became of an instance while no agent looked.
 func (s *Supervisor) inspect(ctx context.Context, id string) outcome {
 	found, err := s.containers.Inspect(ctx, id)
@@ -100,7 +109,7 @@ func (s *Supervisor) inspect(ctx context.Context, id string) outcome {
 		case errors.Is(err, ErrGone):
 			return vanished(d, st, now)
 		case err != nil:
-			s.log.Warn("cannot look at a container yet", "instance", id, "error", err)
+			s.complain(st, "cannot look at a container yet", err)
 			return held(st, now)
 		case found.Running:
 			return adopted(st, found.PID, now)
@@ -151,7 +160,7 @@ func (s *Supervisor) signal(ctx context.Context, i *Instance) outcome {
 		case errors.Is(err, context.Canceled):
 			return st // SIGKILL is due
 		case err != nil && !errors.Is(err, ErrGone):
-			s.log.Warn("cannot send the stop signal; trying again", "instance", i.ID, "error", err)
+			s.complain(st, "cannot send the stop signal; trying again", err)
 			return held(st, now)
 		default:
 			return signalled(st)
@@ -163,7 +172,7 @@ func (s *Supervisor) kill(ctx context.Context, i *Instance) outcome {
 	err := s.containers.Kill(ctx, i.ID)
 	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
 		if err != nil && !errors.Is(err, ErrGone) {
-			s.log.Warn("cannot kill a container; trying again", "instance", i.ID, "error", err)
+			s.complain(st, "cannot kill a container; trying again", err)
 			return held(st, now)
 		}
 		return killed(st, now)
@@ -174,7 +183,7 @@ func (s *Supervisor) delete(ctx context.Context, id string) outcome {
 	err := s.containers.Delete(ctx, id)
 	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
 		if err != nil && !errors.Is(err, ErrGone) {
-			s.log.Warn("cannot delete a container; trying again", "instance", id, "error", err)
+			s.complain(st, "cannot delete a container; trying again", err)
 			return held(st, now)
 		}
 		return deleted(st)

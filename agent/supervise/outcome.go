@@ -14,14 +14,18 @@ import (
 // Unknown is the exit code of a container whose own is lost.
 const Unknown = 255
 
-// actionPause is how long an action that failed is held back.
-const actionPause = time.Second
+// actionPause is how long an action that failed is held back: twice as long with
+// each failure in a row, up to maxActionPause.
+const (
+	actionPause    = time.Second
+	maxActionPause = 16 * time.Second
+)
 
 // started notes that the instance runs.
 func started(s Status, pid uint32, digest string, at time.Time) Status {
 	i := *s.Instance
 	i.StartedAt, i.PID, i.ImageDigest = at, pid, digest
-	i.Unverified, i.RetryAt = false, time.Time{}
+	i.Unverified, i.RetryAt, i.Holds = false, time.Time{}, 0
 	s.Instance = &i
 	if s.LastExit != nil {
 		s.Previous = s.LastExit.Instance
@@ -54,6 +58,10 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 	if cause := s.Instance.StopCause; cause != "" {
 		exit.Reason = cause
 	}
+	if exit.FinishedAt.Before(exit.StartedAt) {
+		// It ended before we were told that it had started.
+		exit.FinishedAt = exit.StartedAt
+	}
 	s = abandon(s)
 	s.LastExit = &exit
 	if !wanted(d, s) && (d.Goal != Pause || !d.Policy.Job) {
@@ -68,7 +76,7 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 // abandon marks the instance as one that is only to be deleted.
 func abandon(s Status) Status {
 	i := *s.Instance
-	i.Ended, i.Unverified, i.PID, i.RetryAt = true, false, 0, time.Time{}
+	i.Ended, i.Unverified, i.PID, i.RetryAt, i.Holds = true, false, 0, time.Time{}, 0
 	s.Instance = &i
 	return s
 }
@@ -158,7 +166,7 @@ func aborted(d Desired, s Status, now time.Time) Status {
 // signalled notes that the stop signal was sent.
 func signalled(s Status) Status {
 	i := *s.Instance
-	i.Signalled = true
+	i.Signalled, i.Holds = true, 0
 	s.Instance = &i
 	return s
 }
@@ -180,7 +188,8 @@ func deleted(s Status) Status {
 // held notes that an action on the instance failed and is to be tried again.
 func held(s Status, now time.Time) Status {
 	i := *s.Instance
-	i.RetryAt = now.Add(actionPause)
+	i.RetryAt = now.Add(min(actionPause<<min(i.Holds, 10), maxActionPause))
+	i.Holds++
 	s.Instance = &i
 	return s
 }

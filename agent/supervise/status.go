@@ -146,8 +146,9 @@ type Instance struct {
 	Signalled bool
 	// StopCause overrides the reason of the exit that follows.
 	StopCause string
-	// RetryAt holds back an action that failed.
+	// RetryAt holds back an action that failed, Holds times in a row.
 	RetryAt time.Time
+	Holds   int
 	// KillAt is when SIGKILL is due again; zero before it was sent.
 	KillAt time.Time
 }

@@ -922,14 +922,14 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x06signal\x18\x01 \x01(\tB,\xbaH)r'2%^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$H\x00R\x06signal\x88\x01\x01\x12P\n" +
 	"\x05grace\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\x05grace\x88\x01\x01B\t\n" +
 	"\a_signalB\b\n" +
-	"\x06_grace\"\x82\a\n" +
+	"\x06_grace\"\x88\a\n" +
 	"\x05Mount\x12+\n" +
 	"\x04type\x18\x01 \x01(\tB\x12\xbaH\x0fr\rR\x04bindR\x05tmpfsH\x00R\x04type\x88\x01\x01\x12l\n" +
 	"\x06source\x18\x02 \x01(\tBO\xbaHL\xba\x01A\n" +
-	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')r\x06(\xff\x1f:\x01/H\x01R\x06source\x88\x01\x01\x12\x94\x02\n" +
-	"\x06target\x18\x03 \x01(\tB\xf6\x01\xbaH\xf2\x01\xba\x01A\n" +
-	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')\xba\x01\x9f\x01\n" +
-	"\fmount.target\x126must be a clean path below /, and not in /proc or /sys\x1aWthis != '/' && !this.matches('(^|/)[.][.]?(/|$)') && !this.matches('^/(proc|sys)(/|$)')\xc8\x01\x01r\x06(\xff\x1f:\x01/H\x02R\x06target\x88\x01\x01\x12 \n" +
+	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')r\x06(\xff\x1f:\x01/H\x01R\x06source\x88\x01\x01\x12\x9a\x02\n" +
+	"\x06target\x18\x03 \x01(\tB\xfc\x01\xbaH\xf8\x01\xba\x01A\n" +
+	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')\xba\x01\xa5\x01\n" +
+	"\fmount.target\x126must be a clean path below /, and not in /proc or /sys\x1a]this != '/' && !this.matches('(^|/)[.][.]?(/|$)|//|/$') && !this.matches('^/(proc|sys)(/|$)')\xc8\x01\x01r\x06(\xff\x1f:\x01/H\x02R\x06target\x88\x01\x01\x12 \n" +
 	"\tread_only\x18\x04 \x01(\bH\x03R\breadOnly\x88\x01\x01\x12S\n" +
 	"\x04size\x18\x05 \x01(\tB:\xbaH7r523^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$H\x04R\x04size\x88\x01\x01:\x99\x02\xbaH\x95\x02\x1aj\n" +
 	"\n" +

@@ -1981,11 +1981,11 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\brestarts\x18\f \x01(\rR\brestarts\x12:\n" +
 	"\vnext_try_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tnextTryAt\x129\n" +
 	"\n" +
-	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x7f\n" +
+	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x8a\x01\n" +
 	"\rLaunchRequest\x121\n" +
-	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12,\n" +
+	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x127\n" +
 	"\n" +
-	"generation\x18\x02 \x01(\x04B\a\xbaH\x042\x02(\x01H\x00R\n" +
+	"generation\x18\x02 \x01(\x04B\x12\xbaH\x0f2\r\x10\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01(\x01H\x00R\n" +
 	"generation\x88\x01\x01B\r\n" +
 	"\v_generation\"[\n" +
 	"\x0eLaunchResponse\x12/\n" +

@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+const stubborn = `app: a
+functions:
+  - function: f
+    image: {ref: ` + image + `}
+    command: [sh, -c, "trap '' TERM; while :; do sleep 0.2; done"]
+    stop: {grace: 2s}
+`
+
+// Two specs of one workload in a request would be two containers of it.
+func TestOneSpecForAWorkload(t *testing.T) {
+	n := newNode(t, rig.V24)
+	spec := `{"app":"a","function":"f","image":{"ref":"` + image + `"},"command":["sleep","1000"]}`
+	other := strings.Replace(spec, `"function":"f"`, `"function":"g","id":"a/f"`, 1)
+	for _, second := range []string{spec, other} {
+		answer, status := n.post("Apps/Deploy", `{"app":"a","specs":[`+spec+`,`+second+`]}`)
+		if status != "400" || !strings.Contains(answer, "specs[0] and specs[1]") {
+			t.Errorf("answered %s: %s", status, answer)
+		}
+	}
+	if left := n.containers(); len(left) != 0 {
+		t.Errorf("containers: %v", left)
+	}
+}
+
+// Who waits for a stop that somebody else takes back is told, and does not wait
+// for ever.
+func TestStopThatIsTakenBack(t *testing.T) {
+	n := newNode(t, rig.V24)
+	n.deploy(stubborn, "--wait")
+	stopped := make(chan result, 1)
+	go func() { stopped <- n.run("stop", "a/f") }()
+	n.await("a/f", "stopping", func(w workload) bool { return w.State == "stopping" })
+	n.must("start", "a/f")
+	if r := <-stopped; r.code == 0 || !strings.Contains(r.stderr, "wanted otherwise") {
+		t.Errorf("stop says %+v", r)
+	}
+	n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" })
+}
+
+// A node that stops takes nothing more on, and so comes to its end.
+func TestNothingStartsWhileTheNodeStops(t *testing.T) {
+	n := newNode(t, rig.V24)
+	n.deploy(stubborn, "--wait")
+	done := make(chan struct{})
+	go func() { defer close(done); n.stop() }()
+	n.await("a/f", "stopping", func(w workload) bool { return w.State == "stopping" })
+	if text := n.refused("restart", "a/f"); !strings.Contains(text, "the node is stopping") {
+		t.Errorf("restart says %s", text)
+	}
+	n.refused("run", "--image", image, "--", "true")
+	<-done
+	n.start()
+	n.await("a/f", "running again", func(w workload) bool { return w.State == "running" })
+}
+
+// What containers wrote is kept as long as somebody can ask for it.
+func TestLogsDoNotPileUp(t *testing.T) {
+	n := newNode(t, rig.V24)
+	files := func() []string {
+		found, err := filepath.Glob(filepath.Join(n.dir, "state", "logs", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	n.deploy(`app: a
+functions:
+  - {function: f, image: {ref: ` + image + `}, command: [/nope], restart: {backoff_min: 100ms, backoff_max: 100ms}}
+  - {function: g, image: {ref: ` + image + `}, command: ["false"], restart: {backoff_min: 100ms, backoff_max: 100ms}}
+`)
+	n.await("a/g", "restarted often", func(w workload) bool { return w.Restarts >= 4 })
+	// Of each the last, the one before and the one under way.
+	if left := files(); len(left) > 6 {
+		t.Errorf("%d logs of two workloads", len(left))
+	}
+	for _, id := range []string{"a/f", "a/g"} {
+		n.must("rm", "-f", id)
+	}
+	n.eventually("all logs to be gone", func() bool { return len(files()) == 0 })
+
+	stray := filepath.Join(n.dir, "state", "logs", "stray.log")
+	n.stop()
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	if left := files(); len(left) != 0 {
+		t.Errorf("logs of containers that are gone: %v", left)
+	}
+}
