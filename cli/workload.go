@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
+	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
@@ -74,7 +75,7 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 	t := newTable(s.out, headings...)
 	for _, w := range workloads {
 		cells := []string{
-			w.GetId(), orDash(w.GetSpec().GetKind()), w.GetState(), age(w.GetSince(), now),
+			w.GetId(), launchspec.Kind(w.GetSpec()), w.GetState(), age(w.GetSince(), now),
 			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), w.GetReason(),
 		}
 		if s.everywhere {
@@ -115,7 +116,7 @@ func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
 	t := newTable(s.out)
 	t.field("ID", w.GetId())
 	t.field("Environment", w.GetEnvironment())
-	t.field("Kind", w.GetSpec().GetKind())
+	t.field("Kind", launchspec.Kind(w.GetSpec()))
 	t.field("Image", w.GetSpec().GetImage().GetRef())
 	t.field("State", w.GetState()+" for "+age(w.GetSince(), now))
 	t.field("Reason", w.GetReason())
