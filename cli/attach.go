@@ -50,7 +50,7 @@ func (s *session) attach(ctx context.Context, id string, stdin bool) error {
 	if err != nil {
 		return err
 	}
-	return s.passStatus(exit)
+	return passStatus(exit)
 }
 
 // sendStdin sends all of standard input to an attached workload.

@@ -19,6 +19,7 @@ import (
 const (
 	exitFailed    = 1
 	exitMisused   = 2
+	exitTimedOut  = 124 // run, wait: the job's timeout ended it, and it exited with 0; as timeout(1)
 	exitNotRun    = 125 // run, exec, attach, wait: purser failed, not the function
 	exitSignalled = 128 // plus the signal's number
 )

@@ -88,7 +88,7 @@ func (s *session) exec(ctx context.Context, start *purserv1.ExecStart) error {
 	if err != nil {
 		return err
 	}
-	return s.passStatus(exit)
+	return passStatus(exit)
 }
 
 // streamError finds out why a send failed: the stream then gives io.EOF and
@@ -127,17 +127,6 @@ func (s *session) receive(next func() (output, error)) (*purserv1.Exit, error) {
 			return message.GetExit(), nil
 		}
 	}
-}
-
-// passStatus exits as the function did, and says why when it never started.
-func (s *session) passStatus(exit *purserv1.Exit) error {
-	if exit.GetCode() == 0 {
-		return nil
-	}
-	if exit.GetStartedAt() == nil && exit.GetReason() != "" {
-		return &exitError{code: int(exit.GetCode()), err: errors.New(exit.GetReason())}
-	}
-	return &exitError{code: int(exit.GetCode())}
 }
 
 // passed are the signals that a user means for the function.

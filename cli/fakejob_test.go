@@ -33,7 +33,8 @@ type fakeJob struct {
 }
 
 // launch starts a function. Images have meanings here: missing:latest is not
-// on the node, spec:latest writes its own spec.
+// on the node, spec:latest writes its own spec, of unmade:latest no container
+// can be made, and in:grace and late:grace timed out and exited with 0 and 3.
 func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 	job := &fakeJob{node: n, environment: launchspec.Environment(spec), id: launchspec.ID(spec), spec: spec, since: now()}
 	n.mu.Lock()
@@ -50,10 +51,22 @@ func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 		}
 		job.write("stdout", data)
 		job.state, job.exit = "completed", &purserv1.Exit{StartedAt: now()}
+	case "unmade:latest":
+		job.state, job.reason = "failed", "mounting /data: no such device"
+		job.exit = &purserv1.Exit{Code: exitSignalled, Reason: job.reason}
+	case "in:grace":
+		job.timedOut(0)
+	case "late:grace":
+		job.timedOut(3)
 	default:
 		job.run(append(spec.GetCommand(), spec.GetArgs()...))
 	}
 	return job, nil
+}
+
+func (j *fakeJob) timedOut(code uint32) {
+	j.state, j.reason = "failed", "timed out after 1s"
+	j.exit = &purserv1.Exit{Code: code, Reason: j.reason, StartedAt: now()}
 }
 
 func (j *fakeJob) run(argv []string) {
@@ -313,7 +326,9 @@ func (n *fakeNode) Exec(ctx context.Context, stream *connect.BidiStream[purserv1
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	exit := &purserv1.Exit{StartedAt: now()}
-	if err := cmd.Run(); cmd.ProcessState != nil {
+	if start.GetCommand()[0] == "unmade" {
+		exit = &purserv1.Exit{Code: exitSignalled, Reason: "entering the container: no such device"}
+	} else if err := cmd.Run(); cmd.ProcessState != nil {
 		exit.Code = uint32(cmd.ProcessState.ExitCode())
 	} else if err != nil {
 		exit = &purserv1.Exit{Code: 127, Reason: err.Error()}

@@ -242,14 +242,17 @@ func (r *foreground) status(end runEnd, outputErr error) error {
 		return fmt.Errorf("the output is not complete: %w", outputErr)
 	}
 	r.explain(end.workload)
-	return r.session.passStatus(end.workload.GetLastExit())
+	return endStatus(end.workload)
 }
 
-// explain says why a function was killed when it was not the user's doing,
-// such as by its timeout.
+// explain says why a function was ended when it was not the user's doing, such
+// as by its timeout.
 func (r *foreground) explain(w *purserv1.Workload) {
 	exit := w.GetLastExit()
-	if r.ending == 0 && exit.GetCode() > exitSignalled && exit.GetStartedAt() != nil && exit.GetReason() != "" {
+	if exit.GetStartedAt() == nil || exit.GetReason() == "" {
+		return
+	}
+	if !plain(exit.GetReason()) || r.ending == 0 && exit.GetCode() > exitSignalled {
 		r.session.warn("%s", printable(exit.GetReason()))
 	}
 }

@@ -167,8 +167,9 @@ func newWait(s *session) *cobra.Command {
 		Use:   "wait ID",
 		Short: "Wait until a workload has ended, and exit with its status",
 		Long: `Wait until a workload has ended for good and exit with its status, or with
---until running until its container runs. Prints the state it reached. 125
-means that purser failed, or that the workload ended without having run.`,
+--until running until its container runs. Prints the state it reached. 124
+means that a job's timeout ended it, although it then exited with 0; 125 that
+purser failed, or that the workload ended without having run.`,
 		Example: `  purser wait rag-qna/reindex
   purser wait --until running rag-qna/answer-question`,
 		Args:              cobra.ExactArgs(1),
@@ -221,10 +222,7 @@ func waitStatus(w *purserv1.Workload, until string) error {
 		}
 		return nil
 	}
-	if code := w.GetLastExit().GetCode(); code != 0 {
-		return &exitError{code: int(code)}
-	}
-	return nil
+	return endStatus(w)
 }
 
 // message unwraps a response for printing.

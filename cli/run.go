@@ -37,8 +37,9 @@ func newRun(s *session) *cobra.Command {
 		Short: "Run a function in the foreground, with its secrets",
 		Long: `Run a job in the foreground, under a fresh ID, and remove it when it is done.
 Its standard output and standard error are purser's, and its exit status too:
-125 means that purser failed, 126 that the command cannot be executed, 127 that
-it was not found.
+124 means that its timeout ended it, although it then exited with 0; 125 that
+purser failed, 126 that the command cannot be executed, 127 that it was not
+found.
 
 FILE is a launch spec, or an app file with --function; flags win over it.
 COMMAND replaces the image's entry point. Signals are passed on; a second
@@ -72,7 +73,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.secrets, "secret", nil, "`NAME` of a secret, all of whose keys become variables; repeatable")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "set a variable: `K=V`; repeatable")
 	flags.BoolVarP(&f.stdin, "interactive", "i", false, "pass standard input on to the function")
-	flags.StringVar(&f.timeout, "timeout", "", "kill it after this long: 300s, 5m")
+	flags.StringVar(&f.timeout, "timeout", "", "end it after this long (300s, 5m): SIGTERM, then SIGKILL after its stop grace")
 	flags.StringVar(&f.memory, "memory", "", "limit of memory: 256Mi, 1Gi")
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
 	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
