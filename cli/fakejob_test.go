@@ -34,7 +34,7 @@ type fakeJob struct {
 
 // launch starts a function. Images have meanings here: missing:latest is not
 // on the node, spec:latest writes its own spec, of unmade:latest no container
-// can be made, and in:grace and late:grace timed out and exited with 0 and 3.
+// can be made, stuck:latest waits for ever, and in:grace and late:grace timed out and exited with 0 and 3.
 func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 	job := &fakeJob{node: n, environment: launchspec.Environment(spec), id: launchspec.ID(spec), spec: spec, since: now()}
 	n.mu.Lock()
@@ -54,6 +54,8 @@ func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 	case "unmade:latest":
 		job.state, job.reason = "failed", "mounting /data: no such device"
 		job.exit = &purserv1.Exit{Code: exitSignalled, Reason: job.reason}
+	case "stuck:latest":
+		job.state, job.reason = "backing_off", "containerd is unavailable"
 	case "in:grace":
 		job.timedOut(0)
 	case "late:grace":

@@ -115,6 +115,9 @@ func surelyRefused(err error) bool {
 func (r *foreground) follow(ctx context.Context, cancel context.CancelFunc, signals <-chan os.Signal) error {
 	output := async(func() error { return r.copyOutput(ctx) })
 	end := async(func() runEnd { return r.wait(ctx) })
+	watching, done := context.WithCancel(ctx)
+	defer done()
+	go r.tellDelay(watching)
 	for _, number := range r.early {
 		r.pass(ctx, cancel, number)
 	}

@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exitsCommand, "await": awaitCommand, "calls": callsCommand,
-			"send": sendCommand,
+			"send": sendCommand, "called": calledCommand,
 		},
 		RequireExplicitExec: false,
 	})
@@ -93,6 +93,21 @@ func sendCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(unix.SignalNum(args[0])))
 	}
+}
+
+// calledCommand: called NAME waits until a call has been made.
+func calledCommand(ts *testscript.TestScript, _ bool, args []string) {
+	n := scriptNode(ts)
+	for range 2000 {
+		n.mu.Lock()
+		made := slices.Contains(n.calls, "/purser.v1."+args[0])
+		n.mu.Unlock()
+		if made {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s is not called", args[0])
 }
 
 // callsCommand: calls NAME… compares the calls made since the last time.
