@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -154,9 +156,34 @@ func (s *session) waitAll(ctx context.Context, api *client.Client, changes []*pu
 	}
 	err := all.Wait()
 	if connect.CodeOf(err) == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
-		return hint(fmt.Errorf("not everything runs after %s", timeout), "see purser ps -E %s; it goes on trying", s.environment)
+		ctx = context.WithoutCancel(ctx)
+		return hint(fmt.Errorf("not everything runs after %s%s", timeout, s.unready(ctx, api, changes)),
+			"see purser ps -E %s; it goes on trying", s.environment)
 	}
 	return err
+}
+
+// unready has a line for each function deployed that neither runs nor has
+// completed: its state and why.
+func (s *session) unready(ctx context.Context, api *client.Client, changes []*purserv1.Change) string {
+	ctx, done := context.WithTimeout(ctx, callTimeout)
+	defer done()
+	response, err := api.Workloads.List(ctx, connect.NewRequest(&purserv1.ListRequest{Environment: s.environment}))
+	if err != nil {
+		return "" // less is known, which is no reason to say something else
+	}
+	deployed := pluck(changes, (*purserv1.Change).GetId)
+	var lines strings.Builder
+	for _, w := range response.Msg.GetWorkloads() {
+		if !slices.Contains(deployed, w.GetId()) || w.GetState() == "running" || w.GetState() == "completed" {
+			continue
+		}
+		fmt.Fprintf(&lines, "\n%s: %s", w.GetId(), w.GetState())
+		if w.GetReason() != "" {
+			fmt.Fprintf(&lines, ": %s", printable(w.GetReason()))
+		}
+	}
+	return lines.String()
 }
 
 func (s *session) waitOne(ctx context.Context, api *client.Client, id string) error {
@@ -166,10 +193,8 @@ func (s *session) waitOne(ctx context.Context, api *client.Client, id string) er
 		return err
 	}
 	w := response.Msg.GetWorkload()
-	switch w.GetState() {
-	case "failed", "stopped", "backing_off":
+	if w.GetState() == "failed" || w.GetState() == "stopped" {
 		return hint(fmt.Errorf("%s is %s: %s", id, w.GetState(), orDash(w.GetReason())), "see purser logs -E %s %s", s.environment, id)
-	default:
-		return nil
 	}
+	return nil
 }

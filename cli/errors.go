@@ -106,7 +106,7 @@ func describe(err error, host string) []string {
 	if errors.As(err, &problems) {
 		return describeProblems(problems)
 	}
-	lines := []string{"purser: " + headline(err)}
+	lines := []string{"purser: " + strings.ReplaceAll(headline(err), "\n", "\n  ")}
 	for _, v := range violations(err) {
 		lines = append(lines, "  "+v)
 	}
