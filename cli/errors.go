@@ -107,9 +107,6 @@ func describe(err error, host string) []string {
 		return describeProblems(problems)
 	}
 	lines := []string{"purser: " + strings.ReplaceAll(headline(err), "\n", "\n  ")}
-	for _, v := range violations(err) {
-		lines = append(lines, "  "+v)
-	}
 	if tip := advice(err, host); tip != "" {
 		lines = append(lines, "  "+tip)
 	}
@@ -139,9 +136,10 @@ func headline(err error) string {
 		return text
 	}
 	message := remote.Message()
-	if len(violations(err)) > 0 {
-		// The violations follow, one a line; the message repeats them.
-		message, _, _ = strings.Cut(message, "\n")
+	if fields := violations(err); len(fields) == 1 {
+		message = fields[0]
+	} else if len(fields) > 1 {
+		message = fmt.Sprintf("%d fields are not valid:\n%s", len(fields), strings.Join(fields, "\n"))
 	}
 	if message == "" {
 		message = strings.ReplaceAll(remote.Code().String(), "_", " ")
@@ -149,7 +147,8 @@ func headline(err error) string {
 	return strings.Replace(text, remote.Error(), message, 1)
 }
 
-// violations are the fields that the agent refused, one text for each.
+// violations are the fields that the agent refused, one text for each. They say
+// all that the error's message does.
 func violations(err error) []string {
 	var remote *connect.Error
 	if !errors.As(err, &remote) {
@@ -157,8 +156,8 @@ func violations(err error) []string {
 	}
 	var texts []string
 	for _, detail := range remote.Details() {
-		value, err := detail.Value()
-		if err != nil {
+		value, unknown := detail.Value()
+		if unknown != nil {
 			continue
 		}
 		bad, ok := value.(*errdetails.BadRequest)
@@ -166,10 +165,21 @@ func violations(err error) []string {
 			continue
 		}
 		for _, v := range bad.GetFieldViolations() {
-			texts = append(texts, v.GetField()+": "+v.GetDescription())
+			texts = append(texts, violation(err, v))
 		}
 	}
 	return texts
+}
+
+func violation(err error, v *errdetails.BadRequest_FieldViolation) string {
+	field := v.GetField()
+	if r := (*renamed)(nil); errors.As(err, &r) {
+		field = r.name(field)
+	}
+	if field == "" {
+		return v.GetDescription()
+	}
+	return field + ": " + v.GetDescription()
 }
 
 // advice is what to do about err; empty when nothing is known.

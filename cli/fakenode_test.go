@@ -15,7 +15,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/api/codec"
-	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/api/purser/v1/purserv1connect"
 )
@@ -134,8 +133,8 @@ func (n *fakeNode) find(environment, id string) (*fakeJob, error) {
 }
 
 func (n *fakeNode) Launch(_ context.Context, r *connect.Request[purserv1.LaunchRequest]) (*connect.Response[purserv1.LaunchResponse], error) {
-	if err := launchspec.Validate(r.Msg.GetSpec()); err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	if err := codec.Check(r.Msg); err != nil {
+		return nil, err
 	}
 	job, err := n.launch(r.Msg.GetSpec())
 	if err != nil {

@@ -12,8 +12,7 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-
+	"github.com/purserd/purser/api/codec"
 	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/api/purser/v1/purserv1connect"
@@ -51,7 +50,7 @@ func (f fakeSecrets) Put(_ context.Context, r *connect.Request[purserv1.PutReque
 	maps.Copy(next, r.Msg.GetData())
 	for _, key := range r.Msg.GetRemove() {
 		if _, there := next[key]; !there {
-			return nil, refuseFields("remove", key+" is not in the secret")
+			return nil, refuseFields("remove", fmt.Sprintf("the secret has no key %q", key))
 		}
 		delete(next, key)
 	}
@@ -64,15 +63,7 @@ func (f fakeSecrets) Put(_ context.Context, r *connect.Request[purserv1.PutReque
 
 // refuseFields is a refusal as the agent words it.
 func refuseFields(field, description string) error {
-	err := connect.NewError(connect.CodeInvalidArgument, errors.New("the request is not valid\n"+field+": "+description))
-	detail, detailErr := connect.NewErrorDetail(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
-		{Field: field, Description: description},
-	}})
-	if detailErr != nil {
-		return detailErr
-	}
-	err.AddDetail(detail)
-	return err
+	return codec.Refuse(launchspec.Problems{{Field: field, Rule: "secret.limits", Message: description}})
 }
 
 func (f fakeSecrets) List(_ context.Context, r *connect.Request[purserv1.ListSecretsRequest]) (*connect.Response[purserv1.ListSecretsResponse], error) {

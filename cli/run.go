@@ -56,7 +56,7 @@ kills it.`,
 			if err != nil {
 				return notRun(err)
 			}
-			return notRun(s.run(cmd.Context(), spec, f.stdin))
+			return notRun(rename(s.run(cmd.Context(), spec, f.stdin), flagOf(cmd)))
 		},
 	}
 	f.add(cmd)

@@ -99,6 +99,18 @@ func readSecret(f setFlags, args []string, stdin io.Reader) (*secretData, error)
 	return data, nil
 }
 
+// keyOf names what a field of a put is about: a key, or the secret as a whole.
+func keyOf(field string) string {
+	key, isKey := strings.CutPrefix(field, "data[")
+	switch {
+	case isKey:
+		return strings.Trim(key, `"]`)
+	case field == "data", field == "remove":
+		return ""
+	}
+	return field
+}
+
 func (s *session) secretSet(ctx context.Context, name string, data *secretData, replace bool) error {
 	if len(data.visible) > 0 {
 		s.warn("the value of %s was on the command line, where other users of this machine can see it; better %s=- or %s=@FILE",
@@ -114,7 +126,7 @@ func (s *session) secretSet(ctx context.Context, name string, data *secretData, 
 	}
 	response, err := api.Secrets.Put(ctx, connect.NewRequest(request))
 	if err != nil {
-		return err
+		return rename(err, keyOf)
 	}
 	put, note := response.Msg, ""
 	if !put.GetChanged() {

@@ -50,7 +50,7 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 	if err != nil {
 		return PutResult{}, err
 	}
-	data, err := options.apply(base)
+	data, err := options.apply(environment, name, base)
 	if err != nil {
 		return PutResult{}, err
 	}
@@ -84,7 +84,7 @@ func (s *Store) base(environment, name string, r record, replace bool) (map[stri
 }
 
 // apply returns the content of the new version.
-func (o PutOptions) apply(base map[string]inject.Value) (map[string]inject.Value, error) {
+func (o PutOptions) apply(environment, name string, base map[string]inject.Value) (map[string]inject.Value, error) {
 	data := map[string]inject.Value{}
 	if !o.Replace {
 		maps.Copy(data, base)
@@ -101,7 +101,7 @@ func (o PutOptions) apply(base map[string]inject.Value) (map[string]inject.Value
 		return nil, err
 	}
 	if len(data) == 0 {
-		return nil, invalid("data", "the secret would be left without a key; to end it, delete it")
+		return nil, invalid("data", "the secret would be left without a key; to end it: purser secret delete -E %s %s", environment, name)
 	}
 	return data, checkTotal(data)
 }

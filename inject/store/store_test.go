@@ -160,9 +160,9 @@ remove: the secret has no key "Y"`},
 		{"key removed of a new secret", "dev", "new", store.PutOptions{Remove: []string{"X"}, Data: values("A=1")}, `remove: the secret has no key "X"`},
 		{"key removed while replacing", "dev", "db", store.PutOptions{Remove: []string{"HERE"}, Data: values("A=1"), Replace: true}, `remove: the secret has no key "HERE"`},
 		{"set and removed", "dev", "db", store.PutOptions{Remove: []string{"HERE"}, Data: values("HERE=2")}, `data["HERE"]: the key is set and removed at once`},
-		{"last key removed", "dev", "db", store.PutOptions{Remove: []string{"HERE"}}, `data: the secret would be left without a key; to end it, delete it`},
-		{"nothing in a new secret", "dev", "new", store.PutOptions{}, `data: the secret would be left without a key; to end it, delete it`},
-		{"nothing in a replaced one", "dev", "db", store.PutOptions{Replace: true}, `data: the secret would be left without a key; to end it, delete it`},
+		{"last key removed", "dev", "db", store.PutOptions{Remove: []string{"HERE"}}, `data: the secret would be left without a key; to end it: purser secret delete -E dev db`},
+		{"nothing in a new secret", "dev", "new", store.PutOptions{}, `data: the secret would be left without a key; to end it: purser secret delete -E dev new`},
+		{"nothing in a replaced one", "dev", "db", store.PutOptions{Replace: true}, `data: the secret would be left without a key; to end it: purser secret delete -E dev db`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newPlace(t).open(t)
