@@ -13,13 +13,14 @@ import (
 // defaults into each function, and only then check.
 func (p *parser) appFile(root *yaml.Node) *File {
 	app := &purserv1.AppFile{}
-	p.survey(root, "", shape{message: app.ProtoReflect().Descriptor()}, 0)
+	top := shape{message: app.ProtoReflect().Descriptor()}
+	p.survey(root, "", top, 0)
 	_, defaults := entry(root, "defaults")
 	_, functions := entry(root, "functions")
 	if !p.sizeFits(root, p.nodes+count(defaults)*len(items(functions))) {
 		return nil
 	}
-	p.expandAppFile(root)
+	p.expand(root, top)
 	p.decode(p.without(root, "defaults", "functions"), app.ProtoReflect())
 	p.misplaced(defaults, "belongs at the top of the file", "app", "environment")
 	p.misplaced(defaults, "belongs to each function", "function", "id")
@@ -33,21 +34,6 @@ func (p *parser) appFile(root *yaml.Node) *File {
 	}
 	p.checkAppFile(p.replaced(root, "functions", merged), app)
 	return &File{App: app.GetApp(), Environment: app.GetEnvironment(), Specs: app.Functions, Whole: true}
-}
-
-func (p *parser) expandAppFile(root *yaml.Node) {
-	for key, value := range pairs(root) {
-		switch key.Value {
-		case "defaults":
-			p.expandSpec(value)
-		case "functions":
-			for _, function := range items(value) {
-				p.expandSpec(function)
-			}
-		default:
-			p.expand(value)
-		}
-	}
 }
 
 // mergeFunctions makes the list of functions with the defaults merged in. It

@@ -12,34 +12,36 @@ import (
 // may expand them.
 var argv = []string{"command", "args"}
 
-// expandSpec expands the values of a launch spec in place, but not its argv.
-func (p *parser) expandSpec(n *yaml.Node) {
-	if n == nil || n.Kind != yaml.MappingNode {
-		p.expand(n)
-		return
-	}
-	for key, value := range pairs(n) {
-		if !slices.Contains(argv, key.Value) {
-			p.expand(value)
+// expand expands in place the scalar values below a node that the program
+// reads: no key, no argv, and nothing under a field that it does not know.
+func (p *parser) expand(n *yaml.Node, s shape) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for key, value := range pairs(n) {
+			if s.expands(key.Value) {
+				p.expand(value, s.child(key.Value))
+			}
+		}
+	case yaml.SequenceNode:
+		for _, item := range n.Content {
+			p.expand(item, s.item())
+		}
+	default:
+		if strings.Contains(n.Value, "${") {
+			p.expandScalar(n)
 		}
 	}
 }
 
-// expand expands every scalar value below a node in place, never a key.
-func (p *parser) expand(n *yaml.Node) {
+// expands tells whether the value under a key is read, and expanded before.
+func (s shape) expands(key string) bool {
 	switch {
-	case n == nil:
-	case n.Kind == yaml.MappingNode:
-		for _, value := range pairs(n) {
-			p.expand(value)
-		}
-	case n.Kind == yaml.SequenceNode:
-		for _, item := range n.Content {
-			p.expand(item)
-		}
-	case strings.Contains(n.Value, "${"):
-		p.expandScalar(n)
+	case s.message == nil:
+		return s.isMap()
+	case s.message == specDescriptor && slices.Contains(argv, key):
+		return false
 	}
+	return fieldIn(s.message, key)
 }
 
 // reference finds what an expansion may be: the escape, a closed ${…} or one

@@ -89,6 +89,15 @@ func TestExpansionProblems(t *testing.T) {
 	}
 }
 
+// A field that is not read is one mistake, whatever its value says.
+func TestUnknownFieldsAreNotExpanded(t *testing.T) {
+	_, err := launchspec.Parse("a.yaml", []byte(head+"comand: [sh, -c, 'echo ${HOME:?no}']\nresources: {cpus: '${NONE}', memory: '${NONE}'}\n"), variables())
+	checkProblems(t, err,
+		"a.yaml:4:1: comand: is no field here; did you mean command?",
+		"a.yaml:5:13: resources.cpus: is no field here; did you mean cpu?",
+		"a.yaml:5:38: resources.memory: needs the variable NONE")
+}
+
 func TestTwoMistakesInOneValue(t *testing.T) {
 	_, err := launchspec.Parse("a.yaml", []byte(head+"workdir: ${ONE}/${TWO}\n"), variables())
 	checkProblems(t, err, "a.yaml:4:10: workdir: needs the variable ONE", "a.yaml:4:10: workdir: needs the variable TWO")

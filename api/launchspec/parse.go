@@ -64,11 +64,12 @@ func (p *parser) parse(data []byte) *File {
 }
 
 func (p *parser) singleSpec(root *yaml.Node) *File {
-	p.survey(root, "", shape{message: specDescriptor}, 0)
+	top := shape{message: specDescriptor}
+	p.survey(root, "", top, 0)
 	if !p.sizeFits(root, p.nodes) {
 		return nil
 	}
-	p.expandSpec(root)
+	p.expand(root, top)
 	spec := &purserv1.LaunchSpec{}
 	p.decode(root, spec.ProtoReflect())
 	for _, v := range violations(spec) {
