@@ -22,8 +22,8 @@ func (p *parser) appFile(root *yaml.Node) *File {
 	}
 	p.expand(root, top)
 	p.decode(p.without(root, "defaults", "functions"), app.ProtoReflect())
-	p.misplaced(defaults, "belongs at the top of the file", "app", "environment")
-	p.misplaced(defaults, "belongs to each function", "function", "id")
+	p.misplaced(defaults, belongsToFile, fieldsOfFile)
+	p.misplaced(defaults, belongsToFunction, fieldsOfFunction)
 
 	merged := p.mergeFunctions(defaults, functions)
 	for _, n := range items(merged) {
@@ -54,14 +54,25 @@ func (p *parser) mergeFunctions(defaults, functions *yaml.Node) *yaml.Node {
 	}
 	merged := p.emptied(functions)
 	for _, function := range functions.Content {
-		p.misplaced(function, "belongs at the top of the file", "app", "environment")
+		p.misplaced(function, belongsToFile, fieldsOfFile)
 		merged.Content = append(merged.Content, p.inherit(specDescriptor, defaults, function))
 	}
 	return merged
 }
 
+// Fields of a launch spec that have one place in an app file.
+var (
+	fieldsOfFile     = []string{"app", "environment"}
+	fieldsOfFunction = []string{"function", "id"}
+)
+
+const (
+	belongsToFile     = "belongs at the top of the file"
+	belongsToFunction = "belongs to each function"
+)
+
 // misplaced reports fields that are known but have their place elsewhere.
-func (p *parser) misplaced(n *yaml.Node, where string, fields ...string) {
+func (p *parser) misplaced(n *yaml.Node, where string, fields []string) {
 	for _, name := range fields {
 		if key, _ := entry(n, name); key != nil {
 			p.problem(key, "field.misplaced", "%s", where)

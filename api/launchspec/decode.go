@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -164,8 +165,28 @@ func (p *parser) unknown(key *yaml.Node, md protoreflect.MessageDescriptor) {
 		p.problem(key, "field.unknown", "is no field here%s", knownFields(md.Fields(), "; there are ", ""))
 		return
 	}
+	if place := p.placeOf(near, key, md); place != "" {
+		p.problem(key, "field.unknown", "is no field here; %s %s", near, place)
+		return
+	}
 	p.problem(key, "field.unknown", "is no field here; did you mean %s?", near)
 	p.broken[sibling(p.paths[key], near)] = true
+}
+
+// placeOf says where a field of a function belongs that may not stand where the
+// key does; it is empty when it may.
+func (p *parser) placeOf(name string, key *yaml.Node, md protoreflect.MessageDescriptor) string {
+	at := p.paths[key]
+	inDefaults := strings.HasPrefix(at, "defaults.")
+	switch {
+	case md != specDescriptor || !inDefaults && !strings.HasPrefix(at, "functions["):
+		return ""
+	case slices.Contains(fieldsOfFile, name):
+		return belongsToFile
+	case inDefaults && slices.Contains(fieldsOfFunction, name):
+		return belongsToFunction
+	}
+	return ""
 }
 
 func fieldIn(md protoreflect.MessageDescriptor, name string) bool {

@@ -74,6 +74,13 @@ func TestAppFileProblems(t *testing.T) {
 				`a.yaml:8:33: functions[0].secrets[0].prefix: must be letters, digits and '_', the first no digit (string.pattern)`,
 			},
 		},
+		"misspelt fields in the wrong place": {
+			"app: a\ndefaults: {functoin: x, image: {ref: b}}\nfunctions:\n- {function: f, enviroment: dev}\n",
+			[]string{
+				`a.yaml:2:12: defaults.functoin: is no field here; function belongs to each function (field.unknown)`,
+				`a.yaml:4:17: functions[0].enviroment: is no field here; environment belongs at the top of the file (field.unknown)`,
+			},
+		},
 		"fields in the wrong place": {
 			"app: a\nkind: job\ndefaults: {function: x, environment: dev, image: {ref: b}}\nfunctions:\n- {function: f, app: b}\n",
 			[]string{
