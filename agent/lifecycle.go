@@ -157,11 +157,14 @@ func notRemoved(r *statev1.Workload) error {
 	return nil
 }
 
+// lastSignal is the highest that Linux has.
+const lastSignal = 64
+
 // Signal sends a signal to the first process of a workload's container.
 func (a *Agent) Signal(ctx context.Context, environment, id, name string) error {
 	sig, err := signal.ParseSignal(name)
-	if err != nil {
-		return refuse(Invalid, "signal: %w", err)
+	if err != nil || sig < 1 || sig > lastSignal {
+		return refuse(Invalid, "signal %s: must be a number from 1 to %d, or a name such as SIGTERM", name, lastSignal)
 	}
 	w, instance, err := a.runningInstance(environment, id)
 	if err != nil {
