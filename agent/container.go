@@ -85,7 +85,7 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 	ref := r.GetSpec().GetImage().GetRef()
 	image, err := w.agent.runtime.Image(ctx, ref)
 	if err != nil {
-		return nil, imageError(ref, err)
+		return nil, w.agent.imageError(ctx, ref, err)
 	}
 	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
 		Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets(), Pins: r.GetPins(),
@@ -120,11 +120,18 @@ func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance st
 	return f.image, env, nil
 }
 
-func imageError(ref string, err error) error {
-	if errors.Is(err, runtime.ErrImageNotFound) {
-		return fmt.Errorf("image %s is not on this node: bring it with purser image import: %w", ref, runtime.ErrImageNotFound)
+// imageError says of an image that is not there what it may have been meant for.
+func (a *Agent) imageError(ctx context.Context, ref string, err error) error {
+	if !errors.Is(err, runtime.ErrImageNotFound) {
+		return err
 	}
-	return err
+	// Without a list the error says less, which is better than another error.
+	images, _ := a.runtime.ListImages(ctx)
+	var names []string
+	for _, image := range images {
+		names = append(names, image.Ref)
+	}
+	return missingImage(ref, names)
 }
 
 // startError tells what is wrong with the workload from what is not there at

@@ -225,20 +225,19 @@ func normalised(spec *purserv1.LaunchSpec) *purserv1.LaunchSpec {
 }
 
 // check finds out whether this node can run a plan's spec, and fills in its pins.
+// All that keeps it from that is in one refusal.
 func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	spec := p.record.GetSpec()
-	if err := a.runtime.Check(spec); err != nil {
-		return &Refusal{Reason: Precondition, Err: err}
-	}
+	refused := a.runtime.Check(spec)
 	image, err := r.images.look(ctx, a.runtime, spec.GetImage().GetRef())
 	if err != nil && !errors.Is(err, runtime.ErrUnavailable) {
-		return &Refusal{Reason: Precondition, Err: imageError(spec.GetImage().GetRef(), err)}
+		refused = errors.Join(refused, a.imageError(ctx, spec.GetImage().GetRef(), err))
 	}
 	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{
 		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: r.pins,
 	})
-	if err != nil {
-		return &Refusal{Reason: Precondition, Err: err}
+	if refused = errors.Join(refused, err); refused != nil {
+		return &Refusal{Reason: Precondition, Err: refused}
 	}
 	p.record.Pins = resolution.Pins
 	p.found = &found{spec: spec, image: image, resolution: resolution}

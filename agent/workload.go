@@ -120,7 +120,7 @@ func (a *Agent) get(environment, id string) (*workload, error) {
 	if w := a.lookup(environment, id); w != nil && w.visible() {
 		return w, nil
 	}
-	return nil, refuse(NotFound, "no workload %s in environment %s", id, environment)
+	return nil, a.absent(environment, id)
 }
 
 // lookup returns a workload, be it visible or not; nil for none.

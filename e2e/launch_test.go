@@ -195,9 +195,13 @@ functions:
       - {name: have, required_keys: [ONE, TWO, THREE]}
       - {name: lack}
       - {name: whatever, optional: true}
+  - function: g
+    image: {ref: 'localhost/none:1'}
+    runtime: none
+    secrets: [{name: absent}]
 `
 		text := n.refused("deploy", file(t, "app.yaml", app))
-		for _, want := range []string{"dev", "have", "TWO", "THREE", "lack"} {
+		for _, want := range []string{"dev", "have", "TWO", "THREE", "lack", "localhost/none:1", "runtime: ", "absent"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in\n%s", want, text)
 			}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/purserd/purser/runtime"
+)
+
+// mostNamed is how many IDs are named at most as what may have been meant.
+const mostNamed = 5
+
+// absent is the refusal for a workload that is not there, with where it is or
+// which there are.
+func (a *Agent) absent(environment, id string) error {
+	return refuse(NotFound, "no workload %s in environment %s%s", id, environment, a.meant(environment, id))
+}
+
+// meant is what may have been meant by an ID; empty when nothing comes near.
+func (a *Agent) meant(environment, id string) string {
+	var elsewhere, near []string
+	for _, w := range a.list("", "") {
+		r := w.record()
+		switch {
+		case w.id() == id:
+			elsewhere = append(elsewhere, w.environment())
+		case w.environment() == environment && (r.GetSpec().GetApp() == id || r.GetSpec().GetFunction() == id):
+			near = append(near, w.id())
+		}
+	}
+	switch {
+	case len(elsewhere) > 0:
+		return fmt.Sprintf("; it is in %s: give -E %s", strings.Join(elsewhere, ", "), elsewhere[0])
+	case len(near) > 0:
+		return "; there is " + some(near)
+	case !strings.Contains(id, "/"):
+		return a.formOfIDs(environment)
+	}
+	return ""
+}
+
+// formOfIDs says what an ID looks like, by those that there are.
+func (a *Agent) formOfIDs(environment string) string {
+	var ids []string
+	for _, w := range a.list(environment, "") {
+		ids = append(ids, w.id())
+	}
+	if len(ids) == 0 {
+		return "; an ID is APP/FUNCTION"
+	}
+	return "; an ID is APP/FUNCTION, and there is " + some(ids)
+}
+
+// some names the first of many.
+func some(ids []string) string {
+	if len(ids) > mostNamed {
+		return strings.Join(ids[:mostNamed], ", ") + "…"
+	}
+	return strings.Join(ids, ", ")
+}
+
+// noImage is runtime.ErrImageNotFound in words for who named the image.
+type noImage struct{ text string }
+
+func (e *noImage) Error() string { return e.text }
+func (e *noImage) Unwrap() error { return runtime.ErrImageNotFound }
+
+// missingImage tells that the node lacks an image, and of an image that it has
+// under the same name elsewhere.
+func missingImage(ref string, has []string) error {
+	name := ref
+	full, err := runtime.NormalizeRef(ref)
+	if err == nil && full != ref {
+		name = fmt.Sprintf("%s (%s)", ref, full)
+	}
+	text := "image " + name + " is not on this node: bring it with purser image import"
+	last := full[strings.LastIndex(full, "/")+1:]
+	if i := slices.IndexFunc(has, func(h string) bool { return strings.HasSuffix(h, "/"+last) }); i >= 0 {
+		text += "; the node has " + has[i]
+	}
+	return &noImage{text}
+}
