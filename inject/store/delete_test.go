@@ -35,7 +35,7 @@ func TestDelete(t *testing.T) {
 				if !slices.Equal(kept, test.kept) {
 					t.Errorf("kept %v", kept)
 				}
-				wantContent(t, s, "dev", "db", 0, `secret "db" in environment "dev": not found`)
+				wantContent(t, s, "dev", "db", 0, `no secret db in environment dev; see purser secret list -A`)
 				for i := range uint32(3) {
 					secret, err := s.Get(t.Context(), "dev", "db", i+1)
 					if !slices.Contains(kept, i+1) {

@@ -38,11 +38,17 @@ func (s *Store) Get(ctx context.Context, environment, name string, number uint32
 
 var errClosed = fmt.Errorf("secret store: %w", fs.ErrClosed)
 
+// absence is inject.ErrNotFound in words for who named what is not there.
+type absence struct{ text string }
+
+func (a *absence) Error() string { return a.text }
+func (a *absence) Unwrap() error { return inject.ErrNotFound }
+
 func notFound(environment, name string, number uint32) error {
 	if number == 0 {
-		return fmt.Errorf("secret %q in environment %q: %w", name, environment, inject.ErrNotFound)
+		return &absence{fmt.Sprintf("no secret %s in environment %s; see purser secret list -A", name, environment)}
 	}
-	return fmt.Errorf("version %d of secret %q in environment %q: %w", number, name, environment, inject.ErrNotFound)
+	return &absence{fmt.Sprintf("no version %d of secret %s in environment %s; see purser secret versions -E %s %s", number, name, environment, environment, name)}
 }
 
 // load opens one version and checks it against the manifest. The caller holds mu or

@@ -229,7 +229,7 @@ func TestEnvironmentsAreApart(t *testing.T) {
 	put(t, s, "prod", "api", "B=1")
 	wantContent(t, s, "dev", "db", 0, "1 A=dev")
 	wantContent(t, s, "prod", "db", 0, "2 A=prod2")
-	wantContent(t, s, "dev", "api", 0, `secret "api" in environment "dev": not found`)
+	wantContent(t, s, "dev", "api", 0, `no secret api in environment dev; see purser secret list -A`)
 	if got := s.Environments(); !slices.Equal(got, []string{"dev", "prod"}) {
 		t.Errorf("environments %v", got)
 	}
@@ -287,10 +287,10 @@ func TestGetOfWhatIsNotThere(t *testing.T) {
 		version           uint32
 		want              string
 	}{
-		{"dev", "no", 0, `secret "no" in environment "dev": not found`},
-		{"no", "db", 0, `secret "db" in environment "no": not found`},
-		{"dev", "db", 2, `version 2 of secret "db" in environment "dev": not found`},
-		{"..", "..", 0, `secret ".." in environment "..": not found`},
+		{"dev", "no", 0, `no secret no in environment dev; see purser secret list -A`},
+		{"no", "db", 0, `no secret db in environment no; see purser secret list -A`},
+		{"dev", "db", 2, `no version 2 of secret db in environment dev; see purser secret versions -E dev db`},
+		{"..", "..", 0, `no secret .. in environment ..; see purser secret list -A`},
 	} {
 		_, err := s.Get(t.Context(), test.environment, test.name, test.version)
 		if !errors.Is(err, inject.ErrNotFound) || err.Error() != test.want {
@@ -329,12 +329,12 @@ func TestRollbackRefuses(t *testing.T) {
 		version uint32
 		want    string
 	}{
-		{"no", 0, `secret "no" in environment "dev": not found`},
+		{"no", 0, `no secret no in environment dev; see purser secret list -A`},
 		{"one", 0, `version: there is none before the newest, 1`},
 		{"one", 1, `version: 1 is the newest already`},
-		{"one", 5, `version 5 of secret "one" in environment "dev": not found`},
+		{"one", 5, `no version 5 of secret one in environment dev; see purser secret versions -E dev one`},
 		{"revived", 0, `version: there is none before the newest, 2`},
-		{"revived", 1, `version 1 of secret "revived" in environment "dev": not found`},
+		{"revived", 1, `no version 1 of secret revived in environment dev; see purser secret versions -E dev revived`},
 	} {
 		if _, err := s.Rollback(t.Context(), "dev", test.name, test.version); err == nil || err.Error() != test.want {
 			t.Errorf("%s to %d: got %v, want %s", test.name, test.version, err, test.want)
