@@ -60,7 +60,7 @@ func (m Missing) describe(environment string) string {
 	case ReasonVersion:
 		return fmt.Sprintf("secret %s has no version %d, its newest is %d; see: %s", m.Secret, m.Version, m.Newest, command("versions"))
 	case ReasonPinned:
-		return fmt.Sprintf("secret %s no longer has version %d, which the workload runs on; launch its spec again to move it to the newest, or see: %s",
+		return fmt.Sprintf("secret %s no longer has version %d, to which this is pinned; to move to the newest, purser restart --secrets the workload or deploy the file, or see: %s",
 			m.Secret, m.Version, command("versions"))
 	case ReasonKeys:
 		return fmt.Sprintf("secret %s lacks %s; add %s with: %s %s=-", m.Secret, nameKeys(m.Keys), pronoun(m.Keys), command("set"), m.Keys[0])

@@ -183,8 +183,8 @@ func TestResolveNamesAllThatIsMissing(t *testing.T) {
 			refs: []*purserv1.SecretRef{ref("db", optional), ref("api")},
 			pins: []*purserv1.Pin{pin("db", 2), pin("api", 7)},
 			want: []string{
-				"environment dev: secret db no longer has version 2, which the workload runs on; launch its spec again to move it to the newest, or see: purser secret versions -E dev db",
-				"environment dev: secret api no longer has version 7, which the workload runs on; launch its spec again to move it to the newest, or see: purser secret versions -E dev api",
+				"environment dev: secret db no longer has version 2, to which this is pinned; to move to the newest, purser restart --secrets the workload or deploy the file, or see: purser secret versions -E dev db",
+				"environment dev: secret api no longer has version 7, to which this is pinned; to move to the newest, purser restart --secrets the workload or deploy the file, or see: purser secret versions -E dev api",
 			},
 		},
 		{
