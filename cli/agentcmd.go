@@ -29,7 +29,7 @@ when it appears. When it ends, containers run on, and the next agent takes them
 over.`,
 		Example: `  sudo purser agent
   sudo purser agent --config ./config.toml --log-level debug`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := config.Load(file)

@@ -29,7 +29,7 @@ func newAppList(s *session) *cobra.Command {
 		Short:   "List the apps of an environment",
 		Example: `  purser app list
   purser app list -A -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return s.appList(cmd.Context()) },
 	}
@@ -65,7 +65,7 @@ func newAppLogs(s *session) *cobra.Command {
 ID of its workload.`,
 		Example: `  purser app logs rag-qna
   purser app logs -f --since 1m rag-qna`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request, err := f.request(time.Now())
@@ -142,7 +142,7 @@ func newAppHistory(s *session) *cobra.Command {
 		Short: "List what was deployed, with the secret versions it ran on",
 		Example: `  purser app history rag-qna
   purser app history rag-qna -o yaml`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.appNames),
 		RunE:              func(cmd *cobra.Command, args []string) error { return s.appHistory(cmd.Context(), args[0]) },
 	}
@@ -188,7 +188,7 @@ is named: its specs, and the versions of secrets that they ran on. This is
 itself a new revision.`,
 		Example: `  purser app rollback rag-qna
   purser app rollback -E prod rag-qna 3`,
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              takes(1, 2),
 		ValidArgsFunction: first(s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			revision, err := optionalNumber(args[1:], "REVISION")
@@ -233,7 +233,7 @@ func newAppStop(s *session) *cobra.Command {
 		Short: "Stop every function of an app and keep them",
 		Example: `  purser app stop rag-qna
   purser app stop -E prod rag-qna`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.appStop(cmd.Context(), args[0])

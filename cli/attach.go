@@ -21,7 +21,7 @@ input to it (its spec must say stdin: true). Exits with the function's status
 when it ends. An interrupt ends only the attachment; the workload runs on.`,
 		Example: `  purser attach rag-qna/answer-question
   echo hello | purser attach -i tools/echo`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		Annotations:       map[string]string{standsInMark: ""},
 		ValidArgsFunction: first(s.workloadNames),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -19,7 +19,7 @@ the node.`,
   purser completion bash > /etc/bash_completion.d/purser
   purser completion zsh > "${fpath[1]}/_purser"
   purser completion fish > ~/.config/fish/completions/purser.fish`,
-		Args:              cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:              cobra.MatchAll(takes(1, 1), cobra.OnlyValidArgs),
 		ValidArgs:         []string{"bash", "zsh", "fish", "powershell"},
 		ValidArgsFunction: nil,
 		RunE:              func(cmd *cobra.Command, args []string) error { return printCompletion(cmd, args[0]) },

@@ -43,7 +43,7 @@ it only checks the file.`,
 		Example: `  purser deploy rag-qna.yaml --wait
   APP_ENV=prod purser deploy rag-qna.yaml
   purser deploy rag-qna.yaml --dry-run -o yaml`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.dryRun && f.wait {
 				return misuse(cmd, errors.New("--dry-run has nothing to --wait for"))

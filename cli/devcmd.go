@@ -24,7 +24,7 @@ kills what has not ended.
 Needs root, containerd and runc. The logs are in DIR/log.`,
 		Example: `  sudo purser dev
   sudo purser dev --dir /tmp/node2 --containerd /opt/containerd/bin/containerd`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return s.dev(dir, containerd) },
 	}

@@ -22,7 +22,7 @@ func newEnvironment(s *session) *cobra.Command {
 		Short:   "List the environments that have secrets or workloads",
 		Example: `  purser environment list
   purser environment list -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return s.environmentList(cmd.Context()) },
 	})

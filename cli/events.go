@@ -30,7 +30,7 @@ With -o json and -f each event is an object on a line of its own.`,
 		Example: `  purser events
   purser events -f -E prod
   purser events --after 120 -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			request := &purserv1.EventsRequest{Follow: follow, After: after}

@@ -43,6 +43,7 @@ passed on to the command.`,
 			return notRun(s.exec(cmd.Context(), start))
 		},
 	}
+	cmd.SetFlagErrorFunc(commandFlagError(1))
 	flags := cmd.Flags()
 	flags.BoolVarP(&start.Stdin, "interactive", "i", false, "pass standard input on to the command")
 	flags.StringArrayVarP(&env, "env", "e", nil, "set a variable: `K=V`; repeatable")
@@ -55,9 +56,9 @@ func execArgs(cmd *cobra.Command, args []string) error {
 	before, _ := splitArgs(cmd, args)
 	switch {
 	case len(before) == 0:
-		return errors.New("needs the ID of a workload: purser exec ID -- COMMAND…")
+		return errors.New("needs the ID of a workload: purser exec [flags] ID -- COMMAND…")
 	case len(args) == 1:
-		return errors.New("needs a command: purser exec ID -- COMMAND…")
+		return errors.New("needs a command: purser exec [flags] ID -- COMMAND…")
 	default:
 		return nil
 	}

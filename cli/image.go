@@ -39,7 +39,7 @@ localhost/<file's stem>:<name in the archive>; --name overrides.`,
 		Example: `  purser image import rag.tar
   purser image import ./oci-layout --name registry.example/rag:1.4
   docker save tools:latest | purser image import - --name localhost/tools:latest`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return s.imageImport(cmd.Context(), args[0], name) },
 	}
 	cmd.Flags().StringVar(&name, "name", "", "`REF` to give the image, instead of the archive's")
@@ -106,7 +106,7 @@ func newImageList(s *session) *cobra.Command {
 		Short:   "List the node's images",
 		Example: `  purser image list
   purser image list -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return s.imageList(cmd.Context()) },
 	}
@@ -137,7 +137,7 @@ func newImageRm(s *session) *cobra.Command {
 		Short:   "Remove images from the node",
 		Example: `  purser image rm localhost/rag:latest
   purser image rm localhost/rag:1.3 localhost/rag:1.4`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, many),
 		ValidArgsFunction: s.imageNames,
 		RunE: func(cmd *cobra.Command, refs []string) error {
 			return s.each(refs, "removed", func(api *client.Client, ref string) (proto.Message, error) {

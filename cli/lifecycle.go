@@ -57,7 +57,7 @@ func newStart(s *session) *cobra.Command {
 ran on before.`,
 		Example: `  purser start rag-qna/answer-question
   purser start -E prod rag-qna/reindex`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, many),
 		ValidArgsFunction: s.workloadNames,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return s.each(ids, "started", func(api *client.Client, id string) (proto.Message, error) {
@@ -76,7 +76,7 @@ func newStop(s *session) *cobra.Command {
 its grace is over. They stay known, and stopped, until "purser start".`,
 		Example: `  purser stop rag-qna/answer-question
   purser stop --grace 1s rag-qna/answer-question`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, many),
 		ValidArgsFunction: s.workloadNames,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			request := func(id string) *purserv1.StopRequest {
@@ -105,7 +105,7 @@ func newRm(s *session) *cobra.Command {
 with the grace of its spec; with -f it is killed at once.`,
 		Example: `  purser rm rag-qna/reindex
   purser rm -f rag-qna/answer-question rag-qna/reindex`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, many),
 		ValidArgsFunction: s.workloadNames,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return s.each(ids, "removed", func(api *client.Client, id string) (proto.Message, error) {
@@ -126,7 +126,7 @@ func newRestart(s *session) *cobra.Command {
 on, or with --secrets on the latest.`,
 		Example: `  purser restart rag-qna/answer-question
   purser restart --secrets rag-qna/answer-question`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, many),
 		ValidArgsFunction: s.workloadNames,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return s.each(ids, "restarted", func(api *client.Client, id string) (proto.Message, error) {
@@ -146,7 +146,7 @@ func newSignal(s *session) *cobra.Command {
 container. One that ends it counts as an exit: a service is started again.`,
 		Example: `  purser signal rag-qna/answer-question SIGHUP
   purser signal rag-qna/answer-question 10`,
-		Args: cobra.ExactArgs(2),
+		Args: takes(2, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) == 1 {
 				return []string{"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"}, cobra.ShellCompDirectiveNoFileComp
@@ -172,7 +172,7 @@ means that a job's timeout ended it, although it then exited with 0; 125 that
 purser failed, or that the workload ended without having run.`,
 		Example: `  purser wait rag-qna/reindex
   purser wait --until running rag-qna/answer-question`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		Annotations:       map[string]string{standsInMark: ""},
 		ValidArgsFunction: first(s.workloadNames),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -70,7 +70,7 @@ output, its standard error to standard error.`,
 		Example: `  purser logs rag-qna/answer-question
   purser logs -f --tail 20 rag-qna/answer-question
   purser logs --since 10m --previous rag-qna/answer-question`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.workloadNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request, err := f.request(time.Now())

@@ -20,7 +20,7 @@ func newNode(s *session) *cobra.Command {
 		Short: "Show the agent, its containerd and runtimes, and what it runs",
 		Example: `  purser node
   purser node -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return s.node(cmd.Context()) },
 	}

@@ -63,11 +63,12 @@ container and keeps it alive.`,
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misuse(cmd, err) })
+	root.SetFlagErrorFunc(flagError)
 	s.globalFlags(root)
 	addCommands(root, s)
 	root.InitDefaultHelpCmd()
 	describeHelp(root)
+	flagsFirst(root)
 	checkArgs(root)
 	return root
 }

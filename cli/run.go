@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,6 +62,7 @@ kills it.`,
 			return notRun(rename(s.run(cmd.Context(), spec, f.stdin), flagOf(cmd)))
 		},
 	}
+	cmd.SetFlagErrorFunc(commandFlagError(0))
 	f.add(cmd)
 	complete(cmd, "image", s.imageNames)
 	complete(cmd, "secret", s.secretNames)
@@ -86,7 +90,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 func runArgs(cmd *cobra.Command, args []string) error {
 	files, _ := splitArgs(cmd, args)
 	if len(files) > 1 {
-		return fmt.Errorf("unexpected %q: takes one FILE; put a command after --", files[1])
+		return fmt.Errorf("unexpected %q: takes one FILE; put the command after --", files[1])
 	}
 	return nil
 }
@@ -106,7 +110,7 @@ func (s *session) runSpec(cmd *cobra.Command, f *runFlags, args []string) (*purs
 	spec := &purserv1.LaunchSpec{}
 	if len(files) == 1 {
 		var err error
-		if spec, err = s.fileSpec(files[0], f.function); err != nil {
+		if spec, err = s.fileSpec(files[0], f.function, f.image != ""); err != nil {
 			return nil, err
 		}
 	} else if f.function != "" {
@@ -127,10 +131,10 @@ func (s *session) runSpec(cmd *cobra.Command, f *runFlags, args []string) (*purs
 }
 
 // fileSpec reads one function's spec from a file.
-func (s *session) fileSpec(path, function string) (*purserv1.LaunchSpec, error) {
+func (s *session) fileSpec(path, function string, imageGiven bool) (*purserv1.LaunchSpec, error) {
 	file, err := s.readFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, hint(err, "FILE is a launch spec; to give a command, put it after --")
+		return nil, hint(err, "%s", fileHint(path, imageGiven))
 	}
 	if err != nil {
 		return nil, err
@@ -148,6 +152,19 @@ func (s *session) fileSpec(path, function string) (*purserv1.LaunchSpec, error) 
 		return nil, fmt.Errorf("%s has several functions; choose one with --function: %s", path, names)
 	}
 	return nil, fmt.Errorf("%s has no function %s; it has: %s", path, function, names)
+}
+
+// imagePattern is what an image's reference looks like.
+var imagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_.-]+|@sha256:[0-9a-f]+)?$`)
+
+// fileHint is what to do instead of naming a file that does not exist: other
+// programs take an image, or a command, in its place.
+func fileHint(path string, imageGiven bool) string {
+	file := slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
+	if imageGiven || file || !imagePattern.MatchString(path) {
+		return "FILE is a launch spec; to give a command, put it after --"
+	}
+	return "FILE is a launch spec; for an image: --image " + path
 }
 
 // apply puts the flags that were given over the spec.

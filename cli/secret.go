@@ -30,7 +30,7 @@ func newSecretList(s *session) *cobra.Command {
 		Short:   "List the secrets of an environment",
 		Example: `  purser secret list
   purser secret list -A -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return s.secretList(cmd.Context()) },
 	}
@@ -82,7 +82,7 @@ func newSecretShow(s *session) *cobra.Command {
 		Short: "Show a secret's keys, newest version, age and users; never a value",
 		Example: `  purser secret show openai-secret
   purser secret show -E prod openai-secret -o yaml`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.secretNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			described, err := s.describe(cmd.Context(), args[0])
@@ -113,7 +113,7 @@ func newSecretVersions(s *session) *cobra.Command {
 		Short: "List a secret's versions, newest first; never a value",
 		Example: `  purser secret versions openai-secret
   purser secret versions openai-secret -o json`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.secretNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			described, err := s.describe(cmd.Context(), args[0])
@@ -146,7 +146,7 @@ func newSecretRollback(s *session) *cobra.Command {
 before the newest when none is named.`,
 		Example: `  purser secret rollback openai-secret
   purser secret rollback -E prod openai-secret 3`,
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              takes(1, 2),
 		ValidArgsFunction: first(s.secretNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			version, err := optionalNumber(args[1:], "VERSION")
@@ -182,7 +182,7 @@ until it moves on, unless --destroy is given: that workload then cannot be
 started again.`,
 		Example: `  purser secret delete old-secret
   purser secret delete --destroy leaked-secret`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.secretNames),
 		RunE:              func(cmd *cobra.Command, args []string) error { return s.secretDelete(cmd.Context(), args[0], destroy) },
 	}

@@ -17,7 +17,7 @@ func newVersion(s *session) *cobra.Command {
 "purser node".`,
 		Example: `  purser version
   purser version -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return s.printVersion() },
 	}

@@ -28,7 +28,7 @@ completed or failed are listed with -a.`,
 		Example: `  purser ps
   purser ps -a -E prod
   purser ps --all --all-environments -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return s.ps(cmd.Context(), all) },
 	}
@@ -94,7 +94,7 @@ func newGet(s *session) *cobra.Command {
 it runs on, its instances and its last exit. With -o yaml also its whole spec.`,
 		Example: `  purser get rag-qna/answer-question
   purser get -E prod rag-qna/answer-question -o yaml`,
-		Args:              cobra.ExactArgs(1),
+		Args:              takes(1, 1),
 		ValidArgsFunction: first(s.workloadNames),
 		RunE:              func(cmd *cobra.Command, args []string) error { return s.get(cmd.Context(), args[0]) },
 	}
