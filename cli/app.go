@@ -50,7 +50,7 @@ func (s *session) appList(ctx context.Context) error {
 		t := newTable(s.out, "APP", "ENVIRONMENT", "REVISION", "HEALTHY", "DEPLOYED")
 		for _, app := range response.Msg.GetApps() {
 			t.row(app.GetName(), app.GetEnvironment(), fmt.Sprint(app.GetRevision()),
-				fmt.Sprintf("%d/%d", app.GetHealthy(), app.GetFunctions()), age(app.GetDeployedAt(), time.Now()))
+				fmt.Sprintf("%d/%d", app.GetHealthy(), app.GetFunctions()), ago(app.GetDeployedAt(), time.Now()))
 		}
 		t.flush()
 	})

@@ -27,7 +27,7 @@ func (f *logFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.follow, "follow", "f", false, "go on until it has ended")
 	flags.StringVar(&f.since, "since", "", "only what was written since: a duration (10m) or a time (2006-01-02T15:04:05Z)")
-	flags.IntVar(&f.tail, "tail", -1, "only the last `LINES` of each instance; all when negative")
+	flags.IntVarP(&f.tail, "tail", "n", -1, "only the last `LINES` of each instance; all when negative")
 	flags.BoolVar(&f.previous, "previous", false, "of the instance before the present one")
 }
 

@@ -51,7 +51,7 @@ func (s *session) secretList(ctx context.Context) error {
 		t := newTable(s.out, "SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS")
 		for _, secret := range response.Msg.GetSecrets() {
 			t.row(secret.GetName(), secret.GetEnvironment(), versionText(secret), strings.Join(secret.GetKeys(), ", "),
-				age(secret.GetUpdatedAt(), time.Now()), strings.Join(secret.GetUsers(), ", "))
+				ago(secret.GetUpdatedAt(), time.Now()), strings.Join(secret.GetUsers(), ", "))
 		}
 		t.flush()
 	})

@@ -71,6 +71,14 @@ func age(at *timestamppb.Timestamp, now time.Time) string {
 	return shortDuration(now.Sub(at.AsTime()))
 }
 
+// ago is age in a sentence: 3m ago.
+func ago(at *timestamppb.Timestamp, now time.Time) string {
+	if at == nil {
+		return "-"
+	}
+	return age(at, now) + " ago"
+}
+
 func shortDuration(d time.Duration) string {
 	switch {
 	case d < 0:

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/client"
 )
 
 // ended are the states of workloads that ps leaves out unless asked.
@@ -52,10 +54,35 @@ func (s *session) ps(ctx context.Context, all bool) error {
 	}
 	return s.print(list, func() {
 		s.workloadTable(list.GetWorkloads(), time.Now())
-		if hidden > 0 {
+		switch {
+		case hidden > 0:
 			s.warn("%s not shown; see purser ps -a", count(hidden, "ended workload", "ended workloads"))
+		case len(list.GetWorkloads()) == 0:
+			s.warn("%s", s.nothingHere(ctx, api))
 		}
 	})
+}
+
+// nothingHere says that an environment is empty, and which ones are not.
+func (s *session) nothingHere(ctx context.Context, api *client.Client) string {
+	if s.everywhere {
+		return "no workloads"
+	}
+	text := "no workloads in " + s.environment
+	response, err := api.Workloads.List(ctx, connect.NewRequest(&purserv1.ListRequest{}))
+	if err != nil {
+		return text
+	}
+	counts := map[string]int{}
+	for _, w := range response.Msg.GetWorkloads() {
+		counts[w.GetEnvironment()]++
+	}
+	separator := "; "
+	for _, environment := range slices.Sorted(maps.Keys(counts)) {
+		text += fmt.Sprintf("%s%s has %d", separator, environment, counts[environment])
+		separator = ", "
+	}
+	return text
 }
 
 // hideEnded takes out what has ended and returns how many these were.
@@ -68,7 +95,7 @@ func hideEnded(list *purserv1.ListResponse) int {
 }
 
 func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
-	headings := []string{"ID", "KIND", "STATE", "AGE", "RESTARTS", "IMAGE", "REASON"}
+	headings := []string{"ID", "KIND", "STATE", "SINCE", "RESTARTS", "IMAGE", "REASON"}
 	if s.everywhere {
 		headings = append([]string{"ENVIRONMENT"}, headings...)
 	}
@@ -166,12 +193,12 @@ func exitText(exit *purserv1.Exit, now time.Time) string {
 	if exit == nil {
 		return ""
 	}
-	text := fmt.Sprintf("status %d", exit.GetCode())
-	if exit.GetReason() != "" {
-		text += ": " + exit.GetReason()
+	text := exit.GetReason()
+	if text == "" || !plain(text) {
+		text = strings.TrimSuffix(fmt.Sprintf("status %d: %s", exit.GetCode(), text), ": ")
 	}
 	if exit.GetFinishedAt() != nil {
-		text += ", " + age(exit.GetFinishedAt(), now) + " ago"
+		text += ", " + ago(exit.GetFinishedAt(), now)
 	}
 	return text
 }
