@@ -127,7 +127,7 @@ func decodeError(file string, err error) error {
 		var all []error
 		for _, e := range unknown.Errors {
 			row, col := e.Position()
-			all = append(all, fmt.Errorf("%s:%d:%d: unknown key %s", file, row, col, strings.Join(e.Key(), ".")))
+			all = append(all, fmt.Errorf("%s:%d:%d: unknown key %s%s", file, row, col, strings.Join(e.Key(), "."), meant(e.Key())))
 		}
 		return errors.Join(all...)
 	}

@@ -28,8 +28,11 @@ func TestMissingFile(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	for name, tc := range map[string]struct{ in, want string }{
-		"unknown key":      {"state_dir = '/x'\nstate = '/y'", "config.toml:2:1: unknown key state"},
-		"unknown section":  {"[metrix]\naddress = ':1'", "config.toml:1:2: unknown key metrix"},
+		"unknown key":      {"state_dir = '/x'\nnonsense = '/y'", "config.toml:2:1: unknown key nonsense"},
+		"misspelt key":     {"sokcet = '/y'", "config.toml:1:1: unknown key sokcet; did you mean socket?"},
+		"unknown section":  {"[metrix]\naddress = ':1'", "config.toml:1:2: unknown key metrix; did you mean metrics?"},
+		"key of a section": {"[metrics]\nadress = ':1'", "config.toml:2:1: unknown key metrics.adress; did you mean metrics.address?"},
+		"key of a runtime": {"[runtimes.crun]\npth = 'x'", "config.toml:2:1: unknown key runtimes.crun.pth; did you mean runtimes.crun.path?"},
 		"wrong type":       {"socket = 5", "config.toml:1:10: "},
 		"relative":         {"state_dir = 'here'", `state_dir: "here" is not an absolute path`},
 		"relative root":    {"allowed_roots = ['/a', 'b']", `allowed_roots: "b" is not an absolute path`},

@@ -8,10 +8,18 @@ import (
 
 // nearest finds the field that a misspelt name probably means.
 func nearest(name string, fields protoreflect.FieldDescriptors) (string, bool) {
+	var names []string
+	for i := range fields.Len() {
+		names = append(names, string(fields.Get(i).Name()))
+	}
+	return Nearest(name, names)
+}
+
+// Nearest finds the one of several names that a misspelt one probably means.
+func Nearest(name string, names []string) (string, bool) {
 	name = folded(name)
 	best, least := "", len(name)/3+1
-	for i := range fields.Len() {
-		candidate := string(fields.Get(i).Name())
+	for _, candidate := range names {
 		if d := distance(name, folded(candidate)); d < least {
 			best, least = candidate, d
 		}
