@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -32,6 +33,9 @@ over.`,
 		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
+			if err := needsRoot(os.Geteuid()); err != nil {
+				return err
+			}
 			cfg, err := config.Load(file)
 			if err != nil {
 				return err
@@ -47,6 +51,14 @@ over.`,
 	flags.BoolVar(&options.StopOnExit, "stop-workloads-on-exit", false, "stop every container before ending; the next agent brings them back")
 	complete(cmd, "log-level", fixed("debug", "info", "warn", "error"))
 	return cmd
+}
+
+// needsRoot says so before a directory does that cannot be made.
+func needsRoot(user int) error {
+	if user == 0 {
+		return nil
+	}
+	return errors.New("the agent needs root, to make containers: sudo purser agent")
 }
 
 // newLogger writes lines for a person to a terminal, JSON to everything else.

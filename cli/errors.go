@@ -135,6 +135,9 @@ func headline(err error) string {
 	if !errors.As(err, &remote) {
 		return text
 	}
+	if foreign(remote) {
+		return "what answers there is not purser's API: " + remote.Message()
+	}
 	message := remote.Message()
 	if fields := violations(err); len(fields) == 1 {
 		message = fields[0]
@@ -145,6 +148,15 @@ func headline(err error) string {
 		message = strings.ReplaceAll(remote.Code().String(), "_", " ")
 	}
 	return strings.Replace(text, remote.Error(), message, 1)
+}
+
+// foreign tells an answer of another server from one of an agent: it is no
+// Connect error, or no HTTP/2 at all.
+func foreign(remote *connect.Error) bool {
+	if connect.IsWireError(remote) || client.Unreachable(remote) {
+		return false
+	}
+	return remote.Code() == connect.CodeUnimplemented || strings.Contains(remote.Message(), "looked like an HTTP/1.1 header")
 }
 
 // violations are the fields that the agent refused, one text for each. They say
@@ -188,6 +200,9 @@ func advice(err error, host string) string {
 	if errors.As(err, &h) {
 		return h.hint
 	}
+	if remote := (*connect.Error)(nil); errors.As(err, &remote) && foreign(remote) {
+		return "check --host and PURSER_HOST: " + host + " may be a node's metrics, or another program"
+	}
 	if !client.Unreachable(err) {
 		return ""
 	}
@@ -195,7 +210,7 @@ func advice(err error, host string) string {
 		return "only root may use the socket: use sudo, or be given access to it"
 	}
 	if host == client.DefaultHost {
-		return "start a node with `sudo purser dev` and set PURSER_HOST as it says, or start the service with `systemctl start purser`"
+		return "start a node with `sudo purser dev` and set PURSER_HOST as it says, or start the daemon with `sudo purser agent`"
 	}
-	return "check --host and PURSER_HOST, and that `purser dev` or the purser service runs there"
+	return "check --host and PURSER_HOST, and that `purser dev` or `purser agent` runs there"
 }

@@ -17,8 +17,10 @@ const defaultEnvironment = "dev"
 
 // session is what a command works with: the global flags and the streams.
 type session struct {
-	host   string
-	output string
+	host string
+	// hostFrom says where host was given.
+	hostFrom string
+	output   string
 	// environment is what -E says, or its default.
 	environment string
 	// given tells that -E was on the command line.
@@ -115,11 +117,12 @@ func (s *session) settle(cmd *cobra.Command) error {
 
 func (s *session) settleHost() {
 	if s.host != "" {
+		s.hostFrom = "--host"
 		return
 	}
 	s.host = client.DefaultHost
 	if host, ok := s.lookup("PURSER_HOST"); ok && host != "" {
-		s.host = host
+		s.host, s.hostFrom = host, "PURSER_HOST"
 	}
 }
 
@@ -144,7 +147,7 @@ func (s *session) dial() (*client.Client, error) {
 	}
 	api, err := client.New(s.host)
 	if err != nil {
-		return nil, fmt.Errorf("--host %s: %w", s.host, err)
+		return nil, fmt.Errorf("%s: %w", s.hostFrom, err)
 	}
 	s.api = api
 	return api, nil

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,7 +46,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exitsCommand, "await": awaitCommand, "calls": callsCommand,
-			"send": sendCommand, "called": calledCommand,
+			"send": sendCommand, "called": calledCommand, "other": otherCommand,
 		},
 		RequireExplicitExec: false,
 	})
@@ -93,6 +95,17 @@ func sendCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(unix.SignalNum(args[0])))
 	}
+}
+
+// otherCommand makes PURSER_HOST the address of a server that is no agent.
+func otherCommand(ts *testscript.TestScript, _ bool, _ []string) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Start()
+	ts.Defer(server.Close)
+	ts.Setenv("PURSER_HOST", server.URL)
 }
 
 // calledCommand: called NAME waits until a call has been made.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 func newSecret(s *session) *cobra.Command {
-	return group(&cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "secret",
 		Short: "Set secrets and see which versions there are",
 		Long: `Set secrets and see which versions there are. No command prints a value: only
@@ -21,6 +22,16 @@ a container gets to see it.`,
 		Example: `  purser secret set openai-secret OPENAI_API_KEY=-
   purser secret list`,
 	}, newSecretSet(s), newSecretList(s), newSecretShow(s), newSecretVersions(s), newSecretRollback(s), newSecretDelete(s))
+	cmd.Args = noSuchSecretCommand
+	return cmd
+}
+
+// noSuchSecretCommand tells who looks for a value that there is no way to one.
+func noSuchSecretCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && slices.Contains([]string{"get", "describe", "inspect", "read", "cat"}, args[0]) {
+		return fmt.Errorf("there is no command %q; did you mean show? No command shows a value", args[0])
+	}
+	return noSuchCommand(cmd, args)
 }
 
 func newSecretList(s *session) *cobra.Command {

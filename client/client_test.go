@@ -136,7 +136,7 @@ func TestBothDirectionsAtOnce(t *testing.T) {
 func TestMalformedHosts(t *testing.T) {
 	tests := map[string]string{
 		"":                                    "want unix:///path/to/socket or http://host:port",
-		"/run/purser.sock":                    "want unix:///path/to/socket or http://host:port",
+		"/run/purser.sock":                    "want unix:///path/to/socket or http://host:port; did you mean unix:///run/purser.sock?",
 		"https://localhost:1":                 "want unix:///path/to/socket or http://host:port",
 		"localhost:9750":                      "want unix:///path/to/socket or http://host:port",
 		"unix://":                             "want an absolute path",

@@ -62,6 +62,9 @@ func parseHost(host string) (*target, error) {
 	case "http":
 		return httpTarget(host, u)
 	}
+	if filepath.IsAbs(host) {
+		return nil, fmt.Errorf("host %q: want unix:///path/to/socket or http://host:port; did you mean unix://%s?", host, host)
+	}
 	return nil, fmt.Errorf("host %q: want unix:///path/to/socket or http://host:port", host)
 }
 
