@@ -38,11 +38,12 @@ from purser's environment. FILE may be - for standard input.
 
 Returns when the node has accepted all of it, or with --wait when all of it
 runs or has completed. --dry-run changes nothing and prints the specs as
-they would be launched, with all defaults of the file merged in; without a node
-it only checks the file.`,
+they would be launched, with all defaults of the file merged in, as YAML unless
+-o says otherwise; without a node it only checks the file.`,
 		Example: `  purser deploy rag-qna.yaml --wait
   APP_ENV=prod purser deploy rag-qna.yaml
-  purser deploy rag-qna.yaml --dry-run -o yaml`,
+  purser deploy rag-qna.yaml --dry-run
+  purser deploy rag-qna.yaml --dry-run -o table`,
 		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.dryRun && f.wait {
@@ -80,7 +81,10 @@ func (s *session) deploy(ctx context.Context, path string, f deployFlags) error 
 	if err != nil {
 		return err
 	}
-	if err := s.print(response.Msg, func() { s.changeTable(response.Msg, f.dryRun) }); err != nil || !f.wait {
+	if f.dryRun {
+		return s.printDry(response.Msg)
+	}
+	if err := s.print(response.Msg, func() { s.changeTable(response.Msg) }); err != nil || !f.wait {
 		return err
 	}
 	return s.waitAll(ctx, api, response.Msg.GetChanges(), f.timeout)
@@ -128,16 +132,26 @@ func (s *session) printUnchecked(file *launchspec.File, why error) error {
 	for _, spec := range file.Specs {
 		response.Changes = append(response.Changes, &purserv1.Change{Id: launchspec.ID(spec), Spec: spec})
 	}
-	return s.print(response, func() { s.changeTable(response, true) })
+	return s.printDry(response)
 }
 
-func (s *session) changeTable(response *purserv1.DeployResponse, dryRun bool) {
+// printDry prints what would change. It is read, and compared with the file, so
+// that what nobody wrote is left out.
+func (s *session) printDry(response *purserv1.DeployResponse) error {
+	if s.output != "table" {
+		return s.encodeSparse(response)
+	}
+	s.changeTable(response)
+	return nil
+}
+
+func (s *session) changeTable(response *purserv1.DeployResponse) {
 	t := newTable(s.out, "ID", "CHANGE", "IMAGE")
 	for _, change := range response.GetChanges() {
 		t.row(change.GetId(), orDash(change.GetAction()), change.GetSpec().GetImage().GetRef())
 	}
 	t.flush()
-	if !dryRun && response.GetRevision() > 0 {
+	if response.GetRevision() > 0 {
 		fmt.Fprintf(s.out, "revision %d in %s\n", response.GetRevision(), s.environment)
 	}
 }

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/purserd/purser/api/codec"
@@ -30,6 +34,45 @@ func (s *session) encode(response proto.Message) error {
 	}
 	_, err = s.out.Write(append(trimNewline(data), '\n'))
 	return err
+}
+
+// encodeSparse is encode for what a person reads: a field that is not set is
+// left out.
+func (s *session) encodeSparse(response proto.Message) error {
+	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(response)
+	if err != nil {
+		return fmt.Errorf("encoding the response: %w", err)
+	}
+	if s.output == "yaml" {
+		return s.writeYAML(data)
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, data, "", "  "); err != nil {
+		return fmt.Errorf("encoding the response: %w", err)
+	}
+	_, err = fmt.Fprintln(s.out, indented.String())
+	return err
+}
+
+// writeYAML writes JSON as YAML, its fields in the same order.
+func (s *session) writeYAML(data []byte) error {
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		return fmt.Errorf("encoding the response: %w", err)
+	}
+	inBlocks(&document)
+	encoder := yaml.NewEncoder(s.out)
+	encoder.SetIndent(2)
+	return encoder.Encode(&document)
+}
+
+// inBlocks takes JSON's brackets and quotes away; those that YAML needs come back
+// by themselves.
+func inBlocks(n *yaml.Node) {
+	n.Style = 0
+	for _, child := range n.Content {
+		inBlocks(child)
+	}
 }
 
 func trimNewline(data []byte) []byte {
