@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -26,10 +28,11 @@ func newEvents(s *session) *cobra.Command {
 		Short: "Print what happened on the node",
 		Long: `Print what happened on the node, oldest first, and with -f go on until
 interrupted. Unlike elsewhere, all environments are shown unless -E is given.
-With -o json and -f each event is an object on a line of its own.`,
+With -o json and -f each event is an object on a line of its own. The numbers
+for --after are those that -o json shows as sequence.`,
 		Example: `  purser events
   purser events -f -E prod
-  purser events --after 120 -o json`,
+  purser events --after "$(purser events -o json | jq -r '.events[-1].sequence')" -f`,
 		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,6 +45,9 @@ With -o json and -f each event is an object on a line of its own.`,
 			err := s.events(ctx, request)
 			if follow && errors.Is(context.Cause(ctx), context.Canceled) {
 				return nil // the usual end
+			}
+			if connect.CodeOf(err) == connect.CodeOutOfRange {
+				return hint(fmt.Errorf("events after %d are not kept, or were never there", after), "leave out --after to print all that are kept")
 			}
 			return err
 		},
@@ -83,7 +89,7 @@ func (s *session) eventPrinter(follow bool) eventPrinter {
 	nothing := func() error { return nil }
 	switch {
 	case s.output == "table":
-		return eventPrinter{s.eventLine, nothing}
+		return eventPrinter{s.eventTable(), nothing}
 	case s.output == "yaml" && follow:
 		return eventPrinter{s.eventDocument, nothing}
 	case follow:
@@ -93,14 +99,37 @@ func (s *session) eventPrinter(follow bool) eventPrinter {
 	}
 }
 
-// eventLine prints at once: columns are wide enough for most, instead of being
-// measured at the end.
+// eventColumns are wide enough for most, instead of being measured at the end: a
+// line is printed at once.
+const eventColumns = "%-19s  %-8s  %-16s  %-32s  %s\n"
+
+// eventTable prints events under a heading, which comes with the first.
+func (s *session) eventTable() func(*purserv1.EventsResponse) error {
+	heading := sync.OnceFunc(func() {
+		fmt.Fprintf(s.out, eventColumns, "TIME", "SEVERITY", "TYPE", "SUBJECT", "MESSAGE")
+	})
+	return func(r *purserv1.EventsResponse) error {
+		heading()
+		return s.eventLine(r)
+	}
+}
+
 func (s *session) eventLine(r *purserv1.EventsResponse) error {
 	e := r.GetEvent()
-	subject := strings.TrimSpace(e.GetEnvironment() + " " + e.GetSubject())
-	_, err := fmt.Fprintf(s.out, "%s  %-7s  %-14s  %-32s  %s\n", orDash(clock(e.GetTime())),
-		printable(e.GetSeverity()), printable(e.GetType()), printable(subject), printable(e.GetMessage()))
+	_, err := fmt.Fprintf(s.out, eventColumns, orDash(clock(e.GetTime())),
+		printable(e.GetSeverity()), printable(e.GetType()), printable(subjectText(e)), printable(e.GetMessage()))
 	return err
+}
+
+// ofSecret are the events whose subject is a secret's name.
+var ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted"}
+
+func subjectText(e *purserv1.Event) string {
+	subject := e.GetSubject()
+	if slices.Contains(ofSecret, e.GetType()) {
+		subject = "secret " + subject
+	}
+	return strings.TrimSpace(e.GetEnvironment() + " " + subject)
 }
 
 func (s *session) eventDocument(r *purserv1.EventsResponse) error {

@@ -254,6 +254,10 @@ func (f fakeInfo) Events(ctx context.Context, r *connect.Request[purserv1.Events
 	events := []*purserv1.Event{
 		{Sequence: 1, Time: now(), Severity: "normal", Type: "Started", Environment: "dev", Subject: "shop/cart", Message: "started\x1b[2J\nby hand"},
 		{Sequence: 2, Time: now(), Severity: "warning", Type: "BackingOff", Environment: "prod", Subject: "shop/pay", Message: "exit status 1"},
+		{Sequence: 3, Time: now(), Severity: "normal", Type: "SecretRolledBack", Environment: "dev", Subject: "db", Message: "version 4"},
+	}
+	if r.Msg.GetAfter() > 100 {
+		return connect.NewError(connect.CodeOutOfRange, errors.New("list again"))
 	}
 	for _, event := range events {
 		if e := r.Msg.GetEnvironment(); (e != "" && e != event.GetEnvironment()) || event.GetSequence() <= r.Msg.GetAfter() {
