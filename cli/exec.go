@@ -28,9 +28,9 @@ func newExec(s *session) *cobra.Command {
 its environment. Exits with the command's status; 125 when purser failed, 126
 when the command cannot be executed, 127 when it is not found. Signals are
 passed on to the command.`,
-		Example: `  purser exec rag-qna/answer-question -- ps
+		Example: `  purser exec rag-qna/answer-question -- sh -c 'echo $PURSER_WORKLOAD'
   purser exec -e DEBUG=1 --user 0 rag-qna/answer-question -- sh -c 'echo $DEBUG'
-  echo 'select 1' | purser exec -i shop/db -- psql`,
+  echo hello | purser exec -i rag-qna/answer-question -- sh -c 'read line; echo "got $line"'`,
 		Args:              execArgs,
 		Annotations:       map[string]string{standsInMark: ""},
 		ValidArgsFunction: first(s.workloadNames),

@@ -38,7 +38,7 @@ archive from standard input. An archive without a full reference is named
 localhost/<file's stem>:<name in the archive>; --name overrides.`,
 		Example: `  purser image import rag.tar
   purser image import ./oci-layout --name registry.example/rag:1.4
-  docker save tools:latest | purser image import - --name localhost/tools:latest`,
+  docker save tools:1 | purser image import - --name localhost/tools:1`,
 		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return s.imageImport(cmd.Context(), args[0], name) },
 	}

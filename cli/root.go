@@ -54,7 +54,7 @@ that a launch spec names, merges them with the environment, starts the
 container and keeps it alive.`,
 		Example: `  sudo purser dev
   purser secret set openai-secret OPENAI_API_KEY=-
-  purser run --image localhost/tools:latest --secret openai-secret -- env
+  purser run --image localhost/tools:1 --secret openai-secret -- sh -c 'echo "${#OPENAI_API_KEY} letters"'
   purser deploy rag-qna.yaml`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

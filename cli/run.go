@@ -48,10 +48,10 @@ FILE is a launch spec, or an app file with --function; flags win over it.
 COMMAND replaces the image's entry point. Signals are passed on; a second
 interrupt, or one that has not ended the function within its stop grace,
 kills it.`,
-		Example: `  purser run --image localhost/tools:latest -- sh -c 'echo hello'
-  purser run --image localhost/tools:latest --secret openai-secret -e MODEL=small -- env
+		Example: `  purser run --image localhost/tools:1 -- sh -c 'echo hello'
+  purser run --image localhost/tools:1 --secret openai-secret -e MODEL=small -- sh -c 'echo "$MODEL, ${#OPENAI_API_KEY}"'
   purser run rag-qna.yaml --function reindex
-  tar c docs | purser run -i --image localhost/tools:latest --memory 256Mi -- tar t`,
+  echo hello | purser run -i --image localhost/tools:1 --memory 256Mi -- sh -c 'read line; echo "got $line"'`,
 		Args:        runArgs,
 		Annotations: map[string]string{standsInMark: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
