@@ -14,12 +14,13 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/purser
+build: ## Build bin/purser and bin/purser-oci
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/purser .
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/purser-oci ./cmd/purser-oci
 
 .PHONY: install
-install: build ## Install bin/purser to PREFIX (/usr/local)
-	install -D -m 0755 bin/purser $(DESTDIR)$(PREFIX)/bin/purser
+install: build ## Install both to PREFIX (/usr/local)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/purser bin/purser-oci
 
 .PHONY: demo
 demo: ## Show a node at work, from nothing to answers

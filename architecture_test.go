@@ -14,6 +14,7 @@ var directions = map[string][]string{
 	"api":      {"api"},
 	"inject":   {"api", "inject"},
 	"runtime":  {"api", "inject", "runtime"},
+	"cmd":      {"runtime/handover/protocol"},
 	"metrics":  {"api"},
 	"agent":    {"api", "inject", "runtime", "metrics", "agent"},
 	"client":   {"api"},

@@ -86,10 +86,10 @@ func (a *Agent) open() error {
 	if a.secrets, err = a.openSecrets(keys); err != nil {
 		return err
 	}
+	a.metrics = metrics.New(a.build, a)
 	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
-	a.metrics = metrics.New(a.build, a)
 	if err := a.load(); err != nil {
 		return errors.Join(err, a.runtime.Close(), a.secrets.Close())
 	}
@@ -151,6 +151,9 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Snapshotter:    a.cfg.Containerd.Snapshotter,
 		Node:           a.nodeID,
 		RunDir:         a.cfg.RunDir,
+		PrivateRamfs:   a.cfg.PrivateRamfs,
+		Wrapper:        a.cfg.Wrapper,
+		Observe:        a.metrics.Injected,
 		RootDir:        filepath.Join(a.cfg.StateDir, "rootfs"),
 		LogDir:         filepath.Join(a.cfg.StateDir, "logs"),
 		CgroupParent:   a.cfg.CgroupParent,

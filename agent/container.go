@@ -104,20 +104,24 @@ func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance st
 	if err != nil {
 		return nil, inject.Environ{}, err
 	}
-	env := inject.Merge(inject.Layers{
-		Image:    f.image.Config.Env,
+	return f.image, w.merge(f.image.Config.Env, spec, f.resolution, instance), nil
+}
+
+// merge is the environment of an instance.
+func (w *workload) merge(image []string, spec *purserv1.LaunchSpec, resolution *inject.Resolution, instance string) inject.Environ {
+	return inject.Merge(inject.Layers{
+		Image:    image,
 		ImageEnv: spec.GetImage().GetEnv(),
-		Secrets:  f.resolution.Secrets,
+		Secrets:  resolution.Secrets,
 		Env:      spec.GetEnv(),
 		Reserved: map[string]string{
 			"PURSER_APP":         spec.GetApp(),
 			"PURSER_FUNCTION":    spec.GetFunction(),
-			"PURSER_ENVIRONMENT": r.GetEnvironment(),
-			"PURSER_WORKLOAD":    r.GetId(),
+			"PURSER_ENVIRONMENT": w.environment(),
+			"PURSER_WORKLOAD":    w.id(),
 			"PURSER_INSTANCE":    instance,
 		},
 	})
-	return f.image, env, nil
 }
 
 // imageError says of an image that is not there what it may have been meant for.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/purserd/purser/agent/supervise"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/logs"
 )
@@ -21,10 +22,15 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Re
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := w.secrets(ctx, instance)
+	if err != nil {
+		return nil, err
+	}
 	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", start.GetCommand()[0])
 	began := time.Now()
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command: start.GetCommand(),
+		Secrets: secrets,
 		Env:     start.GetEnv(),
 		Workdir: start.GetWorkdir(),
 		User:    start.GetUser(),
@@ -39,6 +45,23 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Re
 		return nil, runtimeError(err)
 	}
 	return execExit(code, supervise.ExitReason(code), began, instance), nil
+}
+
+// secrets is what a running instance's environment has of secrets, by the revision
+// that the instance was made from.
+func (w *workload) secrets(ctx context.Context, instance string) (inject.Environ, error) {
+	v, _ := w.supervisor.View()
+	i := v.Status.Instance
+	if i == nil || i.ID != instance {
+		return inject.Environ{}, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
+	}
+	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
+		Environment: w.environment(), Refs: i.Revision.Spec.GetSecrets(), Pins: i.Revision.Pins,
+	})
+	if err != nil {
+		return inject.Environ{}, &Refusal{Reason: Precondition, Err: err}
+	}
+	return w.merge(nil, i.Revision.Spec, resolution, instance), nil
 }
 
 // execExit is an exit that happened now; began is zero for a command that could

@@ -37,6 +37,8 @@ type node struct {
 	dev     *exec.Cmd
 	ended   chan error
 	stderr  *bytes.Buffer
+	// env is the environment of the node; the test's own when nil.
+	env []string
 }
 
 // onEach runs a test on a node of its own for each containerd.
@@ -72,6 +74,7 @@ func emptyNode(t testing.TB, v rig.Version) *node {
 func (n *node) start() {
 	n.t.Helper()
 	n.dev = exec.Command(purser(n.t), "dev", "--dir", n.dir, "--containerd", rig.ContainerdPath(n.t, n.version))
+	n.dev.Env = n.env
 	// A test binary that dies takes the node along.
 	n.dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := n.dev.StdoutPipe()

@@ -59,12 +59,29 @@ type Hidden struct {
 	By Origin
 }
 
-// Reveal returns the variables as NAME=VALUE, sorted by name. Only what hands the
-// environment to the container may call it.
-func (e Environ) Reveal() []string {
-	env := make([]string, len(e.entries))
-	for i, entry := range e.entries {
-		env[i] = entry.name + "=" + string(entry.value.bytes())
+// Public returns the variables that come from no secret as NAME=VALUE, sorted by
+// name.
+func (e Environ) Public() []string {
+	return e.reveal(func(o Origin) bool { return o.Layer != LayerSecret })
+}
+
+// Secret returns those that come from secrets. Only what hands the environment to
+// the container may call it.
+func (e Environ) Secret() []string {
+	return e.reveal(func(o Origin) bool { return o.Layer == LayerSecret })
+}
+
+// HasSecret says whether a variable comes from a secret.
+func (e Environ) HasSecret() bool {
+	return slices.ContainsFunc(e.entries, func(v entry) bool { return v.origin.Layer == LayerSecret })
+}
+
+func (e Environ) reveal(which func(Origin) bool) []string {
+	var env []string
+	for _, entry := range e.entries {
+		if which(entry.origin) {
+			env = append(env, entry.name+"="+string(entry.value.bytes()))
+		}
 	}
 	return env
 }

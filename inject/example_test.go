@@ -51,7 +51,7 @@ func Example() {
 	})
 	fmt.Println("version", resolution.Pins[0].GetVersion())
 	fmt.Println(environ)
-	fmt.Println(environ.Reveal())
+	fmt.Println(environ.Public(), environ.Secret())
 
 	request.Refs[0].RequiredKeys = []string{"APP_ID"}
 	_, err = inject.Resolve(ctx, secrets, request)
@@ -59,6 +59,6 @@ func Example() {
 	// Output:
 	// version 1
 	// [redacted]
-	// [ALGOLIA_API_KEY=s3cret ENV=spec PATH=/bin]
+	// [ENV=spec PATH=/bin] [ALGOLIA_API_KEY=s3cret]
 	// environment dev: secret algolia-secret lacks key APP_ID; add it with: purser secret set -E dev algolia-secret APP_ID=-
 }

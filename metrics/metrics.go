@@ -30,6 +30,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	launches *prometheus.HistogramVec
 	restarts *prometheus.CounterVec
+	injects  *prometheus.CounterVec
 }
 
 // New makes the registry of a build; source is asked at every scrape.
@@ -45,6 +46,10 @@ func New(build version.Info, source Source) *Metrics {
 			Name: "purser_restarts_total",
 			Help: "Instances started after an earlier one of the same workload, by what made it necessary.",
 		}, []string{"reason"}),
+		injects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_inject_requests_total",
+			Help: "Requests of OCI runtimes for what containerd must not see, by result.",
+		}, []string{"result"}),
 	}
 	for _, phase := range []string{Resolve, Create, Start, Total} {
 		m.launches.WithLabelValues(phase, "ok")
@@ -52,13 +57,16 @@ func New(build version.Info, source Source) *Metrics {
 	}
 	m.restarts.WithLabelValues(AfterExit)
 	m.restarts.WithLabelValues(Replacement)
+	for _, result := range []string{"ok", "refused", "error"} {
+		m.injects.WithLabelValues(result)
+	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "purser_build_info",
 		Help:        "1, with the version and commit of the agent.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -74,6 +82,10 @@ func (m *Metrics) Launched(phase string, began time.Time, err error) {
 
 // Restarted notes a restart.
 func (m *Metrics) Restarted(reason string) { m.restarts.WithLabelValues(reason).Inc() }
+
+// Injected notes a request of an OCI runtime: ok, refused (it may not have what it
+// asked for) or error.
+func (m *Metrics) Injected(result string) { m.injects.WithLabelValues(result).Inc() }
 
 // Handler serves the registry at a scrape.
 func (m *Metrics) Handler() http.Handler {

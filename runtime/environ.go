@@ -6,34 +6,67 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/purserd/purser/runtime/handover"
+	"github.com/purserd/purser/runtime/handover/protocol"
 )
 
-// Environ is the merged environment of a container, secrets included, in a
-// form that does not show itself. inject.Environ is one.
+// Environ is the merged environment of a container, in a form that does not show
+// itself. inject.Environ is one.
 type Environ interface {
-	// Reveal returns the variables as "NAME=value", each name once.
-	Reveal() []string
+	// Public returns the variables that come from no secret, as "NAME=value".
+	Public() []string
+	// Secret returns those that come from secrets. Together each name is there once.
+	Secret() []string
+	// HasSecret says whether there are any of those.
+	HasSecret() bool
 }
 
-// inject puts the environment into an OCI spec. No other code gives values of
-// secrets to containerd: when they no longer may pass through it, this is what
-// changes.
-func inject(spec *specs.Spec, env Environ) {
-	if env != nil {
-		spec.Process.Env = env.Reveal()
+// inject gives containerd the part of an environment that is no secret, and the
+// token with which the OCI runtime gets the rest; see package handover. forget is
+// to be called when the launch is over.
+func (r *Runtime) inject(spec *specs.Spec, in Instance, through handover.Installed) (forget func()) {
+	if in.Env == nil {
+		return func() {}
 	}
+	spec.Process.Env = in.Env.Public()
+	if !in.Env.HasSecret() {
+		return func() {}
+	}
+	complete := handover.Spec(in.Env.Secret(), through)
+	token, forget := r.handover.Expect(protocol.OpCreate, in.ID, func(document []byte, bundle string) ([]byte, error) {
+		if err := r.handover.Hold(in.ID); err != nil {
+			return nil, err
+		}
+		return complete(document, bundle)
+	})
+	if spec.Annotations == nil {
+		spec.Annotations = map[string]string{}
+	}
+	spec.Annotations[protocol.Annotation] = token
+	return forget
 }
 
 // injectExec gives a command that is run in a container the container's
-// environment, with add over it.
-func injectExec(p *specs.Process, container *specs.Process, add map[string]string) {
+// environment, with add over it, in the same way.
+func (r *Runtime) injectExec(p *specs.Process, id string, env Environ, add map[string]string) (forget func()) {
 	own := func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
 		_, replaced := add[name]
 		return replaced
 	}
-	p.Env = slices.DeleteFunc(slices.Clone(container.Env), own)
+	p.Env = slices.DeleteFunc(slices.Clone(p.Env), own)
 	for _, name := range slices.Sorted(maps.Keys(add)) {
 		p.Env = append(p.Env, name+"="+add[name])
 	}
+	if env == nil {
+		return func() {}
+	}
+	secret := slices.DeleteFunc(env.Secret(), own)
+	if len(secret) == 0 {
+		return func() {}
+	}
+	token, forget := r.handover.Expect(protocol.OpExec, id, handover.Process(secret))
+	p.Env = append(p.Env, protocol.EnvToken+"="+token)
+	return forget
 }

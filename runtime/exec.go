@@ -21,6 +21,9 @@ import (
 // ExecSpec is a command to be run in a running container.
 type ExecSpec struct {
 	Command []string
+	// Secrets is the container's own environment, of which containerd has the part
+	// that comes from no secret; nil for a container without secrets.
+	Secrets Environ
 	// Env is put over the container's environment.
 	Env map[string]string
 	// Workdir is the container's when empty.
@@ -46,6 +49,8 @@ func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stder
 	if err != nil {
 		return 0, r.wrapExec(err, id)
 	}
+	forget := r.injectExec(process, id, e.Secrets, e.Env)
+	defer forget()
 	x, err := r.openExec(id, e.Stdin != nil, stdout, stderr)
 	if err != nil {
 		return 0, r.wrapExec(err, id)
@@ -86,7 +91,6 @@ func (r *Runtime) execProcess(ctx context.Context, id string, e ExecSpec) (*spec
 			return nil, err
 		}
 	}
-	injectExec(&p, spec.Process, e.Env)
 	return &p, nil
 }
 

@@ -54,10 +54,11 @@ const stepTimeout = time.Minute
 // as a rule.
 func (r *Runtime) Create(ctx context.Context, in Instance) error {
 	ctx = r.ctx(ctx)
-	record, err := r.containerRecord(ctx, in)
+	record, forget, err := r.containerRecord(ctx, in)
 	if err != nil {
 		return r.wrap(err, "preparing container %s", in.ID)
 	}
+	defer forget()
 	// From here on all of that ID is ours, to make and to undo.
 	if err := r.cfg.claim(in.ID); err != nil {
 		return r.wrap(err, "creating container %s", in.ID)
@@ -75,14 +76,26 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 	return errors.Join(r.wrap(err, "creating container %s", in.ID), undone)
 }
 
-// containerRecord is what containerd keeps of the container.
-func (r *Runtime) containerRecord(ctx context.Context, in Instance) (containers.Container, error) {
-	var none containers.Container
+// containerRecord is what containerd keeps of the container. forget is to be
+// called when the launch is over, unless there is an error.
+func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record containers.Container, forget func(), err error) {
+	installed, options, err := r.runtimeOptions(launchspec.Runtime(in.Spec))
+	if err != nil {
+		return record, nil, err
+	}
 	spec, err := r.spec(in)
 	if err != nil {
-		return none, err
+		return record, nil, err
 	}
-	inject(spec, in.Env)
+	forget = r.inject(spec, in, installed)
+	if record, err = r.encodeRecord(ctx, in, spec, options); err != nil {
+		forget()
+	}
+	return record, forget, err
+}
+
+func (r *Runtime) encodeRecord(ctx context.Context, in Instance, spec *specs.Spec, options typeurl.Any) (containers.Container, error) {
+	var none containers.Container
 	specAny, err := typeurl.MarshalAny(spec)
 	if err != nil {
 		return none, fmt.Errorf("encoding the OCI spec: %w", err)
@@ -90,10 +103,6 @@ func (r *Runtime) containerRecord(ctx context.Context, in Instance) (containers.
 	recordAny, err := typeurl.MarshalAny(in.Record)
 	if err != nil {
 		return none, fmt.Errorf("encoding the record: %w", err)
-	}
-	options, err := r.runtimeOptions(launchspec.Runtime(in.Spec))
-	if err != nil {
-		return none, err
 	}
 	snapshotter, err := r.snapshotter(ctx)
 	if err != nil {
@@ -134,6 +143,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 		CgroupParent: r.cfg.CgroupParent,
 		Files:        r.cfg.files(in.ID),
 		Host:         host,
+		NoSwap:       in.Env != nil && in.Env.HasSecret(),
 	})
 	if err != nil {
 		return nil, &SpecError{Err: err}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/logs"
+	"github.com/purserd/purser/runtime/private"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,11 +47,17 @@ func newNode(t testing.TB, v rig.Version) *node {
 		RunDir:       filepath.Join(d.Dir, "run"),
 		RootDir:      filepath.Join(d.Dir, "rootfs"),
 		LogDir:       filepath.Join(d.Dir, "logs"),
+		Wrapper:      rig.Wrapper(t),
 		CgroupParent: d.CgroupParent,
 		Logger:       slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}
 	n.open()
-	t.Cleanup(func() { n.Close() })
+	t.Cleanup(func() {
+		n.Close()
+		if err := private.Unmount(filepath.Join(n.cfg.RunDir, "private")); err != nil {
+			t.Error(err)
+		}
+	})
 	n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{})), runtime.ImportOptions{})
 	return n
 }
@@ -79,9 +87,17 @@ func (n *node) removeImage(ref string) error {
 	return err
 }
 
+// environ is public but for the variables whose names start with SECRET.
 type environ []string
 
-func (e environ) Reveal() []string { return e }
+func (e environ) Public() []string { return e.which(false) }
+func (e environ) Secret() []string { return e.which(true) }
+
+func (e environ) HasSecret() bool { return len(e.Secret()) > 0 }
+
+func (e environ) which(secret bool) []string {
+	return slices.DeleteFunc(slices.Clone(e), func(v string) bool { return strings.HasPrefix(v, "SECRET") != secret })
+}
 
 // spec of a container of busybox that runs a command.
 func spec(command ...string) *purserv1.LaunchSpec {

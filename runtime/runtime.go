@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -19,7 +20,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/purserd/purser/runtime/handover"
+	"github.com/purserd/purser/runtime/handover/protocol"
 	"github.com/purserd/purser/runtime/logs"
+	"github.com/purserd/purser/runtime/private"
 )
 
 // Config says which containerd to use and how its containers are made.
@@ -39,6 +43,17 @@ type Config struct {
 	// RootDir holds the writable layers of containers' root file systems, where
 	// they can be kept apart from containerd. When empty, containerd keeps them.
 	RootDir string
+	// PrivateDir is where memory is mounted that is never swapped, for what must
+	// not reach a disk; private in RunDir when empty.
+	PrivateDir string
+	// PrivateRamfs mounts ramfs there even where tmpfs would do.
+	PrivateRamfs bool
+	// Wrapper is the path of purser-oci. When empty, the program of that name
+	// beside this process's own executable.
+	Wrapper string
+	// Observe, if not nil, is told of the result of each request of an OCI runtime
+	// for what containerd must not see: one of handover.Results.
+	Observe func(result string)
 	// LogDir holds what containers wrote.
 	LogDir string
 	// CgroupParent is the cgroup under which each container gets its own;
@@ -64,6 +79,7 @@ type Runtime struct {
 	client   *client.Client
 	logs     *logs.Store
 	log      *slog.Logger
+	handover *handover.Server
 	images   imageCache
 	snapshot snapshotterChoice
 
@@ -92,16 +108,24 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := private.Mount(cfg.PrivateDir, private.Options{Ramfs: cfg.PrivateRamfs}); err != nil {
+		return nil, err
+	}
 	c, err := connect(cfg)
 	if err != nil {
 		return nil, err
 	}
+	h, err := handover.Listen(cfg.PrivateDir, cfg.Logger, cfg.Observe)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return &Runtime{
-		cfg:     cfg,
-		client:  c,
-		logs:    store,
-		log:     cfg.Logger,
-		streams: make(map[string]*streams),
+		cfg:      cfg,
+		client:   c,
+		handover: h,
+		logs:     store,
+		log:      cfg.Logger,
+		streams:  make(map[string]*streams),
 	}, nil
 }
 
@@ -127,10 +151,35 @@ func withDefaults(cfg Config) (Config, error) {
 	if cfg.RootDir, err = rootDirectory(cfg.RootDir); err != nil {
 		return cfg, fmt.Errorf("resolving the directory of writable layers: %w", err)
 	}
+	if cfg.PrivateDir == "" {
+		cfg.PrivateDir = filepath.Join(cfg.RunDir, "private")
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string) {}
+	}
+	if cfg.Wrapper, err = findWrapper(cfg.Wrapper); err != nil {
+		return cfg, err
+	}
 	if cfg.DefaultRuntime, err = defaultRuntime(cfg); err != nil {
 		return cfg, err
 	}
 	return cfg, checkRuntimes(cfg.Runtimes)
+}
+
+// findWrapper returns the absolute path of purser-oci.
+func findWrapper(path string) (string, error) {
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", fmt.Errorf("looking for purser-oci: %w", err)
+		}
+		path = filepath.Join(filepath.Dir(self), protocol.Wrapper)
+	}
+	found, err := exec.LookPath(path)
+	if err != nil {
+		return "", fmt.Errorf("purser-oci, which gives containers their secrets, cannot be executed; it belongs beside purser, or where wrapper in the configuration says: %w", err)
+	}
+	return filepath.Abs(found)
 }
 
 // connect returns a client that dials on first use and again after a loss.
@@ -165,7 +214,7 @@ func (r *Runtime) Close() error {
 	for _, s := range open {
 		s.close()
 	}
-	return r.client.Close()
+	return errors.Join(r.handover.Close(), r.client.Close())
 }
 
 // Status is the state of the connection to containerd.

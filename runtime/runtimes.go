@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/purserd/purser/runtime/handover"
 )
 
 // shimName is the shim that every OCI runtime with runc's command line runs under.
@@ -76,30 +78,30 @@ func checkRuntimes(all map[string]RuntimeConfig) error {
 	return errors.Join(wrong...)
 }
 
-// runtimeOptions returns the shim's options for a runtime by name; empty is the default.
-func (r *Runtime) runtimeOptions(name string) (typeurl.Any, error) {
+// runtimeOptions returns what a runtime is executed through, and the shim's
+// options for it, by name; empty is the default.
+func (r *Runtime) runtimeOptions(name string) (through handover.Installed, options typeurl.Any, err error) {
 	if name == "" {
 		name = r.cfg.DefaultRuntime
 	}
 	c, ok := r.cfg.Runtimes[name]
 	if !ok {
-		return nil, fmt.Errorf("runtime %q is not configured on this node; there is: %s", name, names(r.cfg.Runtimes))
+		return through, nil, fmt.Errorf("runtime %q is not configured on this node; there is: %s", name, names(r.cfg.Runtimes))
 	}
 	path, err := c.find(name)
 	if err != nil {
-		return nil, err
+		return through, nil, err
 	}
 	o, err := c.shimOptions()
 	if err != nil {
-		return nil, fmt.Errorf("options of runtime %q: %w", name, err)
+		return through, nil, fmt.Errorf("options of runtime %q: %w", name, err)
 	}
-	o.BinaryName = path
-	if o.Root == "" {
-		// Not the shim's default in /run/containerd: two nodes on one machine
-		// share nothing, and what they leave is theirs.
-		o.Root = filepath.Join(r.cfg.RunDir, "oci")
+	if through, err = r.handover.Install(name, r.cfg.Wrapper, path); err != nil {
+		return through, nil, err
 	}
-	return typeurl.MarshalAny(o)
+	o.BinaryName, o.Root = through.Path, through.Root
+	options, err = typeurl.MarshalAny(o)
+	return through, options, err
 }
 
 func (c RuntimeConfig) find(name string) (string, error) {
@@ -139,6 +141,8 @@ func (c RuntimeConfig) shimOptions() (*options.Options, error) {
 	switch {
 	case o.BinaryName != "":
 		return nil, errors.New("the executable is given by path, not by BinaryName")
+	case o.Root != "":
+		return nil, errors.New("Root is purser's to choose: runtimes keep copies of what they are given in it")
 	case o.SystemdCgroup:
 		return nil, errors.New("SystemdCgroup does not work here: containers get their cgroups directly, under cgroup_parent")
 	}

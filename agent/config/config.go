@@ -27,6 +27,13 @@ type Config struct {
 	StateDir string `toml:"state_dir"`
 	// RunDir keeps what must not.
 	RunDir string `toml:"run_dir"`
+	// PrivateRamfs mounts ramfs on the private directory in RunDir even where the
+	// kernel has tmpfs with noswap.
+	PrivateRamfs bool `toml:"private_ramfs"`
+	// AllowSwap lets the agent start where its memory can be swapped.
+	AllowSwap bool `toml:"allow_swap"`
+	// Wrapper is the path of purser-oci; beside purser when empty.
+	Wrapper string `toml:"wrapper"`
 	// Socket is the path of the API's unix socket.
 	Socket string `toml:"socket"`
 	// NodeName is the name shown to people; the host's name when empty.

@@ -30,8 +30,8 @@ const (
 )
 
 // sweep removes what is left of a node whose agent and containerd have ended.
-// After an orderly end these are its cgroups alone; after a hard one also
-// containers, shims and mounts. found says what should not have been there.
+// After an orderly end these are its cgroups and its private mount alone; after a
+// hard one also containers, shims and other mounts. found says what should not have been there.
 func (l *layout) sweep() (found []string, err error) {
 	cgroups, err := l.cgroups()
 	if err != nil {
@@ -154,7 +154,7 @@ func (l *layout) shimSocket(id string) string {
 }
 
 // unmount detaches what is mounted below the node's directory, the innermost
-// first.
+// first, and counts what should not be there any more.
 func (l *layout) unmount() (int, error) {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		return !l.ownMount(m.Mountpoint), false
@@ -163,12 +163,16 @@ func (l *layout) unmount() (int, error) {
 		return 0, fmt.Errorf("reading mounts: %w", err)
 	}
 	var errs []error
+	unexpected := 0
 	for _, m := range slices.Backward(mounts) {
+		if m.Mountpoint != l.path("run/private") {
+			unexpected++
+		}
 		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			errs = append(errs, fmt.Errorf("unmounting %s: %w", m.Mountpoint, err))
 		}
 	}
-	return len(mounts), errors.Join(errs...)
+	return unexpected, errors.Join(errs...)
 }
 
 // ownMount leaves alone what a user may have mounted elsewhere below it.

@@ -28,6 +28,8 @@ type Params struct {
 	CgroupParent string
 	Files        Files
 	Host         Host
+	// NoSwap keeps the container's memory out of swap space: it holds secrets.
+	NoSwap bool
 }
 
 // Files are the paths, on the node, of files that are made for each container.

@@ -170,6 +170,25 @@ func TestArgs(t *testing.T) {
 	}
 }
 
+// A container that holds secrets is never swapped, whatever its limits.
+func TestNoSwap(t *testing.T) {
+	for name, c := range map[string]struct {
+		v2     bool
+		memory *string
+	}{"v1": {}, "v1, limited": {memory: new("64Mi")}, "v2": {v2: true}, "v2, limited": {v2: true, memory: new("64Mi")}} {
+		p := params(&purserv1.LaunchSpec{Resources: &purserv1.Resources{Memory: c.memory}})
+		p.Host.CgroupV2, p.NoSwap = c.v2, true
+		s, err := Build(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := s.Linux.Resources
+		if c.v2 && r.Unified["memory.swap.max"] != "0" || !c.v2 && (r.Memory.Swappiness == nil || *r.Memory.Swappiness != 0) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 func TestUsers(t *testing.T) {
 	for name, want := range map[string]specs.User{
 		"":            {AdditionalGids: []uint32{2001}},

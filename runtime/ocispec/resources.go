@@ -43,7 +43,23 @@ func resources(s *specs.Spec, p Params) error {
 	if limit, ok := launchspec.Memory(p.Spec); ok {
 		r.Memory = memory(limit, p.Host)
 	}
+	if p.NoSwap {
+		noSwap(r, p.Host)
+	}
 	return nil
+}
+
+// noSwap keeps all memory of the container's cgroup out of swap space, with a limit
+// of memory or without one.
+func noSwap(r *specs.LinuxResources, h Host) {
+	if h.CgroupV2 {
+		r.Unified = map[string]string{"memory.swap.max": "0"}
+		return
+	}
+	if r.Memory == nil {
+		r.Memory = &specs.LinuxMemory{}
+	}
+	r.Memory.Swappiness = new(uint64(0))
 }
 
 func cpu(cores float64) *specs.LinuxCPU {

@@ -1,0 +1,162 @@
+// Command purser-oci is what containerd takes for the OCI runtime of purser's
+// containers. It completes what the real runtime gets with what containerd must
+// not see: on create and exec it takes the container's secret-free document to the
+// agent, gets a complete one back on a descriptor that no disk is behind, and
+// becomes the real runtime, with its arguments pointing there.
+//
+// All else, and every container that is not purser's, reaches the runtime
+// untouched: the wrapper replaces itself by it, so that exit status, signals and
+// streams are the runtime's own. It finds its way by its own path, which the agent
+// lays out (see package protocol) and which never changes, so that containers of
+// an earlier agent are in good hands:
+//
+//	<private>/runtimes/<name>/purser-oci    this program
+//	<private>/runtimes/<name>/runtime       the runtime that it becomes
+//	<private>/oci.sock                      the agent
+//
+// It is on the way of every launch, hence the few imports: a package more is
+// paid for in each one.
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/purserd/purser/runtime/handover/protocol"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == protocol.HookCommand {
+		runHook(os.Args[2:])
+		return
+	}
+	c := parse(os.Args[1:])
+	w := wrapper{command: c, home: directory(os.Args[0])}
+	args, err := w.complete()
+	if err != nil {
+		w.fail(err)
+	}
+	runtime, err := os.Readlink(w.home + "/" + protocol.Runtime)
+	if err != nil {
+		w.fail(wrap("finding the runtime to become", err))
+	}
+	err = syscall.Exec(runtime, append([]string{runtime}, args...), os.Environ())
+	w.fail(wrap("executing "+runtime, err))
+}
+
+// wrapper is one invocation.
+type wrapper struct {
+	command
+	home string // the runtime's directory
+}
+
+func (w wrapper) private() string { return directory(directory(w.home)) }
+
+// complete returns the arguments for the runtime.
+func (w wrapper) complete() ([]string, error) {
+	switch w.name {
+	case "create", "run":
+		return w.create()
+	case "exec":
+		return w.exec()
+	case "checkpoint":
+		return w.args, w.checkpoint()
+	}
+	return w.args, nil
+}
+
+// create completes the bundle's configuration if it carries a token of purser's.
+func (w wrapper) create() ([]string, error) {
+	bundle, given := w.value(w.at+1, len(w.args), "bundle", "b")
+	if !given {
+		bundle = "."
+	}
+	document, err := os.ReadFile(bundle + "/config.json")
+	if err != nil || !bytes.Contains(document, []byte(protocol.Annotation)) {
+		return w.args, nil // what is wrong with it is for the runtime to say
+	}
+	if bundle, err = absolute(bundle); err != nil {
+		return nil, wrap("finding the bundle", err)
+	}
+	if err := w.handOver(protocol.OpCreate, bundle, document); err != nil {
+		return nil, err
+	}
+	complete := w.private() + "/" + protocol.Bundle
+	if given {
+		return w.replace(complete, "bundle", "b"), nil
+	}
+	return w.insert("--bundle", complete), nil
+}
+
+// exec completes the process if it carries a token of purser's.
+func (w wrapper) exec() ([]string, error) {
+	file, _ := w.value(w.at+1, len(w.args), "process", "p")
+	if file == "" {
+		return w.args, nil
+	}
+	document, err := os.ReadFile(file)
+	if err != nil || !bytes.Contains(document, []byte(protocol.EnvToken+"=")) {
+		return w.args, nil
+	}
+	if err := w.handOver(protocol.OpExec, "", document); err != nil {
+		return nil, err
+	}
+	return w.replace(protocol.SpecPath, "process", "p"), nil
+}
+
+// checkpoint is refused for what would write secrets to a disk.
+func (w wrapper) checkpoint() error {
+	if w.id == "" || strings.Contains(w.id, "/") {
+		return nil
+	}
+	if _, err := os.Lstat(w.private() + "/" + protocol.Holders + "/" + w.id); err != nil {
+		return nil
+	}
+	return failure("a checkpoint would write the secrets of container " + w.id + " to disk")
+}
+
+// insert puts arguments right after the subcommand.
+func (w wrapper) insert(more ...string) []string {
+	args := append([]string(nil), w.args[:w.at+1]...)
+	args = append(args, more...)
+	return append(args, w.args[w.at+1:]...)
+}
+
+// handOver gets the completed document, as descriptor SpecFD, and limits core
+// dumps to the one byte that makes the kernel write none: from here on the values
+// are in the memory of the runtime.
+func (w wrapper) handOver(op byte, bundle string, document []byte) error {
+	fd, err := ask(w.private()+"/"+protocol.Socket, op, w.id, bundle, document)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Dup3(fd, protocol.SpecFD, 0); err != nil {
+		return wrap("passing on the completed specification", err)
+	}
+	limit := syscall.Rlimit{Cur: 1, Max: 1}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &limit); err != nil {
+		// A hard limit of 0 can't be raised to 1, and a file is not written then.
+		limit = syscall.Rlimit{}
+		_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
+	}
+	return nil
+}
+
+func absolute(path string) (string, error) {
+	if path[0] == '/' {
+		return path, nil
+	}
+	here, err := os.Getwd()
+	return here + "/" + path, err
+}
+
+// directory is all of a path before its last slash.
+func directory(path string) string {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "."
+	}
+	return path[:i]
+}

@@ -1,0 +1,222 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+// diskNode is a node all of whose files are on a block device of its own, with
+// the temporary directories of everything that it starts.
+type diskNode struct {
+	*node
+	device string // the file behind the device
+	mount  string
+}
+
+func newDiskNode(t *testing.T, v rig.Version) *diskNode {
+	t.Helper()
+	base := rig.Dir(t)
+	d := &diskNode{device: filepath.Join(base, "disk"), mount: filepath.Join(base, "d")}
+	if err := os.Mkdir(d.mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.sh(t, "truncate", "-s", "512M", d.device)
+	d.sh(t, "mkfs.ext4", "-q", "-F", d.device)
+	d.sh(t, "mount", "-o", "loop", d.device, d.mount)
+	t.Cleanup(func() { _ = unix.Unmount(d.mount, unix.MNT_DETACH) })
+	temporary := filepath.Join(d.mount, "tmp")
+	if err := os.Mkdir(temporary, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.node = &node{t: t, version: v, dir: filepath.Join(d.mount, "n"),
+		env: append(os.Environ(), "TMPDIR="+temporary, "XDG_RUNTIME_DIR="+temporary)}
+	d.start()
+	t.Cleanup(d.cleanup)
+	d.must("image", "import", boxImage(t))
+	return d
+}
+
+func (d *diskNode) sh(t *testing.T, command ...string) {
+	t.Helper()
+	if r := finish(t, exec.Command(command[0], command[1:]...)); r.code != 0 {
+		t.Fatalf("%v: %s", command, r.stderr)
+	}
+}
+
+// forms are the ways in which a value may have been written.
+func forms(value string) map[string][]byte {
+	all := map[string][]byte{"plain": []byte(value), "hex": []byte(hex.EncodeToString([]byte(value))),
+		"upper-case hex": []byte(strings.ToUpper(hex.EncodeToString([]byte(value))))}
+	var percent strings.Builder
+	for _, b := range []byte(value) {
+		fmt.Fprintf(&percent, "%%%02X", b)
+	}
+	all["percent"] = []byte(percent.String())
+	for shift := range 3 {
+		// What precedes a value moves it against the groups of three bytes; what
+		// depends on the neighbours is cut off.
+		encoded := base64.StdEncoding.EncodeToString(append(make([]byte, shift), value...))
+		start, end := (shift*8+5)/6, len(value+strings.Repeat(" ", shift))*8/6
+		all[fmt.Sprintf("base64 at %d", shift)] = []byte(encoded[start:end])
+	}
+	return all
+}
+
+// find returns the forms of a value that are on the device.
+func (d *diskNode) find(value string) []string {
+	d.t.Helper()
+	f, err := os.Open(d.device)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	wanted := forms(value)
+	found := map[string]bool{}
+	const overlap = 4096
+	block := make([]byte, overlap+(8<<20))
+	kept := 0
+	for {
+		n, err := f.Read(block[kept:])
+		data := block[:kept+n]
+		for name, form := range wanted {
+			found[name] = found[name] || bytes.Contains(data, form)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		kept = copy(block, data[max(0, len(data)-overlap):])
+	}
+	var names []string
+	for name, ok := range found {
+		if ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// clean checks that no form of any value is on the device at this moment. Later
+// is too late: what was written may have been written over.
+func (d *diskNode) clean(when string, values ...string) {
+	d.t.Helper()
+	unix.Sync()
+	for _, value := range values {
+		if found := d.find(value); len(found) > 0 {
+			d.t.Errorf("%s, a secret is on the device: %v", when, found)
+		}
+	}
+}
+
+// unmount writes everything to the device.
+func (d *diskNode) unmount() {
+	d.t.Helper()
+	unix.Sync()
+	if err := unix.Unmount(d.mount, 0); err != nil {
+		d.t.Fatalf("unmounting the device: %v", err)
+	}
+	unix.Sync()
+}
+
+// Values of secrets are in a container, in what is run in it, through crashes,
+// restarts, new versions and failures, and nowhere on the device. What a plain
+// client of the same containerd gives a container is found there by the same
+// search, long after the container is gone.
+func TestNoTraceOnDisk(t *testing.T) {
+	for _, v := range rig.Versions {
+		t.Run("containerd "+string(v), func(t *testing.T) {
+			t.Parallel()
+			d := newDiskNode(t, v)
+			secrets := []string{"canary-one-7Hq2ZkV9tB4x", "canary-two-mW8sJ3pLr6Yd", "canary-bad-Xc5GnT1uEo0f"}
+			const control = "control-Kz4vQ9wA7eRb2N"
+			set := func(value string) { d.runWith(value, "secret", "set", "s", "KEY=-") }
+			check := func(value string) {
+				t.Helper()
+				// The value is compared inside, and is on no command line.
+				sum := finish(t, exec.Command("sh", "-c", "printf %s "+value+" | md5sum")).stdout
+				if got := d.must("exec", "a/f", "--", "sh", "-c", `printf %s "$KEY" | md5sum`); got != sum {
+					t.Errorf("the function does not have its secret: %q", got)
+				}
+			}
+			set(secrets[0])
+			d.deploy(`
+app: a
+functions:
+  - {function: f, image: {ref: `+image+`}, secrets: [{name: s}], command: [sh, -c, 'exec sleep 100000'], stop: {grace: 0s}, restart: {backoff_min: 100ms}}
+`, "--wait")
+			check(secrets[0])
+			d.clean("while it runs", secrets...)
+			first := d.get("a/f")
+			if err := syscall.Kill(first.pid(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			d.await("a/f", "back", func(w workload) bool { return w.State == "running" && w.pid() != first.pid() })
+			check(secrets[0])
+			d.clean("after a crash", secrets...)
+			agent := d.pidOf(t, "purser agent")
+			if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			d.eventually("a new agent", func() bool { return !alive(agent) && d.run("node").code == 0 })
+			d.await("a/f", "running", inState("running"))
+			check(secrets[0])
+			set(secrets[1])
+			d.must("restart", "--secrets", "a/f")
+			d.await("a/f", "on the new version", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
+			check(secrets[1])
+			d.clean("on a new version", secrets...)
+			set(secrets[2])
+			for _, command := range []string{"/no/such/command", "/etc/passwd"} {
+				if r := d.run("run", "--image", image, "--secret", "s", "--", command); r.code != 127 && r.code != 126 {
+					t.Errorf("%s: %+v", command, r)
+				}
+			}
+			d.must("run", "--image", image, "--secret", "s", "--", "sh", "-c", `test -n "$KEY"`)
+			d.clean("after starts that failed", secrets...)
+			for _, args := range [][]string{{"get", "a/f", "-o", "json"}, {"events"}, {"secret", "show", "s", "-o", "yaml"}, {"node"}} {
+				d.must(args...)
+			}
+			d.must("rm", "a/f")
+			ctr := filepath.Join(filepath.Dir(rig.ContainerdPath(t, v)), "ctr")
+			// runc keeps ctr's containers of all nodes in one directory.
+			id := filepath.Base(filepath.Dir(d.mount))
+			d.sh(t, ctr, "--address", filepath.Join(d.dir, "containerd.sock"), "--namespace", "purser",
+				"run", "--rm", "--env", "KEY="+control, image, id, "true")
+			d.stop()
+			d.unmount()
+
+			d.clean("at the end", secrets...)
+			if found := d.find(control); len(found) == 0 {
+				t.Error("the search finds nothing where there is something")
+			}
+		})
+	}
+}
+
+// The search finds each form that it claims to.
+func TestForms(t *testing.T) {
+	const value = "canary-one-7Hq2ZkV9tB4x"
+	for shift := range 3 {
+		for _, rest := range []string{"", "x", "yz"} {
+			text := base64.StdEncoding.EncodeToString([]byte("abc"[:shift] + value + rest))
+			if !bytes.Contains([]byte(text), forms(value)[fmt.Sprintf("base64 at %d", shift)]) {
+				t.Errorf("not found at %d with %q behind", shift, rest)
+			}
+		}
+	}
+}

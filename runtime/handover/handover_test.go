@@ -1,0 +1,267 @@
+package handover
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"go.uber.org/goleak"
+
+	"github.com/purserd/purser/runtime/handover/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const document = `{"ociVersion":"1.0.2","future":{"x":[1]},
+"process":{"args":["a"],"env":["B=public","SECRET=old","PATH=/bin"],"future":1},
+"root":{"path":"rootfs","readonly":true},"annotations":{"dev.purser.token":"T","keep":"it"},
+"hooks":{"prestart":[{"path":"/h","args":["h","x"],"env":["E=1"],"timeout":3}],"startContainer":[{"path":"/in"}]}}`
+
+func TestSpec(t *testing.T) {
+	completed, err := Spec([]string{"SECRET=new", "A=first"}, Installed{Path: "/w/purser-oci"})([]byte(document), "/bundle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(completed, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(spec.Process.Env, " "); got != "A=first B=public PATH=/bin SECRET=new" {
+		t.Errorf("env %s", got)
+	}
+	if spec.Root.Path != "/bundle/rootfs" || !spec.Root.Readonly || len(spec.Annotations) != 1 {
+		t.Errorf("root %+v, annotations %v", spec.Root, spec.Annotations)
+	}
+	if h := spec.Hooks.Prestart[0]; h.Path != "/w/purser-oci" || strings.Join(h.Args, " ") != "/w/purser-oci purser-hook /bundle /h h x" || h.Env[0] != "E=1" || *h.Timeout != 3 {
+		t.Errorf("hook %+v", h)
+	}
+	if spec.Hooks.StartContainer[0].Path != "/in" {
+		t.Errorf("hooks inside: %+v", spec.Hooks.StartContainer)
+	}
+	if !strings.Contains(string(completed), `"future":{"x":[1]}`) || !strings.Contains(string(completed), `"future":1`) {
+		t.Errorf("fields were lost: %s", completed)
+	}
+}
+
+func TestProcess(t *testing.T) {
+	completed, err := Process([]string{"S=v"})([]byte(`{"env":["PURSER_OCI_TOKEN=T","A=b"],"cwd":"/x"}`), "")
+	if err != nil || string(completed) != `{"cwd":"/x","env":["A=b","S=v"]}` {
+		t.Errorf("%s, %v", completed, err)
+	}
+}
+
+// Whatever document comes, it is refused or completed to what can be read.
+func FuzzSpec(f *testing.F) {
+	f.Add([]byte(document))
+	f.Add([]byte(`{"process":null,"root":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		completed, err := Spec([]string{"S=v"}, Installed{Path: "/w"})(data, "/b")
+		if err == nil && !json.Valid(completed) {
+			t.Errorf("%s", completed)
+		}
+	})
+}
+
+// rig is a server with the wrapper in front of a runtime that prints what it is
+// given.
+type rig struct {
+	*Server
+	dir     string
+	runtime Installed
+	results chan string
+}
+
+func serve(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{dir: t.TempDir(), results: make(chan string, 16)}
+	s, err := Listen(r.dir, slog.New(slog.DiscardHandler), func(result string) { r.results <- result })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	wrapper := filepath.Join(t.TempDir(), "purser-oci")
+	build := exec.Command("go", "build", "-o", wrapper, "github.com/purserd/purser/cmd/purser-oci")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	script := filepath.Join(t.TempDir(), "runtime")
+	write(t, script, `#!/bin/sh
+echo "args: $@"
+[ -e /proc/self/fd/199 ] && cat /proc/self/fd/199
+exit 7
+`, 0o755)
+	if r.runtime, err = s.Install("test", wrapper, script); err != nil {
+		t.Fatal(err)
+	}
+	r.Server = s
+	return r
+}
+
+func write(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bundle makes one whose specification has a token.
+func bundle(t *testing.T, token string) string {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "config.json"), strings.Replace(document, `"T"`, `"`+token+`"`, 1), 0o600)
+	return dir
+}
+
+// call runs the wrapper.
+func (r *rig) call(args ...string) (out string, code int) {
+	cmd := exec.Command(r.runtime.Path, args...)
+	output, _ := cmd.CombinedOutput()
+	return string(output), cmd.ProcessState.ExitCode()
+}
+
+func TestConversation(t *testing.T) {
+	r := serve(t)
+	token, _ := r.Expect(protocol.OpCreate, "id", Spec([]string{"SECRET=value"}, r.runtime))
+	b := bundle(t, token)
+	log := filepath.Join(t.TempDir(), "log")
+	create := []string{"--root", r.runtime.Root, "--log", log, "--log-format", "json", "create", "--bundle", b, "--pid-file", "/p", "id"}
+	out, code := r.call(create...)
+	if code != 7 || !strings.Contains(out, "create --bundle "+r.dir+"/bundle --pid-file /p id") || !strings.Contains(out, "SECRET=value") {
+		t.Errorf("status %d: %s", code, out)
+	}
+	if result := <-r.results; result != ResultOK {
+		t.Errorf("result %s", result)
+	}
+	// The token has been used.
+	out, code = r.call(create...)
+	text, _ := os.ReadFile(log)
+	if code != 1 || strings.Contains(out, "args:") || !strings.Contains(string(text), `"msg":"purser-oci: the token of container id is used`) {
+		t.Errorf("again: status %d: %s; log %s", code, out, text)
+	}
+	if result := <-r.results; result != ResultRefused {
+		t.Errorf("result %s", result)
+	}
+	left, err := filepath.Glob(filepath.Join(r.dir, "document-*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// A token is for one container and one kind of request, and not for ever.
+func TestTokensAreNarrow(t *testing.T) {
+	r := serve(t)
+	for name, c := range map[string]struct {
+		expect func() string
+		args   func(token string) []string
+	}{
+		"another container": {
+			func() string { token, _ := r.Expect(protocol.OpCreate, "other", Spec(nil, r.runtime)); return token },
+			func(token string) []string { return []string{"create", "--bundle", bundle(t, token), "id"} },
+		},
+		"another kind": {
+			func() string { token, _ := r.Expect(protocol.OpExec, "id", Process(nil)); return token },
+			func(token string) []string { return []string{"create", "--bundle", bundle(t, token), "id"} },
+		},
+		"forgotten": {
+			func() string {
+				token, forget := r.Expect(protocol.OpCreate, "id", Spec(nil, r.runtime))
+				forget()
+				return token
+			},
+			func(token string) []string { return []string{"create", "--bundle", bundle(t, token), "id"} },
+		},
+		"made up": {
+			func() string { return "made-up" },
+			func(token string) []string { return []string{"create", "--bundle", bundle(t, token), "id"} },
+		},
+	} {
+		if out, code := r.call(c.args(c.expect())...); code != 1 || strings.Contains(out, "args:") {
+			t.Errorf("%s: status %d: %s", name, code, out)
+		}
+		if result := <-r.results; result != ResultRefused {
+			t.Errorf("%s: result %s", name, result)
+		}
+	}
+}
+
+// What is not purser's reaches the runtime as it is, and needs no agent.
+func TestPassThrough(t *testing.T) {
+	r := serve(t)
+	r.Close()
+	plain := t.TempDir()
+	write(t, filepath.Join(plain, "config.json"), `{"process":{}}`, 0o600)
+	process := filepath.Join(t.TempDir(), "process.json")
+	write(t, process, `{"env":["A=b"]}`, 0o600)
+	for _, args := range [][]string{
+		{}, {"--version"}, {"create", "--bundle", plain, "id"}, {"create", "--bundle", "/no/such", "id"}, {"exec", "--process", process, "id"},
+		{"exec", "id", "sh"}, {"state", "id"}, {"delete", "--force", "id"}, {"kill", "--all", "id", "9"}, {"unheard-of", "--flag=x", "y z"},
+		{"checkpoint", "--image-path", "/x", "id"},
+	} {
+		if out, code := r.call(args...); code != 7 || out != "args: "+strings.Join(args, " ")+"\n" {
+			t.Errorf("%v: status %d: %s", args, code, out)
+		}
+	}
+}
+
+func TestCheckpointOfAHolder(t *testing.T) {
+	r := serve(t)
+	if err := r.Hold("id"); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := r.call("checkpoint", "--image-path", "/x", "id"); code != 1 || !strings.Contains(out, "would write the secrets of container id to disk") {
+		t.Errorf("status %d: %s", code, out)
+	}
+	if err := r.Release("id"); err != nil {
+		t.Fatal(err)
+	}
+	if _, code := r.call("checkpoint", "--image-path", "/x", "id"); code != 7 {
+		t.Errorf("after it was released: status %d", code)
+	}
+}
+
+// Nobody hears what others may not: another user is turned away.
+func TestOtherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root to become another user; run the tests as root")
+	}
+	r := serve(t)
+	socket := filepath.Join(r.dir, protocol.Socket)
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	for _, path := range []string{r.dir, socket} { // even if it could be reached
+		for dir := path; len(dir) > len("/tmp"); dir = filepath.Dir(dir) {
+			if err := os.Chmod(dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	out, err := exec.Command("setpriv", "--reuid=65534", "--clear-groups", "curl", "-sS", "--unix-socket", socket, "http://x/").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "curl") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if result := <-r.results; result != ResultRefused {
+		t.Errorf("result %s", result)
+	}
+}
+
+// A client that says nothing is not waited for at the end.
+func TestSilentClient(t *testing.T) {
+	r := serve(t)
+	conn, err := net.Dial("unix", filepath.Join(r.dir, protocol.Socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte{protocol.Version}); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+}

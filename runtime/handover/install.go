@@ -1,0 +1,80 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/purserd/purser/runtime/handover/protocol"
+)
+
+// layOut makes what the wrapper expects to find.
+func (s *Server) layOut() error {
+	for _, dir := range []string{protocol.Runtimes, protocol.Holders, protocol.Bundle} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	return link(protocol.SpecPath, filepath.Join(s.dir, protocol.Bundle, "config.json"))
+}
+
+// Installed is a runtime that goes through the wrapper.
+type Installed struct {
+	// Path is what containerd executes. It never changes for a runtime of a name.
+	Path string
+	// Root is where the runtime keeps its state, which may be a copy of the whole
+	// specification.
+	Root string
+}
+
+// Install puts the wrapper in front of a runtime. Called again it changes what is
+// behind the paths, also for containers that are there.
+func (s *Server) Install(name, wrapper, runtime string) (Installed, error) {
+	home := filepath.Join(s.dir, protocol.Runtimes, name)
+	r := Installed{Path: filepath.Join(home, protocol.Wrapper), Root: filepath.Join(home, protocol.Root)}
+	if err := os.MkdirAll(r.Root, 0o700); err != nil {
+		return r, fmt.Errorf("installing the wrapper of runtime %s: %w", name, err)
+	}
+	if err := errors.Join(link(wrapper, r.Path), link(runtime, filepath.Join(home, protocol.Runtime))); err != nil {
+		return r, fmt.Errorf("installing the wrapper of runtime %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// link makes a symbolic link, or replaces another in one step.
+func link(target, path string) error {
+	if now, err := os.Readlink(path); err == nil && now == target {
+		return nil
+	}
+	next := path + ".next"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(target, next); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
+}
+
+// Hold marks a container as one that holds secrets, until Release.
+func (s *Server) Hold(id string) error {
+	f, err := os.OpenFile(s.holder(id), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("marking container %s as a holder of secrets: %w", id, err)
+	}
+	return f.Close()
+}
+
+// Release ends what Hold began.
+func (s *Server) Release(id string) error {
+	if err := os.Remove(s.holder(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unmarking container %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Server) holder(id string) string {
+	return filepath.Join(s.dir, protocol.Holders, id)
+}
