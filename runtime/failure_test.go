@@ -17,6 +17,7 @@ import (
 
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/private"
 )
 
 func TestManyAtOnce(t *testing.T) {
@@ -260,7 +261,7 @@ func parent(t *testing.T, pid uint32) int {
 
 func TestConfig(t *testing.T) {
 	good := func() runtime.Config {
-		return runtime.Config{Address: "/nowhere", Namespace: "n", Node: "x", RunDir: t.TempDir(), LogDir: t.TempDir()}
+		return runtime.Config{Address: "/nowhere", Namespace: "n", Node: "x", RunDir: t.TempDir(), LogDir: t.TempDir(), Wrapper: rig.Wrapper(t)}
 	}
 	for name, c := range map[string]struct {
 		change func(*runtime.Config)
@@ -272,7 +273,9 @@ func TestConfig(t *testing.T) {
 		"unknown option":  {options(map[string]any{"NoSuch": 1}), "NoSuch"},
 		"wrong type":      {options(map[string]any{"NoPivotRoot": "yes"}), "bool field"},
 		"given twice":     {options(map[string]any{"NoPivotRoot": true, "no_pivot_root": true}), "twice"},
-		"good option":     {options(map[string]any{"NoPivotRoot": true, "root": "/x"}), ""},
+		"good option":     {options(map[string]any{"NoPivotRoot": true, "no_new_keyring": true}), ""},
+		"root":            {options(map[string]any{"root": "/x"}), "Root"},
+		"no wrapper":      {func(c *runtime.Config) { c.Wrapper = "/no/purser-oci" }, "belongs beside purser"},
 		"systemd":         {options(map[string]any{"SystemdCgroup": true}), "SystemdCgroup"},
 	} {
 		cfg := good()
@@ -280,6 +283,9 @@ func TestConfig(t *testing.T) {
 		r, err := runtime.New(cfg)
 		if c.want == "" && err == nil {
 			r.Close()
+			if err := private.Unmount(filepath.Join(cfg.RunDir, "private")); err != nil {
+				t.Error(err)
+			}
 			continue
 		}
 		if c.want == "" || err == nil || !strings.Contains(err.Error(), c.want) {

@@ -142,7 +142,7 @@ func (c RuntimeConfig) shimOptions() (*options.Options, error) {
 	case o.BinaryName != "":
 		return nil, errors.New("the executable is given by path, not by BinaryName")
 	case o.Root != "":
-		return nil, errors.New("Root is purser's to choose: runtimes keep copies of what they are given in it")
+		return nil, errors.New("where the runtime keeps its state is not to be chosen (Root): there may be copies of secrets in it")
 	case o.SystemdCgroup:
 		return nil, errors.New("SystemdCgroup does not work here: containers get their cgroups directly, under cgroup_parent")
 	}

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const document = `{"ociVersion":"1.0.2","future":{"x":[1]},
 "process":{"args":["a"],"env":["B=public","SECRET=old","PATH=/bin"],"future":1},
 "root":{"path":"rootfs","readonly":true},"annotations":{"dev.purser.token":"T","keep":"it"},
-"hooks":{"prestart":[{"path":"/h","args":["h","x"],"env":["E=1"],"timeout":3}],"startContainer":[{"path":"/in"}]}}`
+"hooks":{"createRuntime":[{"path":"/h","args":["h","x"],"env":["E=1"],"timeout":3}],"startContainer":[{"path":"/in"}]}}`
 
 func TestSpec(t *testing.T) {
 	completed, err := Spec([]string{"SECRET=new", "A=first"}, Installed{Path: "/w/purser-oci"})([]byte(document), "/bundle")
@@ -38,7 +38,7 @@ func TestSpec(t *testing.T) {
 	if spec.Root.Path != "/bundle/rootfs" || !spec.Root.Readonly || len(spec.Annotations) != 1 {
 		t.Errorf("root %+v, annotations %v", spec.Root, spec.Annotations)
 	}
-	if h := spec.Hooks.Prestart[0]; h.Path != "/w/purser-oci" || strings.Join(h.Args, " ") != "/w/purser-oci purser-hook /bundle /h h x" || h.Env[0] != "E=1" || *h.Timeout != 3 {
+	if h := spec.Hooks.CreateRuntime[0]; h.Path != "/w/purser-oci" || strings.Join(h.Args, " ") != "/w/purser-oci purser-hook /bundle /h h x" || h.Env[0] != "E=1" || *h.Timeout != 3 {
 		t.Errorf("hook %+v", h)
 	}
 	if spec.Hooks.StartContainer[0].Path != "/in" {
