@@ -26,11 +26,10 @@ type Environ interface {
 // token with which the OCI runtime gets the rest; see package handover. forget is
 // to be called when the launch is over.
 func (r *Runtime) inject(spec *specs.Spec, in Instance, through handover.Installed) (forget func()) {
-	if in.Env == nil {
-		return func() {}
+	if in.Env != nil {
+		spec.Process.Env = in.Env.Public()
 	}
-	spec.Process.Env = in.Env.Public()
-	if !in.Env.HasSecret() {
+	if !in.holder() {
 		return func() {}
 	}
 	complete := handover.Spec(in.Env.Secret(), through)

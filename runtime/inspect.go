@@ -35,7 +35,7 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 
 // Check says what in a spec this node cannot do, before anything is made.
 func (r *Runtime) Check(spec *purserv1.LaunchSpec) error {
-	if _, _, err := r.runtimeOptions(launchspec.Runtime(spec)); err != nil {
+	if _, _, err := r.runtimeOptions(launchspec.Runtime(spec), false); err != nil {
 		return fmt.Errorf("runtime: %w", err)
 	}
 	_, err := ocispec.CheckMounts(spec.GetMounts(), r.mountPolicy())

@@ -34,6 +34,9 @@ type Instance struct {
 	Record *statev1.Workload
 }
 
+// holder says whether the container holds secrets.
+func (in Instance) holder() bool { return in.Env != nil && in.Env.HasSecret() }
+
 // Labels and the extension of a container of purser's.
 const (
 	labelNode        = "purser.node"
@@ -79,7 +82,7 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 // containerRecord is what containerd keeps of the container. forget is to be
 // called when the launch is over, unless there is an error.
 func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record containers.Container, forget func(), err error) {
-	installed, options, err := r.runtimeOptions(launchspec.Runtime(in.Spec))
+	installed, options, err := r.runtimeOptions(launchspec.Runtime(in.Spec), in.holder())
 	if err != nil {
 		return record, nil, err
 	}
@@ -143,7 +146,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 		CgroupParent: r.cfg.CgroupParent,
 		Files:        r.cfg.files(in.ID),
 		Host:         host,
-		NoSwap:       in.Env != nil && in.Env.HasSecret(),
+		NoSwap:       in.holder(),
 	})
 	if err != nil {
 		return nil, &SpecError{Err: err}
