@@ -189,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) {
 		a.drive(w)
 	}
 	a.mu.Unlock()
+	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reportStrangers(ctx) })
 	<-ctx.Done()
 	a.running.Wait()

@@ -32,14 +32,27 @@ func (a *Agent) Node(ctx context.Context) *purserv1.GetNodeResponse {
 	if status.Err != nil {
 		node.Containerd.Error = status.Err.Error()
 	}
-	for _, r := range a.runtime.Runtimes() {
-		node.Runtimes = append(node.Runtimes, &purserv1.Runtime{Name: r.Name, Path: r.Path, Default: r.Default})
+	for _, r := range a.runtime.Runtimes(ctx) {
+		m := &purserv1.Runtime{Name: r.Name, Path: r.Path, Default: r.Default, Version: r.Version}
+		if r.Err != nil {
+			m.Error = r.Err.Error()
+		}
+		node.Runtimes = append(node.Runtimes, m)
 	}
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()
 		node.Workloads[string(v.Status.State)]++
 	}
 	return node
+}
+
+// tryRuntimes logs which of the configured runtimes cannot be used.
+func (a *Agent) tryRuntimes(ctx context.Context) {
+	for _, r := range a.runtime.Runtimes(ctx) {
+		if r.Err != nil && ctx.Err() == nil {
+			a.log.Warn("a runtime cannot be used", "runtime", r.Name, "error", r.Err)
+		}
+	}
 }
 
 // strangerPause is the time between two tries to list containers.

@@ -239,7 +239,7 @@ func (f fakeInfo) Get(context.Context, *connect.Request[purserv1.GetNodeRequest]
 	return connect.NewResponse(&purserv1.GetNodeResponse{
 		Name: "worker-1", Id: "n1", Version: "1.2.0", Commit: "abc", StartedAt: now(), MetricsAddress: "127.0.0.1:9755",
 		Containerd: &purserv1.Containerd{Address: "/run/c.sock", Namespace: "purser", Error: "connection refused"},
-		Runtimes:   []*purserv1.Runtime{{Name: "runc", Path: "/usr/sbin/runc", Default: true}},
+		Runtimes:   []*purserv1.Runtime{{Name: "runc", Path: "/usr/sbin/runc", Default: true, Version: "runc version 1.1.5"}},
 		Workloads:  map[string]uint32{"running": 2, "failed": 1, "stopped": 0},
 	}), nil
 }

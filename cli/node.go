@@ -63,11 +63,14 @@ func containerdText(c *purserv1.Containerd) string {
 }
 
 func runtimeText(r *purserv1.Runtime) string {
-	text := r.GetName() + " (" + r.GetPath() + ")"
+	text := r.GetName()
 	if r.GetDefault() {
 		text += ", default"
 	}
-	return text
+	if r.GetError() != "" {
+		return text + ": cannot be used: " + printable(r.GetError())
+	}
+	return text + ": " + printable(r.GetVersion()) + " (" + r.GetPath() + ")"
 }
 
 func statesText(states map[string]uint32) string {

@@ -303,8 +303,8 @@ func TestRuntimes(t *testing.T) {
 	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{"runc": {}, "absent": {Path: "/no/such/runtime"}}
 	n.Close()
 	n.open()
-	all := n.Runtimes()
-	if len(all) != 2 || all[0].Err == nil || all[1].Err != nil || !all[1].Default {
+	all := n.Runtimes(t.Context())
+	if len(all) != 2 || all[0].Err == nil || all[1].Err != nil || !all[1].Default || !strings.HasPrefix(all[1].Version, "runc version") {
 		t.Errorf("%+v", all)
 	}
 	for name, want := range map[string]string{"absent": "not installed", "crun": "not configured"} {

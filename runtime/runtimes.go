@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/typeurl/v2"
@@ -38,18 +40,35 @@ type RuntimeInfo struct {
 	Default bool
 	// Path is where its executable was found.
 	Path string
+	// Version is the first line of what it says of itself.
+	Version string
 	// Err says why it cannot be used.
 	Err error
 }
 
-// Runtimes returns the configured runtimes, sorted by name.
-func (r *Runtime) Runtimes() []RuntimeInfo {
+// Runtimes tries the configured runtimes, and returns them sorted by name.
+func (r *Runtime) Runtimes(ctx context.Context) []RuntimeInfo {
 	var all []RuntimeInfo
 	for _, name := range slices.Sorted(maps.Keys(r.cfg.Runtimes)) {
-		path, err := r.cfg.Runtimes[name].find(name)
-		all = append(all, RuntimeInfo{Name: name, Default: name == r.cfg.DefaultRuntime, Path: path, Err: err})
+		i := RuntimeInfo{Name: name, Default: name == r.cfg.DefaultRuntime}
+		if i.Path, i.Err = r.cfg.Runtimes[name].find(name); i.Err == nil {
+			i.Version, i.Err = tryRuntime(ctx, i.Path)
+		}
+		all = append(all, i)
 	}
 	return all
+}
+
+// tryRuntime executes a runtime that has nothing to do.
+func tryRuntime(ctx context.Context, path string) (version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", path, err)
+	}
+	version, _, _ = strings.Cut(string(out), "\n")
+	return version, nil
 }
 
 func defaultRuntime(cfg Config) (string, error) {

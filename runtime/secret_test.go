@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -18,33 +20,57 @@ const canary = "canary-Q7bV0xK2mW"
 // What comes from a secret reaches the container and what is run in it, and
 // nothing that containerd keeps.
 func TestSecretsAreHandedOver(t *testing.T) {
-	eachVersion(t, func(t *testing.T, n *node) {
-		in := n.instance("s", spec("sh", "-c", "echo $SECRET; cat /proc/self/limits | grep core; env | grep PURSER_OCI; sleep 1000"))
-		env := append(in.Env.(environ), "SECRET="+canary)
-		in.Env = env
-		if err := n.Create(t.Context(), in); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { n.delete("s") })
-		if _, err := n.Start(t.Context(), "s"); err != nil {
-			t.Fatal(err)
-		}
-		n.await("s", canary)
-		if out := n.written("s"); strings.Contains(out, "PURSER_OCI") {
-			t.Errorf("the token reached the container: %s", out)
-		}
-		var out, errs bytes.Buffer
-		e := runtime.ExecSpec{Command: []string{"sh", "-c", "echo $SECRET $GREETING $X; env | grep -c PURSER_OCI"}, Secrets: env, Env: map[string]string{"X": "y"}}
-		if _, err := n.Exec(t.Context(), "s", e, &out, &errs); err != nil || out.String() != canary+" hello y\n0\n" {
-			t.Errorf("exec: %v, %q, %q", err, out.String(), errs.String())
-		}
-		n.wantNoCanary()
-		n.delete("s")
-		n.wantNoCanary()
-		if left, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "private", "holders")); err != nil || len(left) != 0 {
-			t.Errorf("holders left: %v, %v", left, err)
-		}
-	})
+	eachVersion(t, func(t *testing.T, n *node) { testHandover(t, n, "runc") })
+}
+
+// The same with the other runtimes, on the newer containerd.
+func TestSecretsWithOtherRuntimes(t *testing.T) {
+	n := newNode(t, rig.V24)
+	n.Close()
+	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{}
+	for _, name := range []string{"crun", "runsc"} {
+		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
+	}
+	n.cfg.DefaultRuntime = "crun"
+	n.open()
+	for name := range n.cfg.Runtimes {
+		t.Run(name, func(t *testing.T) { testHandover(t, n, name) })
+	}
+}
+
+func testHandover(t *testing.T, n *node, oci string) {
+	id := "s-" + oci
+	s := spec("sh", "-c", "echo $SECRET; env | grep PURSER_OCI; echo done; sleep 1000")
+	s.Runtime = &oci
+	in := n.instance(id, s)
+	env := append(in.Env.(environ), "SECRET="+canary)
+	in.Env = env
+	if err := n.Create(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.delete(id) })
+	pid, err := n.Start(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.await(id, "done")
+	if out := n.written(id); !strings.Contains(out, canary) || strings.Contains(out, "PURSER_OCI") {
+		t.Errorf("the container has %s", out)
+	}
+	if fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/199", pid)); err != nil || len(fds) != 0 {
+		t.Errorf("the specification reached the container: %v, %v", fds, err)
+	}
+	var out, errs bytes.Buffer
+	e := runtime.ExecSpec{Command: []string{"sh", "-c", "echo $SECRET $GREETING $X; env | grep -c PURSER_OCI; ls /proc/self/fd"}, Secrets: env, Env: map[string]string{"X": "y"}}
+	if _, err := n.Exec(t.Context(), id, e, &out, &errs); err != nil || !strings.HasPrefix(out.String(), canary+" hello y\n0\n") || strings.Contains(out.String(), "199") {
+		t.Errorf("exec: %v, %q, %q", err, out.String(), errs.String())
+	}
+	n.wantNoCanary()
+	n.delete(id)
+	n.wantNoCanary()
+	if left, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "private", "holders")); err != nil || len(left) != 0 {
+		t.Errorf("holders left: %v, %v", left, err)
+	}
 }
 
 // written is what a container that runs has written so far.

@@ -59,7 +59,7 @@ func (l *layout) containerdConfig() containerdConfig {
 
 // agentConfig differs from the daemon's defaults in what two nodes on one
 // machine must not share.
-func (l *layout) agentConfig(runc string) *config.Config {
+func (l *layout) agentConfig(p *programs) *config.Config {
 	c := config.Default()
 	c.StateDir = l.path("state")
 	c.RunDir = l.path("run")
@@ -72,15 +72,18 @@ func (l *layout) agentConfig(runc string) *config.Config {
 	c.Secrets.Identity = l.path("state", "identity.age")
 	c.Secrets.Recipients = []string{}
 	c.DefaultRuntime = "runc"
-	c.Runtimes = map[string]config.Runtime{"runc": {Path: runc, Options: map[string]any{}}}
+	c.Runtimes = map[string]config.Runtime{"runc": {Path: p.runc, Options: map[string]any{}}}
+	for name, path := range p.others {
+		c.Runtimes[name] = config.Runtime{Path: path, Options: map[string]any{}}
+	}
 	return c
 }
 
-func (l *layout) writeConfigs(runc string) error {
+func (l *layout) writeConfigs(p *programs) error {
 	if err := writeTOML(l.path("containerd.toml"), l.containerdConfig()); err != nil {
 		return err
 	}
-	return writeTOML(l.path("agent.toml"), l.agentConfig(runc))
+	return writeTOML(l.path("agent.toml"), l.agentConfig(p))
 }
 
 func writeTOML(path string, value any) error {

@@ -79,7 +79,7 @@ func Run(options Options) error {
 	if err := n.prepareSockets(); err != nil {
 		return err
 	}
-	if err := n.writeConfigs(n.programs.runc); err != nil {
+	if err := n.writeConfigs(n.programs); err != nil {
 		return err
 	}
 	closeLogs, err := n.makeChildren()

@@ -84,7 +84,7 @@ func TestConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.writeConfigs("/usr/sbin/runc"); err != nil {
+	if err := l.writeConfigs(&programs{runc: "/usr/sbin/runc", others: map[string]string{"crun": "/usr/bin/crun"}}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := config.Load(l.path("agent.toml"))

@@ -17,7 +17,12 @@ const shimName = "containerd-shim-runc-v2"
 // programs are the executables of a node.
 type programs struct {
 	purser, containerd, runc string
+	// others are runtimes that specs may ask for, by name, where there are any.
+	others map[string]string
 }
+
+// otherRuntimes are looked for beside runc.
+var otherRuntimes = []string{"crun", "runsc"}
 
 // findPrograms looks for all of them in PATH and dirs, and says at once which
 // are missing.
@@ -26,7 +31,12 @@ func findPrograms(containerd string, dirs []string) (*programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding purser's own executable: %w", err)
 	}
-	p := &programs{purser: self}
+	p := &programs{purser: self, others: map[string]string{}}
+	for _, name := range otherRuntimes {
+		if path := find(name, dirs); path != "" {
+			p.others[name] = path
+		}
+	}
 	var missing []string
 	if p.containerd, err = findContainerd(containerd, dirs); containerd != "" && err != nil {
 		return nil, err

@@ -165,7 +165,8 @@ func (l *layout) unmount() (int, error) {
 	var errs []error
 	unexpected := 0
 	for _, m := range slices.Backward(mounts) {
-		if m.Mountpoint != l.path("run/private") {
+		// runsc keeps a mount of its own where it keeps its state.
+		if private := l.path("run", "private"); m.Mountpoint != private && !strings.HasPrefix(m.Mountpoint, private+"/runtimes/") {
 			unexpected++
 		}
 		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {

@@ -68,18 +68,18 @@ func FuzzSpec(f *testing.F) {
 	})
 }
 
-// rig is a server with the wrapper in front of a runtime that prints what it is
+// fixture is a server with the wrapper in front of a runtime that prints what it is
 // given.
-type rig struct {
+type fixture struct {
 	*Server
 	dir     string
 	runtime Installed
 	results chan string
 }
 
-func serve(t *testing.T) *rig {
+func serve(t *testing.T) *fixture {
 	t.Helper()
-	r := &rig{dir: t.TempDir(), results: make(chan string, 16)}
+	r := &fixture{dir: t.TempDir(), results: make(chan string, 16)}
 	s, err := Listen(r.dir, slog.New(slog.DiscardHandler), func(result string) { r.results <- result })
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func bundle(t *testing.T, token string) string {
 }
 
 // call runs the wrapper.
-func (r *rig) call(args ...string) (out string, code int) {
+func (r *fixture) call(args ...string) (out string, code int) {
 	cmd := exec.Command(r.runtime.Path, args...)
 	output, _ := cmd.CombinedOutput()
 	return string(output), cmd.ProcessState.ExitCode()

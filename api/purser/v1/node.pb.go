@@ -252,7 +252,11 @@ type Runtime struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Path  string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// True for the one used when a spec names none.
-	Default       bool `protobuf:"varint,3,opt,name=default,proto3" json:"default,omitempty"`
+	Default bool `protobuf:"varint,3,opt,name=default,proto3" json:"default,omitempty"`
+	// What the runtime says of itself when it is tried.
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// Why it cannot be used; empty when it can.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +310,20 @@ func (x *Runtime) GetDefault() bool {
 		return x.Default
 	}
 	return false
+}
+
+func (x *Runtime) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Runtime) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 type EventsRequest struct {
@@ -678,11 +696,13 @@ const file_purser_v1_node_proto_rawDesc = "" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x1c\n" +
 	"\tconnected\x18\x03 \x01(\bR\tconnected\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"K\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"{\n" +
 	"\aRuntime\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
-	"\adefault\x18\x03 \x01(\bR\adefault\"_\n" +
+	"\adefault\x18\x03 \x01(\bR\adefault\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"_\n" +
 	"\rEventsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x16\n" +
