@@ -239,6 +239,9 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	if refused = errors.Join(refused, err); refused != nil {
 		return &Refusal{Reason: Precondition, Err: refused}
 	}
+	if err := copies(spec, resolution); err != nil {
+		return &Refusal{Reason: Invalid, Err: err}
+	}
 	p.record.Pins = resolution.Pins
 	p.found = &found{spec: spec, image: image, resolution: resolution}
 	return nil

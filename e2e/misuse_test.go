@@ -99,3 +99,22 @@ functions:
 		t.Errorf("logs of containers that are gone: %v", left)
 	}
 }
+
+// A spec that has a secret's value in it would keep it on disk in plain text.
+func TestValueInASpec(t *testing.T) {
+	n := newNode(t, rig.V24)
+	const value = "value-XcV73nQ0pLd9sJ2k"
+	n.runWith(value, "secret", "set", "s", "KEY=-")
+	path := file(t, "app.yaml", `app: a
+functions:
+  - {function: f, image: {ref: `+image+`}, secrets: [{name: s}], env: {COPY: "x`+value+`"}, command: [sleep, "1000"]}
+`)
+	text := n.refused("deploy", path)
+	if !strings.Contains(text, `env["COPY"]`) || !strings.Contains(text, "key KEY of secret s") || strings.Contains(text, value) {
+		t.Errorf("deploy says %s", text)
+	}
+	data, err := os.ReadFile(filepath.Join(n.dir, "state", "state.db"))
+	if err != nil || strings.Contains(string(data), value) {
+		t.Errorf("the value is in the database, %v", err)
+	}
+}

@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
+)
+
+// copies finds the strings of a spec that contain a value of a secret that the spec
+// refers to. A spec is kept, shown and given to containerd as it stands, so that the
+// value would be on a disk in plain text.
+func copies(spec *purserv1.LaunchSpec, resolution *inject.Resolution) error {
+	var all []error
+	look(spec.ProtoReflect(), "", func(field, text string) bool {
+		secret, key, found := resolution.Copied(text)
+		if found {
+			all = append(all, fmt.Errorf("%s contains the value of key %s of secret %s, which would be kept on disk in plain text: leave it out, the reference to the secret delivers it", field, key, secret))
+		}
+		return found
+	})
+	return errors.Join(all...)
+}
+
+// look visits every string in a message, with the path of its field, which holds
+// no key of a map for which visit says true.
+func look(m protoreflect.Message, at string, visit func(field, text string) bool) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		field := at + string(fd.Name())
+		switch {
+		case fd.IsMap():
+			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+				if !visit(field, k.String()) {
+					lookAt(fd.MapValue(), v, fmt.Sprintf("%s[%q]", field, k.String()), visit)
+				}
+				return true
+			})
+		case fd.IsList():
+			for i := range v.List().Len() {
+				lookAt(fd, v.List().Get(i), fmt.Sprintf("%s[%d]", field, i), visit)
+			}
+		default:
+			lookAt(fd, v, field, visit)
+		}
+		return true
+	})
+}
+
+func lookAt(fd protoreflect.FieldDescriptor, v protoreflect.Value, field string, visit func(field, text string) bool) {
+	switch fd.Kind() {
+	case protoreflect.StringKind:
+		visit(field, v.String())
+	case protoreflect.MessageKind:
+		look(v.Message(), field+".", visit)
+	}
+}
