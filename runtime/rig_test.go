@@ -54,6 +54,7 @@ func newNode(t testing.TB, v rig.Version) *node {
 	n.open()
 	t.Cleanup(func() {
 		n.Close()
+		d.AwaitEnd()
 		if err := private.Unmount(filepath.Join(n.cfg.RunDir, "private")); err != nil {
 			t.Error(err)
 		}

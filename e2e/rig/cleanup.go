@@ -66,11 +66,24 @@ func (d *Daemon) cleanup() {
 	d.lock.Close()
 }
 
+// AwaitEnd waits, for a few seconds at most, until no shim and no cgroup of a
+// container is left. containerd itself cleans up after a shim that died, with the
+// runtime's state, which has to be there until then.
+func (d *Daemon) AwaitEnd() {
+	d.await(5*time.Second, func() []string {
+		return slices.DeleteFunc(d.leaks(), func(leak string) bool { return strings.HasPrefix(leak, "mount ") })
+	})
+}
+
 // awaitNoLeaks gives shims the moment they take to exit.
 func (d *Daemon) awaitNoLeaks(limit time.Duration) []string {
+	return d.await(limit, d.leaks)
+}
+
+func (d *Daemon) await(limit time.Duration, left func() []string) []string {
 	deadline := time.Now().Add(limit)
 	for {
-		leaks := d.leaks()
+		leaks := left()
 		if len(leaks) == 0 || time.Now().After(deadline) {
 			return leaks
 		}
