@@ -13,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"go.uber.org/goleak"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime/handover/protocol"
 )
 
@@ -228,9 +229,7 @@ func TestCheckpointOfAHolder(t *testing.T) {
 
 // Nobody hears what others may not: another user is turned away.
 func TestOtherUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: needs root to become another user; run the tests as root")
-	}
+	rig.Root(t)
 	r := serve(t)
 	socket := filepath.Join(r.dir, protocol.Socket)
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
@@ -249,6 +248,21 @@ func TestOtherUser(t *testing.T) {
 	}
 	if result := <-r.results; result != ResultRefused {
 		t.Errorf("result %s", result)
+	}
+}
+
+// What an agent that died had just written is not kept for ever.
+func TestLeftDocument(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, documentPrefix+"1")
+	write(t, left, "SECRET=value", 0o600)
+	s, err := Listen(dir, slog.New(slog.DiscardHandler), func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("it is still there")
 	}
 }
 

@@ -17,7 +17,20 @@ func (s *Server) layOut() error {
 			return err
 		}
 	}
+	if err := s.sweepDocuments(); err != nil {
+		return err
+	}
 	return link(protocol.SpecPath, filepath.Join(s.dir, protocol.Bundle, "config.json"))
+}
+
+// sweepDocuments removes the complete specification that an agent left which died
+// between making the file and taking its name away.
+func (s *Server) sweepDocuments() error {
+	left, err := filepath.Glob(filepath.Join(s.dir, documentPrefix+"*"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // Installed is a runtime that goes through the wrapper.

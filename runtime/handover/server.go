@@ -289,9 +289,12 @@ func readRequest(conn io.Reader) (request, error) {
 	return request{op: header[1], id: string(body[:id]), bundle: string(body[id : id+bundle]), document: body[id+bundle:]}, nil
 }
 
+// documentPrefix begins the names that completed documents have for a moment.
+const documentPrefix = "document-"
+
 // memoryFile returns a file without a name, on the private mount, to be read.
 func memoryFile(dir string, content []byte) (*os.File, error) {
-	w, err := os.CreateTemp(dir, "document-")
+	w, err := os.CreateTemp(dir, documentPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("writing the completed specification: %w", err)
 	}
