@@ -56,6 +56,14 @@ func TestWritableLayers(t *testing.T) {
 		}
 		n.delete("a")
 		n.wantNothing()
+		// Nothing but the image holds the view now, and a collection leaves it.
+		n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{Ref: "other:1", Files: map[string]string{"other": "x"}})), runtime.ImportOptions{})
+		if err := n.removeImage("other:1"); err != nil {
+			t.Fatal(err)
+		}
+		if left := n.views(); left != 1 {
+			t.Errorf("%d views after a collection", left)
+		}
 	})
 }
 

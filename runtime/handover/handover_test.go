@@ -235,19 +235,31 @@ func TestOtherUser(t *testing.T) {
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	for _, path := range []string{r.dir, socket} { // even if it could be reached
-		for dir := path; len(dir) > len("/tmp"); dir = filepath.Dir(dir) {
-			if err := os.Chmod(dir, 0o777); err != nil {
-				t.Fatal(err)
-			}
+	// Even with a good token, and all that lies in the way open to everybody.
+	token, _ := r.Expect(protocol.OpCreate, "id", Spec([]string{"SECRET=value"}, r.runtime))
+	dir := bundle(t, token)
+	for _, path := range []string{socket, r.runtime.Path, filepath.Join(dir, "config.json")} {
+		open(t, path)
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			open(t, target)
 		}
 	}
-	out, err := exec.Command("setpriv", "--reuid=65534", "--clear-groups", "curl", "-sS", "--unix-socket", socket, "http://x/").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "curl") {
+	out, err := exec.Command("setpriv", "--reuid=65534", "--clear-groups", r.runtime.Path, "create", "--bundle", dir, "id").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "user 65534 may not have a container's secrets") || strings.Contains(string(out), "args:") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if result := <-r.results; result != ResultRefused {
 		t.Errorf("result %s", result)
+	}
+}
+
+// open lets everybody use a file.
+func open(t *testing.T, path string) {
+	t.Helper()
+	for ; len(path) > len("/tmp"); path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

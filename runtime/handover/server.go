@@ -203,11 +203,13 @@ func (r *refusal) Error() string { return r.text }
 
 // answer returns a descriptor of the completed document.
 func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
-	if err := checkPeer(conn); err != nil {
-		return nil, err
-	}
+	// Read first: of an answer to what was not read, the other side may hear only
+	// that the connection broke.
 	r, err := readRequest(conn)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(conn); err != nil {
 		return nil, err
 	}
 	token, err := r.token()
