@@ -152,6 +152,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Node:           a.nodeID,
 		RunDir:         a.cfg.RunDir,
 		PrivateRamfs:   a.cfg.PrivateRamfs,
+		AllowSwap:      a.cfg.AllowSwap,
 		Wrapper:        a.cfg.Wrapper,
 		Observe:        a.metrics.Injected,
 		RootDir:        filepath.Join(a.cfg.StateDir, "rootfs"),

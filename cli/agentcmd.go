@@ -40,9 +40,6 @@ over.`,
 			if err != nil {
 				return err
 			}
-			if err := protectMemory(cfg.AllowSwap); err != nil {
-				return err
-			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			return server.Run(ctx, cfg, newLogger(s.err, &level), options)

@@ -11,7 +11,7 @@ import (
 )
 
 func newDev(s *session) *cobra.Command {
-	var dir, containerd string
+	var options dev.Options
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole node in the foreground, with a containerd of its own",
@@ -26,17 +26,18 @@ Needs root, containerd and runc. The logs are in DIR/log.`,
   sudo purser dev --dir /tmp/node2 --containerd /opt/containerd/bin/containerd`,
 		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(*cobra.Command, []string) error { return s.dev(dir, containerd) },
+		RunE:              func(*cobra.Command, []string) error { return s.dev(options) },
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of the node (default ${XDG_DATA_HOME:-~/.local/share}/purser/dev)")
-	cmd.Flags().StringVar(&containerd, "containerd", "", "`PATH` of containerd, with its shim beside it (default: the one in PATH)")
+	cmd.Flags().StringVar(&options.Dir, "dir", "", "directory of the node (default ${XDG_DATA_HOME:-~/.local/share}/purser/dev)")
+	cmd.Flags().StringVar(&options.Containerd, "containerd", "", "`PATH` of containerd, with its shim beside it (default: the one in PATH)")
+	cmd.Flags().StringVar(&options.Config, "config", "", "`FILE` with settings of the agent that differ from those of such a node")
 	return cmd
 }
 
-func (s *session) dev(dir, containerd string) error {
-	if dir == "" {
+func (s *session) dev(options dev.Options) error {
+	if options.Dir == "" {
 		var err error
-		if dir, err = dev.DefaultDir(); err != nil {
+		if options.Dir, err = dev.DefaultDir(); err != nil {
 			return err
 		}
 	}
@@ -46,5 +47,6 @@ func (s *session) dev(dir, containerd string) error {
 	// Nor may a reader of the output that went away end the node in disorder.
 	// Caught, not ignored: the children would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return dev.Run(dev.Options{Dir: dir, Containerd: containerd, Out: s.out, Err: s.err, Signals: signals})
+	options.Out, options.Err, options.Signals = s.out, s.err, signals
+	return dev.Run(options)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +40,10 @@ type node struct {
 	stderr  *bytes.Buffer
 	// env is the environment of the node; the test's own when nil.
 	env []string
+	// launcher is what purser is started by, if not directly.
+	launcher []string
+	// config are settings of the agent's; none when empty.
+	config string
 }
 
 // onEach runs a test on a node of its own for each containerd.
@@ -73,8 +78,7 @@ func emptyNode(t testing.TB, v rig.Version) *node {
 // start starts the node and waits until it serves.
 func (n *node) start() {
 	n.t.Helper()
-	n.dev = exec.Command(purser(n.t), "dev", "--dir", n.dir, "--containerd", rig.ContainerdPath(n.t, n.version))
-	n.dev.Env = n.env
+	n.dev = n.devCommand()
 	// A test binary that dies takes the node along.
 	n.dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := n.dev.StdoutPipe()
@@ -101,6 +105,18 @@ func (n *node) start() {
 		for range lines {
 		}
 	}()
+}
+
+// devCommand makes the command that is the node.
+func (n *node) devCommand() *exec.Cmd {
+	n.t.Helper()
+	line := append(slices.Clone(n.launcher), purser(n.t), "dev", "--dir", n.dir, "--containerd", rig.ContainerdPath(n.t, n.version))
+	if n.config != "" {
+		line = append(line, "--config", file(n.t, "agent.toml", n.config))
+	}
+	cmd := exec.Command(line[0], line[1:]...)
+	cmd.Env = n.env
+	return cmd
 }
 
 func (n *node) readAddresses(lines <-chan string) {

@@ -28,6 +28,14 @@ type diskNode struct {
 
 func newDiskNode(t *testing.T, v rig.Version) *diskNode {
 	t.Helper()
+	d := makeDisk(t, v)
+	d.begin(t)
+	return d
+}
+
+// makeDisk makes the device, and a node that begin starts.
+func makeDisk(t *testing.T, v rig.Version) *diskNode {
+	t.Helper()
 	base := rig.Dir(t)
 	d := &diskNode{device: filepath.Join(base, "disk"), mount: filepath.Join(base, "d")}
 	if err := os.Mkdir(d.mount, 0o755); err != nil {
@@ -45,10 +53,15 @@ func newDiskNode(t *testing.T, v rig.Version) *diskNode {
 	path := filepath.Dir(rig.Runtime(t, "crun")) + ":" + filepath.Dir(rig.Runtime(t, "runsc")) + ":" + os.Getenv("PATH")
 	d.node = &node{t: t, version: v, dir: filepath.Join(d.mount, "n"),
 		env: append(os.Environ(), "TMPDIR="+temporary, "XDG_RUNTIME_DIR="+temporary, "PATH="+path)}
+	return d
+}
+
+// begin starts the node, with an image.
+func (d *diskNode) begin(t *testing.T) {
+	t.Helper()
 	d.start()
 	t.Cleanup(d.cleanup)
 	d.must("image", "import", boxImage(t))
-	return d
 }
 
 func (d *diskNode) sh(t *testing.T, command ...string) {

@@ -48,6 +48,8 @@ type Config struct {
 	PrivateDir string
 	// PrivateRamfs mounts ramfs there even where tmpfs would do.
 	PrivateRamfs bool
+	// AllowSwap goes on where OCI runtimes cannot be kept out of swap space.
+	AllowSwap bool
 	// Wrapper is the path of purser-oci. When empty, the program of that name
 	// beside this process's own executable.
 	Wrapper string
@@ -80,13 +82,18 @@ type Runtime struct {
 	logs     *logs.Store
 	log      *slog.Logger
 	handover *handover.Server
-	images   imageCache
-	snapshot snapshotterChoice
+	// unswapped is where OCI runtimes are that have been given secrets.
+	unswapped private.Cgroup
+	images    imageCache
+	snapshot  snapshotterChoice
 
 	mu      sync.Mutex
 	streams map[string]*streams // of containers whose output is being read
 	closed  bool
 }
+
+// runtimesCgroup is beside the containers' own cgroups, and no container's ID.
+const runtimesCgroup = "_runtimes"
 
 // New returns a Runtime for cfg. It makes the directories and checks what it
 // can without containerd, which need not be there yet.
@@ -111,21 +118,26 @@ func New(cfg Config) (*Runtime, error) {
 	if err := private.Mount(cfg.PrivateDir, private.Options{Ramfs: cfg.PrivateRamfs}); err != nil {
 		return nil, err
 	}
+	unswapped, err := private.MakeCgroup(filepath.Join(cfg.CgroupParent, runtimesCgroup), cfg.AllowSwap, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
 	c, err := connect(cfg)
 	if err != nil {
 		return nil, err
 	}
-	h, err := handover.Listen(cfg.PrivateDir, cfg.Logger, cfg.Observe)
+	h, err := handover.Listen(handover.Options{Dir: cfg.PrivateDir, Log: cfg.Logger, Observe: cfg.Observe, Confine: unswapped.Add})
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return &Runtime{
-		cfg:      cfg,
-		client:   c,
-		handover: h,
-		logs:     store,
-		log:      cfg.Logger,
-		streams:  make(map[string]*streams),
+		cfg:       cfg,
+		client:    c,
+		handover:  h,
+		unswapped: unswapped,
+		logs:      store,
+		log:       cfg.Logger,
+		streams:   make(map[string]*streams),
 	}, nil
 }
 
@@ -214,7 +226,9 @@ func (r *Runtime) Close() error {
 	for _, s := range open {
 		s.close()
 	}
-	return errors.Join(r.handover.Close(), r.client.Close())
+	err := errors.Join(r.handover.Close(), r.client.Close())
+	r.unswapped.Remove()
+	return err
 }
 
 // Status is the state of the connection to containerd.

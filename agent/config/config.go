@@ -116,15 +116,28 @@ func Load(path string) (*Config, error) {
 // Parse reads data, from the file named, over the defaults.
 func Parse(file string, data []byte) (*Config, error) {
 	c := Default()
+	return c, c.parse(file, data)
+}
+
+// Over reads the file at path over c.
+func (c *Config) Over(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	return c.parse(path, data)
+}
+
+func (c *Config) parse(file string, data []byte) error {
 	d := toml.NewDecoder(strings.NewReader(string(data)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(c); err != nil {
-		return nil, decodeError(file, err)
+		return decodeError(file, err)
 	}
 	if err := c.complete(); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	return c, nil
+	return nil
 }
 
 // decodeError names the line of each mistake; the library's own text does not.

@@ -18,6 +18,7 @@ import (
 	"github.com/purserd/purser/agent/config"
 	"github.com/purserd/purser/api/codec"
 	"github.com/purserd/purser/api/purser/v1/purserv1connect"
+	"github.com/purserd/purser/runtime/private"
 )
 
 // Options say how the daemon ends.
@@ -32,6 +33,9 @@ const closing = 2 * time.Second
 
 // Run serves a node until ctx ends.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, options Options) (err error) {
+	if err := private.LockProcess(cfg.AllowSwap); err != nil {
+		return err
+	}
 	a, err := agent.Open(cfg, log)
 	if err != nil {
 		return err

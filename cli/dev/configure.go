@@ -1,7 +1,10 @@
 package dev
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/renameio/v2"
 	"github.com/pelletier/go-toml/v2"
@@ -57,6 +60,35 @@ func (l *layout) containerdConfig() containerdConfig {
 	}
 }
 
+// own are the keys that make the node what it is.
+func own(c *config.Config) map[string]string {
+	return map[string]string{
+		"state_dir": c.StateDir, "run_dir": c.RunDir, "socket": c.Socket, "cgroup_parent": c.CgroupParent,
+		"containerd.address": c.Containerd.Address, "containerd.namespace": c.Containerd.Namespace,
+	}
+}
+
+// configure returns the agent's configuration: that of a file, empty for none, over
+// the node's own.
+func (l *layout) configure(p *programs, file string) (*config.Config, error) {
+	c := l.agentConfig(p)
+	if file == "" {
+		return c, nil
+	}
+	before := own(c)
+	if err := c.Over(file); err != nil {
+		return nil, err
+	}
+	var errs []error
+	after := own(c)
+	for _, key := range slices.Sorted(maps.Keys(after)) {
+		if after[key] != before[key] {
+			errs = append(errs, fmt.Errorf("%s: %s cannot be set for purser dev, whose files are all under its own directory", file, key))
+		}
+	}
+	return c, errors.Join(errs...)
+}
+
 // agentConfig differs from the daemon's defaults in what two nodes on one
 // machine must not share.
 func (l *layout) agentConfig(p *programs) *config.Config {
@@ -79,11 +111,11 @@ func (l *layout) agentConfig(p *programs) *config.Config {
 	return c
 }
 
-func (l *layout) writeConfigs(p *programs) error {
+func (l *layout) writeConfigs(agent *config.Config) error {
 	if err := writeTOML(l.path("containerd.toml"), l.containerdConfig()); err != nil {
 		return err
 	}
-	return writeTOML(l.path("agent.toml"), l.agentConfig(p))
+	return writeTOML(l.path("agent.toml"), agent)
 }
 
 func writeTOML(path string, value any) error {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/purserd/purser/agent/config"
 )
 
 // containerdGrace is how long containerd may take to end; it has nothing to
@@ -26,6 +28,9 @@ type Options struct {
 	// Containerd is the path of the executable or of its directory; empty
 	// looks for it in PATH and the usual directories.
 	Containerd string
+	// Config is a file with settings of the agent that are to differ from those of
+	// such a node; empty for none.
+	Config string
 	// Out gets the lines that tell where the node is; Err all others.
 	Out, Err io.Writer
 	// Signals ends the node with the first value, and hard with the second.
@@ -59,6 +64,7 @@ type node struct {
 	*layout
 	options           Options
 	programs          *programs
+	config            *config.Config
 	containerd, agent *child
 
 	mu sync.Mutex // one writer to Out and Err at a time
@@ -79,7 +85,7 @@ func Run(options Options) error {
 	if err := n.prepareSockets(); err != nil {
 		return err
 	}
-	if err := n.writeConfigs(n.programs); err != nil {
+	if err := n.writeConfigs(n.config); err != nil {
 		return err
 	}
 	closeLogs, err := n.makeChildren()
@@ -99,7 +105,10 @@ func (n *node) prepare() error {
 	if n.programs, err = findPrograms(n.options.Containerd, usualDirs); err != nil {
 		return err
 	}
-	n.layout, err = makeLayout(n.options.Dir)
+	if n.layout, err = makeLayout(n.options.Dir); err != nil {
+		return err
+	}
+	n.config, err = n.configure(n.programs, n.options.Config)
 	return err
 }
 

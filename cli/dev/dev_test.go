@@ -84,7 +84,7 @@ func TestConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.writeConfigs(&programs{runc: "/usr/sbin/runc", others: map[string]string{"crun": "/usr/bin/crun"}}); err != nil {
+	if err := l.writeConfigs(l.agentConfig(&programs{runc: "/usr/sbin/runc", others: map[string]string{"crun": "/usr/bin/crun"}})); err != nil {
 		t.Fatal(err)
 	}
 	c, err := config.Load(l.path("agent.toml"))
@@ -96,6 +96,31 @@ func TestConfigs(t *testing.T) {
 	}
 	if c.Metrics.Address != "127.0.0.1:0" || len(c.AllowedRoots) != 0 {
 		t.Errorf("the agent reads %+v", c)
+	}
+}
+
+// A file of the user's changes what it names, and not where the node is.
+func TestConfigOfTheUser(t *testing.T) {
+	l, p := newLayout("/tmp/node"), &programs{runc: "/usr/sbin/runc"}
+	file := filepath.Join(t.TempDir(), "mine.toml")
+	configure := func(text string) (*config.Config, error) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return l.configure(p, file)
+	}
+	c, err := configure("private_ramfs = true\n[secrets]\nkeep_versions = 3\n[runtimes.crun]\npath = '/usr/bin/crun'")
+	if err != nil || !c.PrivateRamfs || c.Secrets.KeepVersions != 3 || c.Socket != l.agentSocket() || len(c.Runtimes) != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := configure("nonsense = 1"); err == nil || !strings.Contains(err.Error(), file+":1:1: unknown key nonsense") {
+		t.Errorf("an unknown key: %v", err)
+	}
+	if _, err := configure("socket = '/run/x'"); err == nil || !strings.Contains(err.Error(), "socket cannot be set for purser dev") {
+		t.Errorf("another socket: %v", err)
+	}
+	if _, err := l.configure(p, "/no/such"); err == nil {
+		t.Error("a file that is not there was read")
 	}
 }
 

@@ -158,6 +158,9 @@ func wipe(dir string) error {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
+	if err := swapOff(dir); err != nil {
+		return err
+	}
 	all := mounts(dir)
 	slices.Reverse(all) // the last mounted first
 	for _, m := range all {

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -76,12 +77,22 @@ type fixture struct {
 	dir     string
 	runtime Installed
 	results chan string
+	confine func(pid int) error
+}
+
+// quiet are the options of a server that nothing is to be heard of.
+func quiet(dir string) Options {
+	return Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Observe: func(string) {}, Confine: func(int) error { return nil }}
 }
 
 func serve(t *testing.T) *fixture {
 	t.Helper()
 	r := &fixture{dir: t.TempDir(), results: make(chan string, 16)}
-	s, err := Listen(r.dir, slog.New(slog.DiscardHandler), func(result string) { r.results <- result })
+	r.confine = func(int) error { return nil }
+	o := quiet(r.dir)
+	o.Observe = func(result string) { r.results <- result }
+	o.Confine = func(pid int) error { return r.confine(pid) }
+	s, err := Listen(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +163,28 @@ func TestConversation(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(r.dir, "document-*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// The process that is about to hold secrets is confined before, or gets none.
+func TestConfinedFirst(t *testing.T) {
+	r := serve(t)
+	var confined int
+	r.confine = func(pid int) error {
+		confined = pid
+		return errors.New("there is no room")
+	}
+	token, _ := r.Expect(protocol.OpCreate, "id", Spec([]string{"SECRET=value"}, r.runtime))
+	cmd := exec.Command(r.runtime.Path, "create", "--bundle", bundle(t, token), "id")
+	out, err := cmd.CombinedOutput()
+	if err == nil || strings.Contains(string(out), "value") || !strings.Contains(string(out), "there is no room") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if confined != cmd.Process.Pid {
+		t.Errorf("process %d was confined, not %d", confined, cmd.Process.Pid)
+	}
+	if result := <-r.results; result != ResultError {
+		t.Errorf("result %s", result)
 	}
 }
 
@@ -268,7 +301,7 @@ func TestLeftDocument(t *testing.T) {
 	dir := t.TempDir()
 	left := filepath.Join(dir, documentPrefix+"1")
 	write(t, left, "SECRET=value", 0o600)
-	s, err := Listen(dir, slog.New(slog.DiscardHandler), func(string) {})
+	s, err := Listen(quiet(dir))
 	if err != nil {
 		t.Fatal(err)
 	}

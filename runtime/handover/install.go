@@ -13,20 +13,20 @@ import (
 // layOut makes what the wrapper expects to find.
 func (s *Server) layOut() error {
 	for _, dir := range []string{protocol.Runtimes, protocol.Holders, protocol.Bundle} {
-		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(s.Dir, dir), 0o700); err != nil {
 			return err
 		}
 	}
 	if err := s.sweepDocuments(); err != nil {
 		return err
 	}
-	return link(protocol.SpecPath, filepath.Join(s.dir, protocol.Bundle, "config.json"))
+	return link(protocol.SpecPath, filepath.Join(s.Dir, protocol.Bundle, "config.json"))
 }
 
 // sweepDocuments removes the complete specification that an agent left which died
 // between making the file and taking its name away.
 func (s *Server) sweepDocuments() error {
-	left, err := filepath.Glob(filepath.Join(s.dir, documentPrefix+"*"))
+	left, err := filepath.Glob(filepath.Join(s.Dir, documentPrefix+"*"))
 	for _, path := range left {
 		err = errors.Join(err, os.Remove(path))
 	}
@@ -45,7 +45,7 @@ type Installed struct {
 // Install puts the wrapper in front of a runtime. Called again it changes what is
 // behind the paths, also for containers that are there.
 func (s *Server) Install(name, wrapper, runtime string) (Installed, error) {
-	home := filepath.Join(s.dir, protocol.Runtimes, name)
+	home := filepath.Join(s.Dir, protocol.Runtimes, name)
 	r := Installed{Path: filepath.Join(home, protocol.Wrapper), Root: filepath.Join(home, protocol.Root)}
 	if err := os.MkdirAll(r.Root, 0o700); err != nil {
 		return r, fmt.Errorf("installing the wrapper of runtime %s: %w", name, err)
@@ -89,5 +89,5 @@ func (s *Server) Release(id string) error {
 }
 
 func (s *Server) holder(id string) string {
-	return filepath.Join(s.dir, protocol.Holders, id)
+	return filepath.Join(s.Dir, protocol.Holders, id)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +35,7 @@ func onRuntimes(t *testing.T, test func(*testing.T, *real)) {
 	}
 	for name, path := range map[string]string{"runc": runc, "crun": rig.Runtime(t, "crun"), "runsc": rig.Runtime(t, "runsc")} {
 		t.Run(name, func(t *testing.T) {
-			s, err := Listen(t.TempDir(), slog.New(slog.DiscardHandler), func(string) {})
+			s, err := Listen(quiet(t.TempDir()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +177,7 @@ func TestForeignContainers(t *testing.T) {
 		}
 		r.must("kill", r.id, "KILL")
 		r.must("delete", "--force", r.id)
-		if entries, err := os.ReadDir(filepath.Join(r.dir, protocol.Holders)); err != nil || len(entries) != 0 {
+		if entries, err := os.ReadDir(filepath.Join(r.Dir, protocol.Holders)); err != nil || len(entries) != 0 {
 			t.Errorf("holders: %v, %v", entries, err)
 		}
 	})

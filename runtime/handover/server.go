@@ -6,7 +6,7 @@
 // the real runtime it asks here, over a socket in the private directory, for the
 // complete specification:
 //
-//	s, err := handover.Listen(private, log)
+//	s, err := handover.Listen(handover.Options{Dir: private, …})
 //	r, err := s.Install("runc", "/usr/bin/purser-oci", "/usr/sbin/runc")
 //	// r.Path is what containerd is to execute, r.Root where the runtime keeps state
 //	token, forget := s.Expect(protocol.OpCreate, id, handover.Spec(secrets, r))
@@ -51,9 +51,7 @@ type Complete func(document []byte, bundle string) ([]byte, error)
 
 // Server answers the wrapper.
 type Server struct {
-	dir      string
-	log      *slog.Logger
-	observe  func(result string)
+	Options
 	listener *net.UnixListener
 	serving  sync.WaitGroup
 
@@ -61,6 +59,18 @@ type Server struct {
 	expected map[string]expectation // by token
 	conns    map[*net.UnixConn]struct{}
 	closed   bool
+}
+
+// Options are all to be set.
+type Options struct {
+	// Dir is the private directory, which must be mounted.
+	Dir string
+	// Log gets what the asking side is told as well.
+	Log *slog.Logger
+	// Observe is told of the result of each request, one of Results.
+	Observe func(result string)
+	// Confine is given the process that is about to hold secrets.
+	Confine func(pid int) error
 }
 
 // expectation is a request that is to come.
@@ -71,7 +81,7 @@ type expectation struct {
 	until    time.Time
 }
 
-// Results of requests, for Options.Observe.
+// Results of requests.
 const (
 	ResultOK      = "ok"
 	ResultRefused = "refused"
@@ -81,14 +91,13 @@ const (
 // Results are all results.
 var Results = []string{ResultOK, ResultRefused, ResultError}
 
-// Listen lays out the private directory, which must be mounted, and serves on a
-// socket in it until Close. observe is told of the result of each request.
-func Listen(dir string, log *slog.Logger, observe func(result string)) (*Server, error) {
-	s := &Server{dir: dir, log: log, observe: observe, expected: map[string]expectation{}, conns: map[*net.UnixConn]struct{}{}}
+// Listen lays out the private directory and serves on a socket in it until Close.
+func Listen(o Options) (*Server, error) {
+	s := &Server{Options: o, expected: map[string]expectation{}, conns: map[*net.UnixConn]struct{}{}}
 	if err := s.layOut(); err != nil {
 		return nil, fmt.Errorf("laying out the private directory: %w", err)
 	}
-	path := filepath.Join(dir, protocol.Socket)
+	path := filepath.Join(s.Dir, protocol.Socket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("replacing the socket for the OCI runtimes: %w", err)
 	}
@@ -138,7 +147,7 @@ func (s *Server) serve() {
 			return
 		}
 		if err != nil {
-			s.log.Error("cannot answer the OCI runtimes for a moment", "error", err)
+			s.Log.Error("cannot answer the OCI runtimes for a moment", "error", err)
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
@@ -159,17 +168,17 @@ func (s *Server) handle(conn *net.UnixConn) {
 	switch {
 	case err == nil:
 		defer fd.Close()
-		s.observe(ResultOK)
+		s.Observe(ResultOK)
 		header := make([]byte, protocol.AnswerHeader)
 		header[0] = protocol.Version
 		_, _, _ = conn.WriteMsgUnix(header, unix.UnixRights(int(fd.Fd())), nil)
 		return
 	case errors.As(err, &refused):
-		s.observe(ResultRefused)
+		s.Observe(ResultRefused)
 	default:
-		s.observe(ResultError)
+		s.Observe(ResultError)
 	}
-	s.log.Warn("an OCI runtime was not given what it asked for", "error", err)
+	s.Log.Warn("an OCI runtime was not given what it asked for", "error", err)
 	_, _ = conn.Write(refuse(err))
 }
 
@@ -209,7 +218,8 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPeer(conn); err != nil {
+	asking, err := checkPeer(conn)
+	if err != nil {
 		return nil, err
 	}
 	token, err := r.token()
@@ -224,29 +234,33 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("completing the specification of container %s: %w", r.id, err)
 	}
-	return memoryFile(s.dir, document)
+	if err := s.Confine(asking); err != nil {
+		return nil, err
+	}
+	return memoryFile(s.Dir, document)
 }
 
-// checkPeer lets only processes of the agent's own user ask.
-func checkPeer(conn *net.UnixConn) error {
+// checkPeer lets only processes of the agent's own user ask, and returns which one
+// does.
+func checkPeer(conn *net.UnixConn) (pid int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var peer *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		peer, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return err
+		return 0, err
 	}
 	if credErr != nil {
-		return fmt.Errorf("asking who is there: %w", credErr)
+		return 0, fmt.Errorf("asking who is there: %w", credErr)
 	}
 	if int(peer.Uid) != os.Geteuid() {
-		return &refusal{fmt.Sprintf("user %d may not have a container's secrets", peer.Uid)}
+		return 0, &refusal{fmt.Sprintf("user %d may not have a container's secrets", peer.Uid)}
 	}
-	return nil
+	return int(peer.Pid), nil
 }
 
 // redeem takes a token for what it stands for, once.

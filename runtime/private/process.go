@@ -1,4 +1,4 @@
-package cli
+package private
 
 import (
 	"bytes"
@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protectMemory keeps what this process holds, values of secrets among it, from a
+// LockProcess keeps what this process holds, values of secrets among it, from a
 // disk: no core of it is dumped, and it is not swapped. Where that cannot be had,
 // it is an error while there is swap space, unless allowSwap.
-func protectMemory(allowSwap bool) error {
+func LockProcess(allowSwap bool) error {
 	if err := noCore(); err != nil {
 		return err
 	}
