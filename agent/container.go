@@ -32,6 +32,9 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 		a.metrics.Launched("total", began, err)
 		return supervise.Started{}, startError(err)
 	}
+	if err := c.w.warnOfReaders(image, r.GetSpec(), env, instance); err != nil {
+		return supervise.Started{}, startError(err)
+	}
 	step := time.Now()
 	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Record: r}
 	err = a.runtime.Create(ctx, value)
@@ -152,6 +155,22 @@ func startError(err error) error {
 	default:
 		return err
 	}
+}
+
+// warnOfReaders tells of an account of the host's that can read the secrets of an
+// instance, which is refused where the configuration says so.
+func (w *workload) warnOfReaders(image *runtime.Image, spec *purserv1.LaunchSpec, env inject.Environ, instance string) error {
+	if !env.HasSecret() {
+		return nil
+	}
+	warned, err := w.agent.keepFromReaders(image, spec)
+	if err != nil {
+		return &runtime.SpecError{Err: err}
+	}
+	if warned != "" {
+		w.agent.emit(warning, "SecretsReadable", w.environment(), w.id(), "container %s: %s", instance, warned)
+	}
+	return nil
 }
 
 // unstarted is the exit status of a container that could not be made.

@@ -242,6 +242,11 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	if err := copies(spec, resolution); err != nil {
 		return &Refusal{Reason: Invalid, Err: err}
 	}
+	if image != nil && resolution.Delivers() {
+		if _, err := a.keepFromReaders(image, spec); err != nil {
+			return &Refusal{Reason: Precondition, Err: err}
+		}
+	}
 	p.record.Pins = resolution.Pins
 	p.found = &found{spec: spec, image: image, resolution: resolution}
 	return nil

@@ -69,7 +69,13 @@ func newNode(t testing.TB, v rig.Version) *node {
 // leaves behind is an error.
 func emptyNode(t testing.TB, v rig.Version) *node {
 	t.Helper()
-	n := &node{t: t, version: v, dir: rig.Dir(t)}
+	return emptyNodeWith(t, v, "")
+}
+
+// emptyNodeWith starts a node with settings of the agent's.
+func emptyNodeWith(t testing.TB, v rig.Version, config string) *node {
+	t.Helper()
+	n := &node{t: t, version: v, dir: rig.Dir(t), config: config}
 	n.start()
 	t.Cleanup(n.cleanup)
 	return n

@@ -33,6 +33,11 @@ type Resolution struct {
 	Secrets []Resolved
 }
 
+// Delivers says whether any value of a secret is delivered.
+func (r *Resolution) Delivers() bool {
+	return slices.ContainsFunc(r.Secrets, func(s Resolved) bool { return len(s.Vars) > 0 })
+}
+
 // Resolved is one secret as a workload gets it.
 type Resolved struct {
 	Name    string

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -32,6 +33,13 @@ type Image struct {
 	// lower are the options of a mount on top of the layers; nil when each
 	// container has a snapshot of its own.
 	lower []string
+}
+
+// UID is the user ID that a container made from the image and a spec has on this
+// node.
+func (i *Image) UID(spec *purserv1.LaunchSpec) (uint32, error) {
+	u, err := ocispec.User(spec, i.Config, i.accounts)
+	return u.UID, err
 }
 
 // defaultPath is the PATH of an image that sets none; without one the OCI

@@ -32,6 +32,9 @@ type Config struct {
 	PrivateRamfs bool `toml:"private_ramfs"`
 	// AllowSwap lets the agent start where its memory can be swapped.
 	AllowSwap bool `toml:"allow_swap"`
+	// StrictUIDs refuses containers that hold secrets under the user ID of an account
+	// of the host's.
+	StrictUIDs bool `toml:"strict_uids"`
 	// Wrapper is the path of purser-oci; beside purser when empty.
 	Wrapper string `toml:"wrapper"`
 	// Socket is the path of the API's unix socket.

@@ -158,7 +158,7 @@ func wipe(dir string) error {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	if err := swapOff(dir); err != nil {
+	if err := errors.Join(swapOff(dir), restorePattern(dir)); err != nil {
 		return err
 	}
 	all := mounts(dir)

@@ -108,17 +108,22 @@ func args(s *specs.Spec, p Params) error {
 	return nil
 }
 
-func account(s *specs.Spec, p Params) error {
-	name := p.Image.User
-	if p.Spec.User != nil {
-		name = p.Spec.GetUser()
+// User is whom a container runs as: the spec's user, or else the image's.
+func User(spec *purserv1.LaunchSpec, image imagespec.ImageConfig, accounts Accounts) (specs.User, error) {
+	name := image.User
+	if spec.User != nil {
+		name = spec.GetUser()
 	}
-	u, err := p.Accounts.Lookup(name)
+	u, err := accounts.Lookup(name)
 	if err != nil {
-		return fmt.Errorf("user %q: %w", name, err)
+		return specs.User{}, fmt.Errorf("user %q: %w", name, err)
 	}
-	s.Process.User = u
-	return nil
+	return u, nil
+}
+
+func account(s *specs.Spec, p Params) (err error) {
+	s.Process.User, err = User(p.Spec, p.Image, p.Accounts)
+	return err
 }
 
 // workdir needs no directory: the OCI runtime makes a missing one.
