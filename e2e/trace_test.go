@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,12 +82,17 @@ func forms(value string) map[string][]byte {
 		fmt.Fprintf(&percent, "%%%02X", b)
 	}
 	all["percent"] = []byte(percent.String())
+	all["percent of what is special"] = []byte(url.QueryEscape(value))
+	quoted, _ := json.Marshal(value) // of a string, never an error
+	all["JSON"] = quoted[1 : len(quoted)-1]
 	for shift := range 3 {
 		// What precedes a value moves it against the groups of three bytes; what
 		// depends on the neighbours is cut off.
-		encoded := base64.StdEncoding.EncodeToString(append(make([]byte, shift), value...))
-		start, end := (shift*8+5)/6, len(value+strings.Repeat(" ", shift))*8/6
-		all[fmt.Sprintf("base64 at %d", shift)] = []byte(encoded[start:end])
+		for name, encoding := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64 of URLs": base64.URLEncoding} {
+			encoded := encoding.EncodeToString(append(make([]byte, shift), value...))
+			start, end := (shift*8+5)/6, len(value+strings.Repeat(" ", shift))*8/6
+			all[fmt.Sprintf("%s at %d", name, shift)] = []byte(encoded[start:end])
+		}
 	}
 	return all
 }
@@ -156,17 +163,28 @@ func TestNoTraceOnDisk(t *testing.T) {
 	for _, c := range []struct {
 		version rig.Version
 		runtime string
-	}{{rig.V16, "runc"}, {rig.V24, "runc"}, {rig.V24, "crun"}, {rig.V24, "runsc"}} {
+		config  string
+	}{
+		{rig.V16, "runc", ""}, {rig.V24, "runc", ""}, {rig.V24, "crun", ""}, {rig.V24, "runsc", ""},
+		// As where the kernel has no tmpfs that is never swapped.
+		{rig.V16, "runc", "private_ramfs = true\n"}, {rig.V24, "crun", "private_ramfs = true\n"},
+	} {
 		v := c.version
-		t.Run("containerd "+string(v)+", "+c.runtime, func(t *testing.T) {
-			d := newDiskNode(t, v)
-			secrets := []string{"canary-one-7Hq2ZkV9tB4x", "canary-two-mW8sJ3pLr6Yd", "canary-bad-Xc5GnT1uEo0f"}
+		t.Run(strings.TrimSpace("containerd "+string(v)+" "+c.runtime+" "+c.config), func(t *testing.T) {
+			d := makeDisk(t, v)
+			d.config = c.config
+			d.begin(t)
+			if on := d.privateType(); (on == "ramfs") != (c.config != "") {
+				t.Errorf("the private directory is on %s", on)
+			}
+			// With what each encoding changes.
+			secrets := []string{`canary-one-7Hq2"Zk\V9t?B~4x>`, `canary-two-mW8s"J3\pLr?6Y~d>`, `canary-bad-Xc5G"nT\1uE?o~0f>`}
 			const control = "control-Kz4vQ9wA7eRb2N"
 			set := func(value string) { d.runWith(value, "secret", "set", "s", "KEY=-") }
 			check := func(value string) {
 				t.Helper()
 				// The value is compared inside, and is on no command line.
-				sum := finish(t, exec.Command("sh", "-c", "printf %s "+value+" | md5sum")).stdout
+				sum := finish(t, exec.Command("sh", "-c", "printf %s '"+value+"' | md5sum")).stdout
 				if got := d.must("exec", "a/f", "--", "sh", "-c", `printf %s "$KEY" | md5sum`); got != sum {
 					t.Errorf("the function does not have its secret: %q", got)
 				}
@@ -187,12 +205,16 @@ functions:
 			check(secrets[0])
 			d.clean("after a crash", secrets...)
 			agent := d.pidOf(t, "purser agent")
-			if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+			// It ends with the stacks of all goroutines in its log.
+			if err := syscall.Kill(agent, syscall.SIGQUIT); err != nil {
 				t.Fatal(err)
 			}
 			d.eventually("a new agent", func() bool { return !alive(agent) && d.run("node").code == 0 })
 			d.await("a/f", "running", inState("running"))
 			check(secrets[0])
+			if log, err := os.ReadFile(filepath.Join(d.dir, "log", "agent.log")); err != nil || !bytes.Contains(log, []byte("goroutine 1 ")) {
+				t.Errorf("no stacks in the agent's log: %v", err)
+			}
 			set(secrets[1])
 			d.must("restart", "--secrets", "a/f")
 			d.await("a/f", "on the new version", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
@@ -226,14 +248,22 @@ functions:
 	}
 }
 
+// privateType is the type of the file system that holds what is private.
+func (d *diskNode) privateType() string {
+	d.t.Helper()
+	return strings.TrimSpace(finish(d.t, exec.Command("findmnt", "-n", "-o", "FSTYPE", filepath.Join(d.dir, "run", "private"))).stdout)
+}
+
 // The search finds each form that it claims to.
 func TestForms(t *testing.T) {
-	const value = "canary-one-7Hq2ZkV9tB4x"
+	const value = `canary-one-7Hq2"ZkV9tB4x?~`
 	for shift := range 3 {
 		for _, rest := range []string{"", "x", "yz"} {
-			text := base64.StdEncoding.EncodeToString([]byte("abc"[:shift] + value + rest))
-			if !bytes.Contains([]byte(text), forms(value)[fmt.Sprintf("base64 at %d", shift)]) {
-				t.Errorf("not found at %d with %q behind", shift, rest)
+			for name, encoding := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64 of URLs": base64.RawURLEncoding} {
+				text := encoding.EncodeToString([]byte("abc"[:shift] + value + rest))
+				if !bytes.Contains([]byte(text), forms(value)[fmt.Sprintf("%s at %d", name, shift)]) {
+					t.Errorf("%s is not found at %d with %q behind", name, shift, rest)
+				}
 			}
 		}
 	}

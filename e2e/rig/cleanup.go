@@ -144,7 +144,9 @@ func alive(dir string) bool {
 	if _, err := fmt.Sscanf(strings.TrimPrefix(filepath.Base(dir), prefix), "%d-", &pid); err != nil {
 		return false
 	}
-	return syscall.Kill(pid, 0) == nil
+	// A zombie, which nobody has waited for, has none.
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && len(cmdline) > 0
 }
 
 // wipe ends every process that belongs to dir, and removes its mounts, its

@@ -137,7 +137,7 @@ func CoreHandler(t testing.TB, dir string) {
 		t.Fatal(err)
 	}
 	handler := filepath.Join(dir, "core-handler")
-	script := fmt.Sprintf("#!/bin/sh\ncat /proc/$1/environ > %s/environ-$1\ncat > %s/core-$1\n", dir, dir)
+	script := fmt.Sprintf("#!/bin/sh\ncat /proc/$1/environ > %s/environ-$1\nhead -c 64M > %s/core-$1\n", dir, dir)
 	if err := errors.Join(os.WriteFile(handler, []byte(script), 0o755), os.WriteFile(filepath.Join(dir, savedPattern), before, 0o600)); err != nil {
 		t.Fatal(err)
 	}
