@@ -40,6 +40,8 @@ type node struct {
 	stderr  *bytes.Buffer
 	// env is the environment of the node; the test's own when nil.
 	env []string
+	// program is the path of purser; what make has built when empty.
+	program string
 	// launcher is what purser is started by, if not directly.
 	launcher []string
 	// config are settings of the agent's; none when empty.
@@ -116,7 +118,7 @@ func (n *node) start() {
 // devCommand makes the command that is the node.
 func (n *node) devCommand() *exec.Cmd {
 	n.t.Helper()
-	line := append(slices.Clone(n.launcher), purser(n.t), "dev", "--dir", n.dir, "--containerd", rig.ContainerdPath(n.t, n.version))
+	line := append(slices.Clone(n.launcher), n.purser(), "dev", "--dir", n.dir, "--containerd", rig.ContainerdPath(n.t, n.version))
 	if n.config != "" {
 		line = append(line, "--config", file(n.t, "agent.toml", n.config))
 	}
@@ -202,9 +204,17 @@ type result struct {
 
 // command makes a purser command for this node.
 func (n *node) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(purser(n.t), args...)
+	cmd := exec.Command(n.purser(), args...)
 	cmd.Env = append(os.Environ(), "PURSER_HOST="+n.host, "NO_COLOR=1")
 	return cmd
+}
+
+func (n *node) purser() string {
+	n.t.Helper()
+	if n.program != "" {
+		return n.program
+	}
+	return purser(n.t)
 }
 
 // run runs a purser command.

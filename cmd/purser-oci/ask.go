@@ -69,7 +69,7 @@ func receive(fd int) (int, error) {
 		return -1, err
 	}
 	if header[0] != protocol.Version {
-		return -1, failure("purser's agent speaks another version of the protocol; is this the wrapper that belongs to it?")
+		return -1, failure("purser's agent is of another version than purser-oci: restart the agent after an upgrade")
 	}
 	if header[1] != 0 {
 		return -1, refusal(fd, binary.BigEndian.Uint32(header[4:]))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"go.uber.org/goleak"
@@ -323,4 +324,35 @@ func TestSilentClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
+}
+
+// An agent that hears and does not answer is waited for, and not for ever.
+func TestSlowAgent(t *testing.T) {
+	t.Parallel() // it takes as long as the wrapper waits
+	r := serve(t)
+	r.Close()
+	path := filepath.Join(r.dir, protocol.Socket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		out, code := r.call("create", "--bundle", bundle(t, "token"), "id")
+		if code != 1 || strings.Contains(out, "args:") || !strings.Contains(out, "waiting for purser's agent") {
+			t.Errorf("status %d: %s", code, out)
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Error("it still waits")
+		l.Close()
+		<-ended
+	}
 }

@@ -291,7 +291,7 @@ func readRequest(conn io.Reader) (request, error) {
 		return request{}, fmt.Errorf("reading a request: %w", err)
 	}
 	if header[0] != protocol.Version {
-		return request{}, &refusal{fmt.Sprintf("the wrapper speaks version %d of the protocol, this agent %d", header[0], protocol.Version)}
+		return request{}, &refusal{fmt.Sprintf("purser-oci speaks version %d of the protocol, this agent %d: restart the agent after an upgrade", header[0], protocol.Version)}
 	}
 	id, bundle := int(binary.BigEndian.Uint16(header[2:])), int(binary.BigEndian.Uint16(header[4:]))
 	size := binary.BigEndian.Uint32(header[8:])
