@@ -46,7 +46,8 @@ func TestSecretCommands(t *testing.T) {
 
 	for _, args := range [][]string{
 		{"secret", "list"}, {"secret", "list", "-o", "json"}, {"secret", "show", "s"}, {"secret", "show", "s", "-o", "yaml"},
-		{"secret", "versions", "s"}, {"events"}, {"events", "-o", "json"}, {"node", "-o", "json"},
+		{"secret", "versions", "s"}, {"events"}, {"__complete", "secret", "show", ""}, {"__complete", "run", "--secret", ""},
+		{"events", "-o", "json"}, {"node", "-o", "json"},
 	} {
 		if r := n.run(args...); strings.Contains(r.stdout+r.stderr, canary) {
 			t.Errorf("purser %s shows a value", strings.Join(args, " "))
