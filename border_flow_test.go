@@ -24,8 +24,9 @@ type flow struct {
 	known   map[types.Object]bool // those that are meant to be plain, or only seem so
 	used    map[string]bool       // of path and handed
 	leaks   map[token.Position]string
-	file    string // that is being looked at
-	place   string // on the path that it is; empty when it is off
+	file    string       // that is being looked at
+	place   string       // on the path that it is; empty when it is off
+	within  types.Object // the function that is being looked at
 	changed bool
 }
 
@@ -74,6 +75,7 @@ func (f *flow) declaration(d ast.Decl) {
 		return
 	}
 	object := f.info.Defs[function.Name].(*types.Func)
+	f.within = object
 	returned := func(at ast.Node) {
 		f.set(object)
 		if object.Exported() && !f.known[object] {
@@ -221,14 +223,32 @@ func (f *flow) call(c *ast.CallExpr) {
 			f.leak(c, "given to %s", name)
 		}
 	case *types.Func:
-		if f.ours(callee) {
+		if f.plain[callee] {
+			f.show(c)
+		}
+		switch {
+		case f.ours(callee):
 			f.pass(c, callee)
-		} else if slices.ContainsFunc(inputs(c), f.isPlain) && !isPure(callee) && !f.takesOver(callee) {
+		case !slices.ContainsFunc(inputs(c), f.isPlain) || f.takesOver(callee):
+		case !isPure(callee):
 			f.leak(c, "given to %s", callee.FullName())
+		case given && callee.Signature().Recv() != nil: // such as a buffer that reads
+			f.mark(ast.Unparen(c.Fun).(*ast.SelectorExpr).X)
 		}
 	default:
-		if given {
+		if given && !f.known[f.within] {
 			f.leak(c, "given to a function that nobody knows")
+		}
+	}
+}
+
+// show marks the parameters of a function to which a plain value is shown.
+func (f *flow) show(c *ast.CallExpr) {
+	for _, arg := range c.Args {
+		if to, ok := f.info.TypeOf(arg).(*types.Signature); ok {
+			for p := range to.Params().Variables() {
+				f.set(p)
+			}
 		}
 	}
 }

@@ -13,11 +13,11 @@ import (
 )
 
 // plaintext is where the value of a secret first is a plain string or slice of
-// bytes: functions that return one, fields that hold one, and types of functions
-// that return one. Names are relative to this module.
+// bytes: functions that return one or show one to a function, fields that hold one,
+// and types of functions that return one. Names are relative to this module.
 var plaintext = []string{
 	"inject.Value.Reveal",
-	"inject.Value.bytes",
+	"inject.Value.use", // to its argument
 	"inject.Environ.Secret",
 	"inject/store.contents.Data",   // what a sealed file holds,
 	"inject/store.contents.Binary", // decoded
@@ -59,12 +59,13 @@ var pure = []string{
 	"bytes", "crypto/subtle", "maps", "slices", "strings", "unicode/utf8",
 	"encoding/json.Marshal", "encoding/json.Unmarshal",
 	"encoding/json.NewDecoder", "(*encoding/json.Decoder).Decode", "(*encoding/json.Decoder).DisallowUnknownFields", "(*encoding/json.Decoder).Token",
-	"io.ReadAll",
+	"io.ReadAll", "runtime.KeepAlive",
 }
 
 // handedOver are the calls that take a plain value off this program's hands, by the
 // file in which they may be made.
 var handedOver = map[string]string{
+	"inject/value.go: runtime.AddCleanup":                     "wipes it",
 	"inject/store/sealed.go: (*encoding/json.Encoder).Encode": "into memory",
 	"inject/store/sealed.go: (io.Writer).Write":               "age seals it",
 	"runtime/handover/server.go: (*os.File).Write":            "a file without a name, in memory",

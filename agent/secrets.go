@@ -15,12 +15,13 @@ import (
 	"github.com/purserd/purser/inject/store"
 )
 
-// PutSecret writes a new version of a secret.
+// PutSecret writes a new version of a secret. It overwrites the request's values.
 func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*purserv1.PutResponse, error) {
 	environment := orDev(request.GetEnvironment())
 	options := store.PutOptions{Data: map[string]inject.Value{}, Remove: request.GetRemove(), Replace: request.GetReplace()}
 	for key, value := range request.GetData() {
 		options.Data[key] = inject.NewValue(value)
+		clear(value)
 	}
 	a.writing.Lock()
 	defer a.writing.Unlock()

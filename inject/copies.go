@@ -1,6 +1,6 @@
 package inject
 
-import "bytes"
+import "strings"
 
 // minCopy is the least number of bytes of a value that is looked for elsewhere:
 // shorter ones are found where they mean something else.
@@ -11,7 +11,10 @@ const minCopy = 16
 func (r *Resolution) Copied(text string) (secret, key string, found bool) {
 	for _, s := range r.Secrets {
 		for _, v := range s.Vars {
-			if v.Value.Len() >= minCopy && bytes.Contains([]byte(text), v.Value.bytes()) {
+			v.Value.use(func(content []byte) {
+				found = len(content) >= minCopy && strings.Contains(text, string(content))
+			})
+			if found {
 				return s.Name, v.Key, true
 			}
 		}

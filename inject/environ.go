@@ -80,7 +80,7 @@ func (e Environ) reveal(which func(Origin) bool) []string {
 	var env []string
 	for _, entry := range e.entries {
 		if which(entry.origin) {
-			env = append(env, entry.name+"="+string(entry.value.bytes()))
+			entry.value.use(func(content []byte) { env = append(env, entry.name+"="+string(content)) })
 		}
 	}
 	return env

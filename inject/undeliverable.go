@@ -70,18 +70,27 @@ func checkVariables(secret string, vars []Var) []Undeliverable {
 
 // undeliverable says what is wrong with a variable; nothing when empty.
 func (v Var) undeliverable() string {
-	limit := max(MaxEnvString-len(v.Name)-len("=\x00"), 0)
 	switch {
 	case !variableName.MatchString(v.Name):
 		return "its name may have letters, digits and _ only, and no digit first"
 	case strings.HasPrefix(v.Name, ReservedPrefix):
 		return "names that start with " + ReservedPrefix + " are set by purser alone"
-	case bytes.IndexByte(v.Value.bytes(), 0) >= 0:
+	}
+	reason := ""
+	limit := max(MaxEnvString-len(v.Name)-len("=\x00"), 0)
+	v.Value.use(func(content []byte) { reason = unfit(content, limit) })
+	return reason
+}
+
+// unfit says why no variable can hold a value; nothing when empty.
+func unfit(value []byte, limit int) string {
+	switch {
+	case bytes.IndexByte(value, 0) >= 0:
 		return "its value contains a NUL byte"
-	case !utf8.Valid(v.Value.bytes()):
+	case !utf8.Valid(value):
 		return "its value is not UTF-8, which is all that a container's specification can hold; store it encoded, in base64 for example"
-	case v.Value.Len() > limit:
-		return fmt.Sprintf("its value has %d bytes, the limit is %d (128 KiB less the name)", v.Value.Len(), limit)
+	case len(value) > limit:
+		return fmt.Sprintf("its value has %d bytes, the limit is %d (128 KiB less the name)", len(value), limit)
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package inject
 import (
 	"bytes"
 	"crypto/subtle"
+	"runtime"
 
 	"github.com/purserd/purser/inject/internal/opaque"
 )
@@ -13,49 +14,65 @@ type mark = opaque.Mark
 
 // Value is the value of one key of a secret. It shows "[redacted]" to everything
 // that formats or encodes it, cannot be compared with == and gives its bytes to
-// [Value.Reveal] alone. Copies of a Value share their bytes. The zero Value is
-// empty.
+// [Value.Reveal] alone. Copies of a Value share their bytes, which never change and
+// are overwritten with zeros at the garbage collection after the last copy is gone;
+// there is one every two minutes at least. The zero Value is empty.
 type Value struct {
 	mark
 	// A function, because fmt and other reflection print the bytes of a slice
 	// when the Value lies in an unexported field, but cannot look into a closure.
-	content func() *[]byte
+	content func() *holder
 }
+
+// holder is what all copies of a Value share, and nothing else refers to.
+type holder struct{ content []byte }
+
+// wipe is what becomes of the bytes of a Value that is gone.
+var wipe = func(content []byte) { clear(content) }
 
 // NewValue returns a Value with a copy of b; the caller may overwrite b.
 func NewValue(b []byte) Value {
-	owned := bytes.Clone(b)
-	return Value{content: func() *[]byte { return &owned }}
+	h := &holder{bytes.Clone(b)}
+	if len(b) > 0 {
+		// The bytes outlive the holder for this, without referring to it.
+		runtime.AddCleanup(h, wipe, h.content)
+	}
+	return Value{content: func() *holder { return h }}
 }
 
 // Reveal returns a copy of the bytes. It is the one way out: call it where the
-// bytes are handed over, and keep what it returns no longer than that takes.
-func (v Value) Reveal() []byte { return bytes.Clone(v.bytes()) }
+// bytes are handed over, and clear what it returns when that is done.
+func (v Value) Reveal() []byte {
+	var revealed []byte
+	v.use(func(content []byte) { revealed = bytes.Clone(content) })
+	return revealed
+}
 
 // Equal reports whether both hold the same bytes, in a time that depends on their
 // lengths alone.
 func (v Value) Equal(other Value) bool {
-	return subtle.ConstantTimeCompare(v.bytes(), other.bytes()) == 1
+	equal := false
+	v.use(func(a []byte) {
+		other.use(func(b []byte) { equal = subtle.ConstantTimeCompare(a, b) == 1 })
+	})
+	return equal
 }
 
 // Len returns the number of bytes.
-func (v Value) Len() int { return len(v.bytes()) }
-
-// Wipe overwrites the bytes with zeros and leaves the Value empty, and with it
-// every copy made of it. Nobody may be using a copy meanwhile.
-func (v Value) Wipe() {
-	if v.content == nil {
-		return
-	}
-	owned := v.content()
-	clear(*owned)
-	*owned = nil
+func (v Value) Len() int {
+	length := 0
+	v.use(func(content []byte) { length = len(content) })
+	return length
 }
 
-// bytes returns the bytes themselves, which must not be changed nor kept.
-func (v Value) bytes() []byte {
+// use shows the bytes themselves, which must not be changed nor kept: that they are
+// there is certain only until do returns.
+func (v Value) use(do func(content []byte)) {
 	if v.content == nil {
-		return nil
+		do(nil)
+		return
 	}
-	return *v.content()
+	h := v.content()
+	do(h.content)
+	runtime.KeepAlive(h)
 }

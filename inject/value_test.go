@@ -260,13 +260,3 @@ func TestValueEqual(t *testing.T) {
 		}
 	}
 }
-
-func TestWipe(t *testing.T) {
-	value := inject.NewValue([]byte("abc"))
-	same := value
-	value.Wipe()
-	if same.Len() != 0 || len(same.Reveal()) != 0 {
-		t.Errorf("a copy of a wiped value still holds %d bytes", same.Len())
-	}
-	inject.Value{}.Wipe()
-}

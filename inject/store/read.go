@@ -77,6 +77,7 @@ func (s *Store) load(environment, name string, v version) (map[string]inject.Val
 	if err != nil {
 		return nil, damaged("%v", err)
 	}
+	defer c.wipe()
 	if c.Environment != environment || c.Name != name || c.Version != v.Version {
 		return nil, damaged("it holds version %d of secret %q in environment %q", c.Version, c.Name, c.Environment)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"time"
@@ -25,17 +24,29 @@ type contents struct {
 	Version     uint32    `json:"version"`
 	Created     time.Time `json:"created_at"`
 	// Data holds the values that are valid UTF-8, which JSON keeps as they are.
-	Data map[string]string `json:"data,omitempty"`
+	Data map[string]text `json:"data,omitempty"`
 	// Binary holds the others, in base64.
 	Binary map[string][]byte `json:"binary,omitempty"`
 }
 
+// text is a string of JSON that can be wiped.
+type text []byte
+
+// MarshalText implements [encoding.TextMarshaler].
+func (t text) MarshalText() ([]byte, error) { return t, nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (t *text) UnmarshalText(b []byte) error {
+	*t = bytes.Clone(b)
+	return nil
+}
+
 // fill spreads the values over Data and Binary.
 func (c *contents) fill(data map[string]inject.Value) {
-	c.Data, c.Binary = map[string]string{}, map[string][]byte{}
+	c.Data, c.Binary = map[string]text{}, map[string][]byte{}
 	for key, value := range data {
 		if plain := value.Reveal(); utf8.Valid(plain) {
-			c.Data[key] = string(plain)
+			c.Data[key] = plain
 		} else {
 			c.Binary[key] = plain
 		}
@@ -45,12 +56,23 @@ func (c *contents) fill(data map[string]inject.Value) {
 func (c *contents) values() map[string]inject.Value {
 	values := make(map[string]inject.Value, len(c.Data)+len(c.Binary))
 	for key, value := range c.Data {
-		values[key] = inject.NewValue([]byte(value))
+		values[key] = inject.NewValue(value)
 	}
 	for key, value := range c.Binary {
 		values[key] = inject.NewValue(value)
 	}
 	return values
+}
+
+// wipe clears the values. What encoding/json and age keep of them in buffers of
+// their own is out of reach.
+func (c *contents) wipe() {
+	for _, value := range c.Data {
+		clear(value)
+	}
+	for _, value := range c.Binary {
+		clear(value)
+	}
 }
 
 func (c *contents) encode() ([]byte, error) {
@@ -106,5 +128,11 @@ func unseal(sealed []byte, identity age.Identity) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(r)
+	// Large enough from the start: growing would leave a copy behind.
+	plain := bytes.NewBuffer(make([]byte, 0, len(sealed)+bytes.MinRead))
+	if _, err := plain.ReadFrom(r); err != nil {
+		clear(plain.Bytes())
+		return nil, err
+	}
+	return plain.Bytes(), nil
 }

@@ -209,18 +209,6 @@ func TestValuesComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestCallersOwnTheirValues(t *testing.T) {
-	s := newPlace(t).open(t)
-	data := values("A=1")
-	_, err := s.Put(t.Context(), "dev", "s", store.PutOptions{Data: data})
-	must(t, err)
-	data["A"].Wipe()
-	secret, err := s.Get(t.Context(), "dev", "s", 0)
-	must(t, err)
-	secret.Data["A"].Wipe()
-	wantContent(t, s, "dev", "s", 0, "1 A=1")
-}
-
 func TestEnvironmentsAreApart(t *testing.T) {
 	s := newPlace(t).open(t)
 	put(t, s, "dev", "db", "A=dev")

@@ -58,6 +58,7 @@ func (s *Store) add(environment, name string, r record, data map[string]inject.V
 func (s *Store) sealVersion(environment, name string, v version, data map[string]inject.Value) ([]byte, error) {
 	c := contents{Environment: environment, Name: name, Version: v.Version, Created: v.Created}
 	c.fill(data)
+	defer c.wipe()
 	plain, err := c.encode()
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ func Spec(env []string, r Installed) Complete {
 		if err := json.Unmarshal(document, &spec); err != nil {
 			return nil, fmt.Errorf("reading it: %w", err)
 		}
+		defer spec.wipe()
 		for _, edit := range []func() error{
 			func() error { return spec.edit("process", func(process object) error { return process.addEnv(env) }) },
 			func() error { return spec.edit("annotations", dropToken) },
@@ -49,6 +50,7 @@ func Process(env []string) Complete {
 		if process == nil {
 			return nil, errors.New("it is empty")
 		}
+		defer process.wipe()
 		if err := process.addEnv(env); err != nil {
 			return nil, err
 		}
@@ -68,10 +70,18 @@ func (o object) edit(field string, change func(object) error) error {
 	if inner == nil {
 		return nil // null
 	}
+	defer inner.wipe()
 	if err := change(inner); err != nil {
 		return err
 	}
 	return o.set(field, inner)
+}
+
+// wipe clears the fields once they have been written elsewhere.
+func (o object) wipe() {
+	for _, field := range o {
+		clear(field)
+	}
 }
 
 func (o object) set(field string, value any) (err error) {

@@ -234,6 +234,7 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("completing the specification of container %s: %w", r.id, err)
 	}
+	defer clear(document)
 	if err := s.Confine(asking); err != nil {
 		return nil, err
 	}

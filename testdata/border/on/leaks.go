@@ -125,6 +125,12 @@ func show(h *hidden) {
 	fmt.Printf("%+v", h) // leak: given to fmt.Printf
 }
 
+func buffers(v inject.Value) {
+	var b bytes.Buffer
+	_, _ = b.ReadFrom(bytes.NewReader(v.Reveal()))
+	fmt.Print(b.String()) // leak: given to fmt.Print
+}
+
 // revealer is what a Value is to somebody who does not know its type.
 type revealer interface{ Reveal() []byte }
 
