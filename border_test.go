@@ -56,7 +56,7 @@ var injectionPath = map[string]string{
 // pure are packages and functions that keep nothing of their arguments and show it
 // to nobody. What they return of a plain value is plain.
 var pure = []string{
-	"bytes", "crypto/subtle", "maps", "slices", "strings", "unicode/utf8",
+	"bytes", "crypto/subtle", "hash/maphash", "maps", "slices", "strings", "unicode/utf8",
 	"encoding/json.Marshal", "encoding/json.Unmarshal",
 	"encoding/json.NewDecoder", "(*encoding/json.Decoder).Decode", "(*encoding/json.Decoder).DisallowUnknownFields", "(*encoding/json.Decoder).Token",
 	"io.ReadAll", "runtime.KeepAlive",
@@ -66,6 +66,7 @@ var pure = []string{
 // file in which they may be made.
 var handedOver = map[string]string{
 	"inject/value.go: runtime.AddCleanup":                     "wipes it",
+	"inject/copies.go: (io.Writer).Write":                     "a keyed hash",
 	"inject/store/sealed.go: (*encoding/json.Encoder).Encode": "into memory",
 	"inject/store/sealed.go: (io.Writer).Write":               "age seals it",
 	"runtime/handover/server.go: (*os.File).Write":            "a file without a name, in memory",

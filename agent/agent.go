@@ -17,6 +17,7 @@ import (
 	"github.com/purserd/purser/agent/supervise"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/api/version"
+	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/keyring"
 	"github.com/purserd/purser/inject/store"
 	"github.com/purserd/purser/metrics"
@@ -34,6 +35,7 @@ type Agent struct {
 	db      *state.DB
 	nodeID  string
 	secrets *store.Store
+	copies  *inject.Copies
 	runtime *runtime.Runtime
 	metrics *metrics.Metrics
 	events  *feed.Log[*purserv1.Event]
@@ -86,6 +88,7 @@ func (a *Agent) open() error {
 	if a.secrets, err = a.openSecrets(keys); err != nil {
 		return err
 	}
+	a.copies = inject.NewCopies(a.secrets)
 	a.metrics = metrics.New(a.build, a)
 	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
 		return errors.Join(err, a.secrets.Close())
@@ -192,6 +195,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.mu.Unlock()
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reportStrangers(ctx) })
+	a.running.Go(func() { a.learnValues(ctx, a.secrets.Environments()...) })
 	<-ctx.Done()
 	a.running.Wait()
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -10,19 +11,29 @@ import (
 	"github.com/purserd/purser/inject"
 )
 
-// copies finds the strings of a spec that contain a value of a secret that the spec
-// refers to. A spec is kept, shown and given to containerd as it stands, so that the
-// value would be on a disk in plain text.
-func copies(spec *purserv1.LaunchSpec, resolution *inject.Resolution) error {
+// copied refuses a spec of which a string contains the value of a secret of its
+// environment, whether it refers to that or not. A spec is kept, shown and given to
+// containerd as it stands, so that the value would be on a disk in plain text.
+func copied(ctx context.Context, spec *purserv1.LaunchSpec, values *inject.Copies) error {
 	var all []error
+	var failed error
 	look(spec.ProtoReflect(), "", func(field, text string) bool {
-		secret, key, found := resolution.Copied(text)
+		secret, key, found, err := values.Find(ctx, spec.GetEnvironment(), text)
+		if err != nil {
+			failed = err
+		}
 		if found {
-			all = append(all, fmt.Errorf("%s contains the value of key %s of secret %s, which would be kept on disk in plain text: leave it out, the reference to the secret delivers it", field, key, secret))
+			all = append(all, fmt.Errorf("%s contains the value of key %s of secret %s, which would be kept on disk in plain text: leave it out, a reference to the secret delivers it", field, key, secret))
 		}
 		return found
 	})
-	return errors.Join(all...)
+	switch {
+	case failed != nil:
+		return failed
+	case len(all) > 0:
+		return &Refusal{Reason: Invalid, Err: errors.Join(all...)}
+	}
+	return nil
 }
 
 // look visits every string in a message, with the path of its field, which holds

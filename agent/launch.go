@@ -239,8 +239,8 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	if refused = errors.Join(refused, err); refused != nil {
 		return &Refusal{Reason: Precondition, Err: refused}
 	}
-	if err := copies(spec, resolution); err != nil {
-		return &Refusal{Reason: Invalid, Err: err}
+	if err := copied(ctx, spec, a.copies); err != nil {
+		return err
 	}
 	if image != nil && resolution.Delivers() {
 		if _, err := a.keepFromReaders(image, spec); err != nil {

@@ -35,6 +35,7 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 		}
 		a.emit(normal, "SecretSet", environment, request.GetName(), "version %d, keys %s", result.Version, strings.Join(result.Keys, ", "))
 		a.prune(environment, request.GetName())
+		a.learnValues(ctx, environment)
 	}
 	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys}, nil
 }
@@ -53,7 +54,17 @@ func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, ve
 	}
 	a.emit(normal, "SecretRolledBack", environment, name, "version %d has the content of an earlier one", number)
 	a.prune(environment, name)
+	a.learnValues(ctx, environment)
 	return number, nil
+}
+
+// learnValues does now what the next launch would have to do first: get to know the
+// values that its spec must not contain.
+func (a *Agent) learnValues(ctx context.Context, environments ...string) {
+	for _, environment := range environments {
+		// It fails with ctx alone; then the next launch does it.
+		_ = a.copies.Learn(ctx, environment)
+	}
 }
 
 // DeleteSecret ends a secret. Versions that workloads are pinned to are kept

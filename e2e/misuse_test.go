@@ -105,13 +105,16 @@ func TestValueInASpec(t *testing.T) {
 	n := newNode(t, rig.V24)
 	const value = "value-XcV73nQ0pLd9sJ2k"
 	n.runWith(value, "secret", "set", "s", "KEY=-")
-	path := file(t, "app.yaml", `app: a
+	n.runWith("another value", "secret", "set", "s", "KEY=-")
+	for _, refs := range []string{"", "secrets: [{name: s, version: 1}], "} {
+		path := file(t, "app.yaml", `app: a
 functions:
-  - {function: f, image: {ref: `+image+`}, secrets: [{name: s}], env: {COPY: "x`+value+`"}, command: [sleep, "1000"]}
+  - {function: f, image: {ref: `+image+`}, `+refs+`env: {COPY: "x`+value+`"}, command: [sleep, "1000"]}
 `)
-	text := n.refused("deploy", path)
-	if !strings.Contains(text, `env["COPY"]`) || !strings.Contains(text, "key KEY of secret s") || strings.Contains(text, value) {
-		t.Errorf("deploy says %s", text)
+		text := n.refused("deploy", path)
+		if !strings.Contains(text, `env["COPY"]`) || !strings.Contains(text, "key KEY of secret s") || strings.Contains(text, value) {
+			t.Errorf("deploy with %q says %s", refs, text)
+		}
 	}
 	data, err := os.ReadFile(filepath.Join(n.dir, "state", "state.db"))
 	if err != nil || strings.Contains(string(data), value) {

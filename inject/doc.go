@@ -26,6 +26,8 @@
 // [Merge] is a pure function. Precedence, lowest to highest: the image's own ENV,
 // image.env, secrets in the order listed, env, and the reserved PURSER_ variables.
 //
+// [Copies] finds values in text that is to be kept in plain, such as a launch spec.
+//
 // Secret bytes travel as [Value], and a whole environment as [Environ]. Both show
 // "[redacted]" to everything that prints or encodes; the bytes come out by a call
 // of Reveal alone, so that grepping for it finds every place where they do.

@@ -166,6 +166,9 @@ func TestPruneOfDeletedVersions(t *testing.T) {
 	}
 	_, err = s.Delete("dev", "db", []uint32{2}, false)
 	must(t, err)
+	if kept := s.Kept("dev"); !slices.Equal(kept, []inject.Version{{Secret: "db", Number: 2}}) {
+		t.Errorf("kept %v", kept)
+	}
 	if removed, err := s.Prune("dev", "db", 10, nil); err != nil || !slices.Equal(removed, []uint32{2}) {
 		t.Errorf("removed %v, %v", removed, err)
 	}

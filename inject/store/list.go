@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/purserd/purser/inject"
 )
 
 // Info describes a secret, without its values.
@@ -63,6 +65,21 @@ func (s *Store) List(environment string) []Info {
 		}
 	}
 	return infos
+}
+
+// Kept returns every version of an environment's secrets, deleted ones included,
+// sorted by secret and number.
+func (s *Store) Kept(environment string) []inject.Version {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var versions []inject.Version
+	records := s.manifest.Environments[environment]
+	for _, name := range sortedKeys(records) {
+		for _, v := range records[name].Versions {
+			versions = append(versions, inject.Version{Secret: name, Number: v.Version})
+		}
+	}
+	return versions
 }
 
 // Environments returns the names of those that hold a secret, sorted.

@@ -44,7 +44,7 @@ type Store struct {
 	closed   bool
 }
 
-var _ inject.Source = (*Store)(nil)
+var _ inject.Inventory = (*Store)(nil)
 
 // Open opens the store in dir, which it makes when there is none, and removes what a
 // crashed write left there. The error is [ErrLocked] or a [*DamageError] in those
