@@ -28,13 +28,6 @@ type diskNode struct {
 	mount  string
 }
 
-func newDiskNode(t *testing.T, v rig.Version) *diskNode {
-	t.Helper()
-	d := makeDisk(t, v)
-	d.begin(t)
-	return d
-}
-
 // makeDisk makes the device, and a node that begin starts.
 func makeDisk(t *testing.T, v rig.Version) *diskNode {
 	t.Helper()
