@@ -67,6 +67,10 @@ var pure = []string{
 var handedOver = map[string]string{
 	"inject/value.go: runtime.AddCleanup":                     "wipes it",
 	"inject/copies.go: (io.Writer).Write":                     "a keyed hash",
+	"inject/files.go: (*encoding/json.Encoder).Encode":        "into memory",
+	"inject/files.go: (*bytes.Buffer).Write":                  "into memory",
+	"inject/files.go: (*bytes.Buffer).WriteByte":              "into memory",
+	"inject/write.go: (*os.File).Write":                       "to a private mount",
 	"inject/store/sealed.go: (*encoding/json.Encoder).Encode": "into memory",
 	"inject/store/sealed.go: (io.Writer).Write":               "age seals it",
 	"runtime/handover/server.go: (*os.File).Write":            "a file without a name, in memory",

@@ -26,7 +26,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	a, r := c.w.agent, c.w.recordOf(revision)
 	c.w.dropOutdated()
 	began := time.Now()
-	image, env, err := c.w.resolve(ctx, r, instance)
+	image, env, files, err := c.w.resolve(ctx, r, instance)
 	a.metrics.Launched("resolve", began, err)
 	if err != nil {
 		a.metrics.Launched("total", began, err)
@@ -36,7 +36,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 		return supervise.Started{}, startError(err)
 	}
 	step := time.Now()
-	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Record: r}
+	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: files, Record: r}
 	err = a.runtime.Create(ctx, value)
 	a.metrics.Launched("create", step, err)
 	if err != nil {
@@ -99,15 +99,15 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 	return &found{spec: r.GetSpec(), image: image, resolution: resolution}, nil
 }
 
-// resolve gets all that an instance is made from: the image, and the
-// environment with the values of the pinned secrets.
-func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (*runtime.Image, inject.Environ, error) {
+// resolve gets all that an instance is made from: the image, and the environment
+// and the files with the values of the pinned secrets.
+func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (*runtime.Image, inject.Environ, []inject.Directory, error) {
 	spec := r.GetSpec()
 	f, err := w.look(ctx, r)
 	if err != nil {
-		return nil, inject.Environ{}, err
+		return nil, inject.Environ{}, nil, err
 	}
-	return f.image, w.merge(f.image.Config.Env, spec, f.resolution, instance), nil
+	return f.image, w.merge(f.image.Config.Env, spec, f.resolution, instance), f.resolution.Directories, nil
 }
 
 // merge is the environment of an instance.

@@ -242,13 +242,30 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	if err := copied(ctx, spec, a.copies); err != nil {
 		return err
 	}
-	if image != nil && resolution.Delivers() {
-		if _, err := a.keepFromReaders(image, spec); err != nil {
-			return &Refusal{Reason: Precondition, Err: err}
+	if image != nil {
+		if err := a.checkDelivery(ctx, image, spec, resolution); err != nil {
+			return err
 		}
 	}
 	p.record.Pins = resolution.Pins
 	p.found = &found{spec: spec, image: image, resolution: resolution}
+	return nil
+}
+
+// checkDelivery finds out whether an image can be given its secrets as the spec
+// wants it. What containerd cannot tell now is found out again by the start.
+func (a *Agent) checkDelivery(ctx context.Context, image *runtime.Image, spec *purserv1.LaunchSpec, resolution *inject.Resolution) error {
+	err := a.runtime.CheckFiles(ctx, image, resolution.Directories)
+	if errors.Is(err, runtime.ErrUnavailable) {
+		err = nil
+	}
+	if resolution.SetsVariables() {
+		_, exposed := a.keepFromReaders(image, spec)
+		err = errors.Join(err, exposed)
+	}
+	if err != nil {
+		return &Refusal{Reason: Precondition, Err: err}
+	}
 	return nil
 }
 

@@ -43,10 +43,13 @@ func flagOf(cmd *cobra.Command) func(field string) string {
 			key, rest = field[:i+1], " "+strings.Trim(field[i:], "[]")
 		}
 		flag := runFields[key]
+		if strings.Contains(rest, ".file.") {
+			flag = "secret-file"
+		}
 		if flag == "" || !cmd.Flags().Changed(flag) {
 			return field
 		}
-		if flag == "secret" {
+		if strings.HasPrefix(flag, "secret") {
 			rest = "" // a place in a list that the user did not see
 		}
 		return "--" + flag + strings.ReplaceAll(rest, `"`, "")

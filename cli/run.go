@@ -26,6 +26,7 @@ const runTTL = "10m"
 type runFlags struct {
 	image, function  string
 	secrets, env     []string
+	secretFiles      []string
 	stdin            bool
 	timeout, memory  string
 	cpu              float64
@@ -50,6 +51,7 @@ interrupt, or one that has not ended the function within its stop grace,
 kills it.`,
 		Example: `  purser run --image localhost/tools:1 -- sh -c 'echo hello'
   purser run --image localhost/tools:1 --secret openai-secret -e MODEL=small -- sh -c 'echo "$MODEL, ${#OPENAI_API_KEY}"'
+  purser run --image localhost/tools:1 --secret-file tls=/run/secrets/tls -- ls /run/secrets/tls
   purser run rag-qna.yaml --function reindex
   echo hello | purser run -i --image localhost/tools:1 --memory 256Mi -- sh -c 'read line; echo "got $line"'`,
 		Args:        runArgs,
@@ -66,6 +68,7 @@ kills it.`,
 	f.add(cmd)
 	complete(cmd, "image", s.imageNames)
 	complete(cmd, "secret", s.secretNames)
+	complete(cmd, "secret-file", s.secretNames)
 	complete(cmd, "network", fixed("none", "host"))
 	return cmd
 }
@@ -75,6 +78,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.image, "image", "", "`REF` of the image")
 	flags.StringVar(&f.function, "function", "", "`NAME` of the function, when FILE is an app file")
 	flags.StringArrayVar(&f.secrets, "secret", nil, "`NAME` of a secret, all of whose keys become variables; repeatable")
+	flags.StringArrayVar(&f.secretFiles, "secret-file", nil, "`NAME=DIR`: a secret whose keys become files in a directory of the container, and not variables; repeatable")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "set a variable: `K=V`; repeatable")
 	flags.BoolVarP(&f.stdin, "interactive", "i", false, "pass standard input on to the function")
 	flags.StringVar(&f.timeout, "timeout", "", "end it after this long (300s, 5m): SIGTERM, then SIGKILL after its stop grace")
@@ -186,6 +190,9 @@ func (f *runFlags) apply(cmd *cobra.Command, spec *purserv1.LaunchSpec) error {
 	for _, name := range f.secrets {
 		spec.Secrets = addSecret(spec.Secrets, name)
 	}
+	if spec.Secrets, err = addSecretFiles(spec.Secrets, f.secretFiles); err != nil {
+		return misuse(cmd, err)
+	}
 	setText(given("timeout"), f.timeout, &spec.Timeout)
 	setText(given("user"), f.user, &spec.User)
 	setText(given("workdir"), f.workdir, &spec.Workdir)
@@ -225,6 +232,24 @@ func addSecret(refs []*purserv1.SecretRef, name string) []*purserv1.SecretRef {
 		}
 	}
 	return append(refs, &purserv1.SecretRef{Name: proto.String(name)})
+}
+
+// addSecretFiles adds each NAME=DIR. A secret that is referred to already keeps its
+// variables; another one sets none.
+func addSecretFiles(refs []*purserv1.SecretRef, files []string) ([]*purserv1.SecretRef, error) {
+	for _, text := range files {
+		name, dir, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, fmt.Errorf("--secret-file %s: must be NAME=DIR, such as openai-secret=/run/secrets/openai", text)
+		}
+		i := slices.IndexFunc(refs, func(ref *purserv1.SecretRef) bool { return ref.GetName() == name })
+		if i < 0 {
+			i = len(refs)
+			refs = append(refs, &purserv1.SecretRef{Name: proto.String(name), Env: proto.Bool(false)})
+		}
+		refs[i].File = &purserv1.SecretFile{Path: proto.String(dir)}
+	}
+	return refs, nil
 }
 
 // makeRun turns any spec into a job of its own, whatever it was.

@@ -87,3 +87,40 @@ func TestRecoveryWithAge(t *testing.T) {
 		t.Errorf("the identity's mode: %v %v", info.Mode(), err)
 	}
 }
+
+// Secrets are delivered as files where asked for, and what cannot be is refused with
+// nothing left behind.
+func TestSecretFiles(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.runWith(canary, "secret", "set", "s", "KEY=-")
+		n.must("secret", "set", "t", "A=@"+file(t, "a", "it's\n$5"), "B=2")
+		if got := n.must("run", "--image", image, "--user", "54321", "--secret-file", "s=/run/secrets/s", "--", "sh", "-c", `cat /run/secrets/s/KEY; echo "$KEY"; ls /run/secrets/s`); got != canary+"\nKEY\n" {
+			t.Errorf("--secret-file: %q", got)
+		}
+		spec := func(secrets, command string) string {
+			return file(t, "f.yaml", "app: a\nfunction: f\nkind: job\nimage: {ref: "+image+"}\nsecrets: ["+secrets+"]\ncommand: [sh, -c, '"+command+"']\n")
+		}
+		got := n.must("run", spec("{name: t, env: false, file: {path: /conf/t.env, format: dotenv, mode: \"440\"}}, {name: s, env: false, file: {path: /conf/s.json, format: json}}",
+			`. /conf/t.env; printf "%s;%s" "$A" "$B"; cat /conf/s.json; stat -L -c %a /conf/t.env`))
+		if got != "it's\n$5;2{\n  \"KEY\": \""+canary+"\"\n}\n440\n" {
+			t.Errorf("single files: %q", got)
+		}
+		for want, path := range map[string]string{
+			"--secret-file:": "relative", "must be NAME=DIR": "",
+		} {
+			arg := "s=" + path
+			if path == "" {
+				arg = "s"
+			}
+			if r := n.run("run", "--image", image, "--secret-file", arg, "--", "true"); r.code != 125 || !strings.Contains(r.stderr, want) {
+				t.Errorf("%s: %+v", arg, r)
+			}
+		}
+		if r := n.run("run", spec("{name: s, file: {path: /bin/s.json, format: json}}", "true")); r.code != 125 || !strings.Contains(r.stderr, "image localhost/box:1 has files there") {
+			t.Errorf("over the image's files: %+v", r)
+		}
+		if left := n.must("ps", "-a"); strings.Contains(left, "run/") {
+			t.Errorf("left: %s", left)
+		}
+	})
+}

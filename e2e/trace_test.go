@@ -172,21 +172,29 @@ func TestNoTraceOnDisk(t *testing.T) {
 			}
 			// With what each encoding changes.
 			secrets := []string{`canary-one-7Hq2"Zk\V9t?B~4x>`, `canary-two-mW8s"J3\pLr?6Y~d>`, `canary-bad-Xc5G"nT\1uE?o~0f>`}
+			const inFile = "canary-file-g4Kd8YqX2z"
+			d.runWith(inFile, "secret", "set", "t", "OTHER=-")
 			const control = "control-Kz4vQ9wA7eRb2N"
 			set := func(value string) { d.runWith(value, "secret", "set", "s", "KEY=-") }
 			check := func(value string) {
 				t.Helper()
 				// The value is compared inside, and is on no command line.
 				sum := finish(t, exec.Command("sh", "-c", "printf %s '"+value+"' | md5sum")).stdout
-				if got := d.must("exec", "a/f", "--", "sh", "-c", `printf %s "$KEY" | md5sum`); got != sum {
-					t.Errorf("the function does not have its secret: %q", got)
+				for _, script := range []string{`printf %s "$KEY" | md5sum`, "cat /run/secrets/s/KEY | md5sum"} {
+					if got := d.must("exec", "a/f", "--", "sh", "-c", script); got != sum {
+						t.Errorf("%s: the function does not have its secret: %q", script, got)
+					}
+				}
+				if got := d.must("exec", "a/f", "--", "cat", "/run/more/t.json"); !strings.Contains(got, inFile) {
+					t.Errorf("the function does not have its file: %q", got)
 				}
 			}
 			set(secrets[0])
+			secrets = append(secrets, inFile)
 			d.deploy(`
 app: a
 functions:
-  - {function: f, image: {ref: `+image+`}, secrets: [{name: s}], command: [sh, -c, 'exec sleep 100000'], runtime: `+c.runtime+`, stop: {grace: 0s}, restart: {backoff_min: 100ms}}
+  - {function: f, image: {ref: `+image+`}, secrets: [{name: s, file: {path: /run/secrets/s}}, {name: t, env: false, file: {path: /run/more/t.json, format: json}}], command: [sh, -c, 'exec sleep 100000'], runtime: `+c.runtime+`, stop: {grace: 0s}, restart: {backoff_min: 100ms}}
 `, "--wait")
 			check(secrets[0])
 			d.clean("while it runs", secrets...)

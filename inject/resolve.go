@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
@@ -31,10 +32,12 @@ type Resolution struct {
 	Pins []*purserv1.Pin
 	// Secrets holds those that are there, in the order listed.
 	Secrets []Resolved
+	// Directories hold the files of all secrets, the outer before those in them.
+	Directories []Directory
 }
 
-// Delivers says whether any value of a secret is delivered.
-func (r *Resolution) Delivers() bool {
+// SetsVariables says whether any variable comes from a secret.
+func (r *Resolution) SetsVariables() bool {
 	return slices.ContainsFunc(r.Secrets, func(s Resolved) bool { return len(s.Vars) > 0 })
 }
 
@@ -42,7 +45,8 @@ func (r *Resolution) Delivers() bool {
 type Resolved struct {
 	Name    string
 	Version uint32
-	// Vars are sorted by name, and every name appears once.
+	// Vars are sorted by name, and every name appears once. There are none when the
+	// secret is delivered in files alone.
 	Vars []Var
 }
 
@@ -64,6 +68,7 @@ func Resolve(ctx context.Context, source Source, request Request) (*Resolution, 
 	missing := MissingError{Environment: request.Environment}
 	undeliverable := UndeliverableError{Environment: request.Environment}
 	resolution := &Resolution{}
+	var files []fileOf
 	for _, ref := range request.Refs {
 		secret, lack, err := find(ctx, source, request.Environment, ref, choose(ref, pins))
 		if err != nil {
@@ -83,10 +88,15 @@ func Resolve(ctx context.Context, source Source, request Request) (*Resolution, 
 			missing.Missing = append(missing.Missing, Missing{Secret: ref.GetName(), Reason: ReasonKeys, Version: secret.Version, Keys: keys})
 			continue
 		}
-		vars := variables(ref, secret)
+		used := usedKeys(ref, secret)
+		files = append(files, filesOf(ref, used)...)
+		vars := variables(ref, used)
 		undeliverable.Problems = append(undeliverable.Problems, checkVariables(ref.GetName(), vars)...)
 		resolution.Secrets = append(resolution.Secrets, Resolved{Name: ref.GetName(), Version: secret.Version, Vars: vars})
 	}
+	directories, problems := directories(files)
+	resolution.Directories = directories
+	undeliverable.Problems = append(undeliverable.Problems, problems...)
 	if err := errors.Join(missing.orNil(), undeliverable.orNil()); err != nil {
 		return nil, err
 	}
@@ -182,9 +192,21 @@ func missingKeys(ref *purserv1.SecretRef, secret *Secret) []string {
 	})
 }
 
-// variables names the used keys of a secret, sorted by variable and then by key,
-// so that two keys with one name are neighbours.
-func variables(ref *purserv1.SecretRef, secret *Secret) []Var {
+// variables are the used keys under the names of variables.
+func variables(ref *purserv1.SecretRef, used []Var) []Var {
+	if !launchspec.SecretEnv(ref) {
+		return nil
+	}
+	vars := slices.Clone(used)
+	for i := range vars {
+		vars[i].Name = ref.GetPrefix() + vars[i].Name
+	}
+	return vars
+}
+
+// usedKeys names the used keys of a secret, sorted by name and then by key, so that
+// two keys with one name are neighbours.
+func usedKeys(ref *purserv1.SecretRef, secret *Secret) []Var {
 	names := ref.GetKeys()
 	var vars []Var
 	for key, value := range secret.Data {
@@ -193,7 +215,7 @@ func variables(ref *purserv1.SecretRef, secret *Secret) []Var {
 			name, used = key, true
 		}
 		if used {
-			vars = append(vars, Var{Name: ref.GetPrefix() + name, Key: key, Value: value})
+			vars = append(vars, Var{Name: name, Key: key, Value: value})
 		}
 	}
 	slices.SortFunc(vars, func(a, b Var) int {

@@ -20,18 +20,21 @@ const MaxEnvString = 128 << 10
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // UndeliverableError names every key that is there and cannot be delivered as an
-// environment variable.
+// environment variable or in a file.
 type UndeliverableError struct {
 	Environment string
-	// Problems are in the order of the references, then of the variables.
+	// Problems are in the order of the references, then of the variables; those of
+	// files follow.
 	Problems []Undeliverable
 }
 
 // Undeliverable is one key that cannot be delivered.
 type Undeliverable struct {
-	Secret   string
-	Key      string
-	Variable string
+	Secret string
+	// Key is empty for a file of all keys.
+	Key string
+	// Variable or File is what it was to be.
+	Variable, File string
 	// Reason in words; never holds the value.
 	Reason string
 }
@@ -40,10 +43,20 @@ type Undeliverable struct {
 func (e *UndeliverableError) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
-		lines[i] = fmt.Sprintf("environment %s: key %s of secret %s cannot be the environment variable %s: %s",
-			e.Environment, p.Key, p.Secret, p.Variable, p.Reason)
+		lines[i] = fmt.Sprintf("environment %s: %s: %s", e.Environment, p.what(), p.Reason)
 	}
 	return strings.Join(lines, "\n")
+}
+
+func (p Undeliverable) what() string {
+	switch {
+	case p.File == "":
+		return fmt.Sprintf("key %s of secret %s cannot be the environment variable %s", p.Key, p.Secret, p.Variable)
+	case p.Key == "":
+		return fmt.Sprintf("secret %s cannot be the file %s", p.Secret, p.File)
+	default:
+		return fmt.Sprintf("key %s of secret %s cannot be the file %s", p.Key, p.Secret, p.File)
+	}
 }
 
 func (e *UndeliverableError) orNil() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -28,7 +29,8 @@ type Image struct {
 	// Config says how the image wants to be run. Its Env always has a PATH.
 	Config imagespec.ImageConfig
 
-	chain    string // snapshot of all its layers
+	chain    string    // snapshot of all its layers
+	empty    *sync.Map // of directories: whether there is nothing in them
 	accounts ocispec.Accounts
 	// lower are the options of a mount on top of the layers; nil when each
 	// container has a snapshot of its own.
@@ -120,6 +122,7 @@ func (r *Runtime) describe(ctx context.Context, record images.Image) (*Image, er
 		Digest: record.Target.Digest.String(),
 		Size:   size,
 		Config: config,
+		empty:  new(sync.Map),
 		chain:  identity.ChainID(spec.RootFS.DiffIDs).String(),
 	}, nil
 }

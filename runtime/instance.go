@@ -17,6 +17,7 @@ import (
 	"github.com/purserd/purser/api/launchspec"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -29,13 +30,17 @@ type Instance struct {
 	Image *Image
 	// Env is the whole environment.
 	Env Environ
+	// Files are the directories of secret files, the outer before those in them.
+	Files []inject.Directory
 	// Record is kept on the container, for a node that lost its database. It
 	// holds no values of secrets.
 	Record *statev1.Workload
 }
 
 // holder says whether the container holds secrets.
-func (in Instance) holder() bool { return in.Env != nil && in.Env.HasSecret() }
+func (in Instance) holder() bool {
+	return in.Env != nil && in.Env.HasSecret() || len(in.Files) > 0
+}
 
 // Labels and the extension of a container of purser's.
 const (
@@ -84,6 +89,9 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record containers.Container, forget func(), err error) {
 	installed, options, err := r.runtimeOptions(launchspec.Runtime(in.Spec), in.holder())
 	if err != nil {
+		return record, nil, err
+	}
+	if err := r.CheckFiles(ctx, in.Image, in.Files); err != nil {
 		return record, nil, err
 	}
 	spec, err := r.spec(in)
@@ -145,6 +153,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 		Mounts:       mounts,
 		CgroupParent: r.cfg.CgroupParent,
 		Files:        r.cfg.files(in.ID),
+		SecretMounts: r.cfg.secretMounts(in),
 		Host:         host,
 		NoSwap:       in.holder(),
 	})
@@ -177,7 +186,7 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 		})
 	})
 	parts.Go(func() (err error) {
-		if err := r.cfg.writeFiles(in.ID, in.Spec); err != nil {
+		if err := errors.Join(r.cfg.writeFiles(in.ID, in.Spec), r.writeSecretFiles(in)); err != nil {
 			return err
 		}
 		s, err = r.openStreams(in.ID, in.Spec.GetStdin())

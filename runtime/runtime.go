@@ -118,6 +118,9 @@ func New(cfg Config) (*Runtime, error) {
 	if err := private.Mount(cfg.PrivateDir, private.Options{Ramfs: cfg.PrivateRamfs}); err != nil {
 		return nil, err
 	}
+	if err := cfg.sweepSecretFiles(); err != nil {
+		return nil, err
+	}
 	unswapped, err := private.MakeCgroup(filepath.Join(cfg.CgroupParent, runtimesCgroup), cfg.AllowSwap, cfg.Logger)
 	if err != nil {
 		return nil, err

@@ -118,7 +118,7 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	if err := r.cfg.removeRoot(id); err != nil {
 		return err
 	}
-	if err := errors.Join(r.cfg.removeFiles(id), r.handover.Release(id)); err != nil {
+	if err := errors.Join(r.cfg.removeSecretFiles(id), r.cfg.removeFiles(id), r.handover.Release(id)); err != nil {
 		return err
 	}
 	// Last: as long as it is there, what is left can be found.

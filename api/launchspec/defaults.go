@@ -1,6 +1,9 @@
 package launchspec
 
 import (
+	"io/fs"
+	gopath "path"
+	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -21,6 +24,9 @@ const (
 	DefaultPids          = 512
 	DefaultMountType     = MountBind
 	DefaultTmpfsSize     = 64 << 20
+	DefaultSecretEnv     = true
+	DefaultFileFormat    = FormatKeys
+	DefaultFileMode      = 0o400
 )
 
 // The values that string fields choose from.
@@ -37,6 +43,10 @@ const (
 
 	MountBind  = "bind"
 	MountTmpfs = "tmpfs"
+
+	FormatKeys   = "keys"
+	FormatJSON   = "json"
+	FormatDotenv = "dotenv"
 )
 
 // Environment is the namespace of the workload and its secrets.
@@ -152,6 +162,37 @@ func MountSize(m *purserv1.Mount) int64 {
 		return n
 	}
 	return DefaultTmpfsSize
+}
+
+// SecretEnv tells whether a secret's keys become environment variables.
+func SecretEnv(ref *purserv1.SecretRef) bool {
+	if ref.Env == nil {
+		return DefaultSecretEnv
+	}
+	return ref.GetEnv()
+}
+
+// FileFormat is [FormatKeys], [FormatJSON] or [FormatDotenv].
+func FileFormat(f *purserv1.SecretFile) string {
+	return stringOr(f.GetFormat(), DefaultFileFormat)
+}
+
+// FileMode is the permissions of files of a secret.
+func FileMode(f *purserv1.SecretFile) fs.FileMode {
+	mode, err := strconv.ParseUint(f.GetMode(), 8, 16)
+	if err != nil {
+		return DefaultFileMode
+	}
+	return fs.FileMode(mode)
+}
+
+// FileDirectory is the directory, in the container, that holds the files of a
+// secret: the one that is mounted.
+func FileDirectory(f *purserv1.SecretFile) string {
+	if FileFormat(f) == FormatKeys {
+		return f.GetPath()
+	}
+	return gopath.Dir(f.GetPath())
 }
 
 // parseQuantity reads a Kubernetes quantity as bytes, rounded up.

@@ -31,26 +31,29 @@ func meaning() map[string]string {
 	_, hasTimeout := launchspec.Timeout(s)
 	_, hasTTL := launchspec.TTL(s)
 	return map[string]string{
-		"environment":         launchspec.Environment(s),
-		"id":                  launchspec.ID(s),
-		"kind":                launchspec.Kind(s),
-		"restart.policy":      launchspec.RestartPolicy(s),
-		"restart.backoff_min": launchspec.BackoffMin(s).String(),
-		"restart.backoff_max": launchspec.BackoffMax(s).String(),
-		"timeout":             orNoLimit(hasTimeout, "no limit"),
-		"retries":             fmt.Sprint(launchspec.Retries(s)),
-		"ttl_after_finished":  orNoLimit(hasTTL, "kept"),
-		"stop.grace":          launchspec.StopGrace(s).String(),
-		"network.mode":        launchspec.NetworkMode(s),
-		"resources.cpu":       orNoLimit(hasCPU, "no limit"),
-		"resources.memory":    orNoLimit(hasMemory, "no limit"),
-		"resources.pids":      fmt.Sprint(launchspec.Pids(s)),
-		"mounts[].type":       launchspec.MountType(m),
-		"mounts[].size":       resource.NewQuantity(launchspec.MountSize(m), resource.BinarySI).String(),
-		"mounts[].read_only":  fmt.Sprint(m.GetReadOnly()),
-		"read_only_root":      fmt.Sprint(s.GetReadOnlyRoot()),
-		"stdin":               fmt.Sprint(s.GetStdin()),
-		"secrets[].optional":  fmt.Sprint((&purserv1.SecretRef{}).GetOptional()),
+		"environment":           launchspec.Environment(s),
+		"id":                    launchspec.ID(s),
+		"kind":                  launchspec.Kind(s),
+		"restart.policy":        launchspec.RestartPolicy(s),
+		"restart.backoff_min":   launchspec.BackoffMin(s).String(),
+		"restart.backoff_max":   launchspec.BackoffMax(s).String(),
+		"timeout":               orNoLimit(hasTimeout, "no limit"),
+		"retries":               fmt.Sprint(launchspec.Retries(s)),
+		"ttl_after_finished":    orNoLimit(hasTTL, "kept"),
+		"stop.grace":            launchspec.StopGrace(s).String(),
+		"network.mode":          launchspec.NetworkMode(s),
+		"resources.cpu":         orNoLimit(hasCPU, "no limit"),
+		"resources.memory":      orNoLimit(hasMemory, "no limit"),
+		"resources.pids":        fmt.Sprint(launchspec.Pids(s)),
+		"mounts[].type":         launchspec.MountType(m),
+		"mounts[].size":         resource.NewQuantity(launchspec.MountSize(m), resource.BinarySI).String(),
+		"mounts[].read_only":    fmt.Sprint(m.GetReadOnly()),
+		"read_only_root":        fmt.Sprint(s.GetReadOnlyRoot()),
+		"stdin":                 fmt.Sprint(s.GetStdin()),
+		"secrets[].env":         fmt.Sprint(launchspec.SecretEnv(&purserv1.SecretRef{})),
+		"secrets[].file.format": launchspec.FileFormat(&purserv1.SecretFile{}),
+		"secrets[].file.mode":   fmt.Sprintf("%04o", launchspec.FileMode(&purserv1.SecretFile{})),
+		"secrets[].optional":    fmt.Sprint((&purserv1.SecretRef{}).GetOptional()),
 	}
 }
 
@@ -58,6 +61,7 @@ func meaning() map[string]string {
 var inWords = map[string]bool{
 	"stop.signal": true, "runtime": true, "command": true, "args": true,
 	"user": true, "workdir": true, "secrets[].version": true,
+	"secrets[].file.uid": true, "secrets[].file.gid": true,
 }
 
 func TestDefaultsTable(t *testing.T) {

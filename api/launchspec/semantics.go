@@ -36,6 +36,7 @@ func beyondRules(s *purserv1.LaunchSpec) []violation {
 	c.env(path{"image", "env"}, s.GetImage().GetEnv())
 	c.stopSignal(s.GetStop())
 	c.secrets(s.GetSecrets())
+	c.secretFiles(s)
 	return c.found
 }
 

@@ -27,6 +27,8 @@ type Params struct {
 	// CgroupParent is the cgroup that the container's own goes under.
 	CgroupParent string
 	Files        Files
+	// SecretMounts are directories of secret files, the outer before those in them.
+	SecretMounts []SecretMount
 	Host         Host
 	// NoSwap keeps the container's memory out of swap space: it holds secrets.
 	NoSwap bool
@@ -37,6 +39,9 @@ type Files struct {
 	Hosts      string
 	ResolvConf string
 }
+
+// SecretMount is a directory of secret files.
+type SecretMount struct{ Source, Target string }
 
 type option func(*specs.Spec, Params) error
 
@@ -52,6 +57,7 @@ var options = []option{
 	cgroupMount,
 	networkFiles,
 	userMounts,
+	secretMounts,
 	namespaces,
 	capabilities,
 	rlimits,

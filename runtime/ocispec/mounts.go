@@ -76,6 +76,16 @@ func userMounts(s *specs.Spec, p Params) error {
 	return nil
 }
 
+// secretMounts come last: what a spec mounts does not hide them.
+func secretMounts(s *specs.Spec, p Params) error {
+	for _, m := range p.SecretMounts {
+		mounted := bind(m.Source, m.Target, true)
+		mounted.Options = append(mounted.Options, "noexec")
+		s.Mounts = append(s.Mounts, mounted)
+	}
+	return nil
+}
+
 func bind(source, target string, readOnly bool) specs.Mount {
 	m := specs.Mount{
 		Destination: target,

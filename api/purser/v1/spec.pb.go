@@ -345,7 +345,12 @@ type SecretRef struct {
 	// that does exist still are.
 	Optional *bool `protobuf:"varint,5,opt,name=optional,proto3,oneof" json:"optional,omitempty"`
 	// Put before each variable's name.
-	Prefix        *string `protobuf:"bytes,6,opt,name=prefix,proto3,oneof" json:"prefix,omitempty"`
+	Prefix *string `protobuf:"bytes,6,opt,name=prefix,proto3,oneof" json:"prefix,omitempty"`
+	// Whether the keys become environment variables; they do when absent.
+	Env *bool `protobuf:"varint,7,opt,name=env,proto3,oneof" json:"env,omitempty"`
+	// Puts the keys into files, on memory that is never written to a disk. With
+	// env they are variables as well.
+	File          *SecretFile `protobuf:"bytes,8,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,6 +427,104 @@ func (x *SecretRef) GetPrefix() string {
 	return ""
 }
 
+func (x *SecretRef) GetEnv() bool {
+	if x != nil && x.Env != nil {
+		return *x.Env
+	}
+	return false
+}
+
+func (x *SecretRef) GetFile() *SecretFile {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// SecretFile says how the keys of a secret become files.
+type SecretFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absolute path in the container. With format keys the directory of the files,
+	// named as the keys or as they are renamed; otherwise the one file. The directory
+	// that holds files is mounted whole, with the files of every secret that are in it.
+	Path *string `protobuf:"bytes,1,opt,name=path,proto3,oneof" json:"path,omitempty"`
+	// keys: a file for each key, holding its value as it is. json: an object. dotenv:
+	// K="V" lines.
+	Format *string `protobuf:"bytes,2,opt,name=format,proto3,oneof" json:"format,omitempty"`
+	// Permissions, octal: "0400".
+	Mode *string `protobuf:"bytes,3,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// Owner; the container's user when absent.
+	Uid           *uint32 `protobuf:"varint,4,opt,name=uid,proto3,oneof" json:"uid,omitempty"`
+	Gid           *uint32 `protobuf:"varint,5,opt,name=gid,proto3,oneof" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretFile) Reset() {
+	*x = SecretFile{}
+	mi := &file_purser_v1_spec_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretFile) ProtoMessage() {}
+
+func (x *SecretFile) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretFile.ProtoReflect.Descriptor instead.
+func (*SecretFile) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SecretFile) GetPath() string {
+	if x != nil && x.Path != nil {
+		return *x.Path
+	}
+	return ""
+}
+
+func (x *SecretFile) GetFormat() string {
+	if x != nil && x.Format != nil {
+		return *x.Format
+	}
+	return ""
+}
+
+func (x *SecretFile) GetMode() string {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return ""
+}
+
+func (x *SecretFile) GetUid() uint32 {
+	if x != nil && x.Uid != nil {
+		return *x.Uid
+	}
+	return 0
+}
+
+func (x *SecretFile) GetGid() uint32 {
+	if x != nil && x.Gid != nil {
+		return *x.Gid
+	}
+	return 0
+}
+
 // Restart says what happens when a service's container exits.
 type Restart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -437,7 +540,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_purser_v1_spec_proto_msgTypes[3]
+	mi := &file_purser_v1_spec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +552,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[3]
+	mi := &file_purser_v1_spec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +565,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{3}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Restart) GetPolicy() string {
@@ -501,7 +604,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_purser_v1_spec_proto_msgTypes[4]
+	mi := &file_purser_v1_spec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +616,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[4]
+	mi := &file_purser_v1_spec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +629,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{4}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Resources) GetCpu() float64 {
@@ -561,7 +664,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_purser_v1_spec_proto_msgTypes[5]
+	mi := &file_purser_v1_spec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +676,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[5]
+	mi := &file_purser_v1_spec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +689,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{5}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Network) GetMode() string {
@@ -609,7 +712,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_purser_v1_spec_proto_msgTypes[6]
+	mi := &file_purser_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +724,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[6]
+	mi := &file_purser_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +737,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Stop) GetSignal() string {
@@ -669,7 +772,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_purser_v1_spec_proto_msgTypes[7]
+	mi := &file_purser_v1_spec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +784,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[7]
+	mi := &file_purser_v1_spec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +797,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Mount) GetType() string {
@@ -747,7 +850,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +862,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +875,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AppFile) GetApp() string {
@@ -880,7 +983,7 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
-	"\x04_ref\"\xf3\x05\n" +
+	"\x04_ref\"\xca\a\n" +
 	"\tSecretRef\x12D\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x04name\x88\x01\x01\x12N\n" +
 	"\rrequired_keys\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\frequiredKeys\x12\xee\x01\n" +
@@ -889,15 +992,32 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\rB\a\xbaH\x04*\x02(\x01H\x01R\aversion\x88\x01\x01\x12\x1f\n" +
 	"\boptional\x18\x05 \x01(\bH\x02R\boptional\x88\x01\x01\x12\xaf\x01\n" +
 	"\x06prefix\x18\x06 \x01(\tB\x91\x01\xbaH\x8d\x01\xba\x01k\n" +
-	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r\x1d\x18\x80\x012\x18^[A-Za-z_][A-Za-z0-9_]*$H\x03R\x06prefix\x88\x01\x01\x1a7\n" +
+	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r\x1d\x18\x80\x012\x18^[A-Za-z_][A-Za-z0-9_]*$H\x03R\x06prefix\x88\x01\x01\x12\x15\n" +
+	"\x03env\x18\a \x01(\bH\x04R\x03env\x88\x01\x01\x12)\n" +
+	"\x04file\x18\b \x01(\v2\x15.purser.v1.SecretFileR\x04file\x1a7\n" +
 	"\tKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x8a\x01\xbaH\x86\x01\x1a\x83\x01\n" +
+	"\x10secret.delivered\x12>must be delivered in some way: with env: false it needs a file\x1a/!(has(this.env) && !this.env) || has(this.file)B\a\n" +
 	"\x05_nameB\n" +
 	"\n" +
 	"\b_versionB\v\n" +
 	"\t_optionalB\t\n" +
-	"\a_prefix\"\xa5\x02\n" +
+	"\a_prefixB\x06\n" +
+	"\x04_env\"\xd4\x02\n" +
+	"\n" +
+	"SecretFile\x12k\n" +
+	"\x04path\x18\x01 \x01(\tBR\xbaHO\xba\x01A\n" +
+	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')\xc8\x01\x01r\x06(\xff\x1f:\x01/H\x00R\x04path\x88\x01\x01\x126\n" +
+	"\x06format\x18\x02 \x01(\tB\x19\xbaH\x16r\x14R\x04keysR\x04jsonR\x06dotenvH\x01R\x06format\x88\x01\x01\x12,\n" +
+	"\x04mode\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e2\f^0?[0-7]{3}$H\x02R\x04mode\x88\x01\x01\x12\"\n" +
+	"\x03uid\x18\x04 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x03R\x03uid\x88\x01\x01\x12\"\n" +
+	"\x03gid\x18\x05 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x04R\x03gid\x88\x01\x01B\a\n" +
+	"\x05_pathB\t\n" +
+	"\a_formatB\a\n" +
+	"\x05_modeB\x06\n" +
+	"\x04_uidB\x06\n" +
+	"\x04_gid\"\xa5\x02\n" +
 	"\aRestart\x12=\n" +
 	"\x06policy\x18\x01 \x01(\tB \xbaH\x1dr\x1bR\x06alwaysR\n" +
 	"on_failureR\x05neverH\x00R\x06policy\x88\x01\x01\x12W\n" +
@@ -962,41 +1082,43 @@ func file_purser_v1_spec_proto_rawDescGZIP() []byte {
 	return file_purser_v1_spec_proto_rawDescData
 }
 
-var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_purser_v1_spec_proto_goTypes = []any{
 	(*LaunchSpec)(nil), // 0: purser.v1.LaunchSpec
 	(*Image)(nil),      // 1: purser.v1.Image
 	(*SecretRef)(nil),  // 2: purser.v1.SecretRef
-	(*Restart)(nil),    // 3: purser.v1.Restart
-	(*Resources)(nil),  // 4: purser.v1.Resources
-	(*Network)(nil),    // 5: purser.v1.Network
-	(*Stop)(nil),       // 6: purser.v1.Stop
-	(*Mount)(nil),      // 7: purser.v1.Mount
-	(*AppFile)(nil),    // 8: purser.v1.AppFile
-	nil,                // 9: purser.v1.LaunchSpec.EnvEntry
-	nil,                // 10: purser.v1.LaunchSpec.LabelsEntry
-	nil,                // 11: purser.v1.Image.EnvEntry
-	nil,                // 12: purser.v1.SecretRef.KeysEntry
+	(*SecretFile)(nil), // 3: purser.v1.SecretFile
+	(*Restart)(nil),    // 4: purser.v1.Restart
+	(*Resources)(nil),  // 5: purser.v1.Resources
+	(*Network)(nil),    // 6: purser.v1.Network
+	(*Stop)(nil),       // 7: purser.v1.Stop
+	(*Mount)(nil),      // 8: purser.v1.Mount
+	(*AppFile)(nil),    // 9: purser.v1.AppFile
+	nil,                // 10: purser.v1.LaunchSpec.EnvEntry
+	nil,                // 11: purser.v1.LaunchSpec.LabelsEntry
+	nil,                // 12: purser.v1.Image.EnvEntry
+	nil,                // 13: purser.v1.SecretRef.KeysEntry
 }
 var file_purser_v1_spec_proto_depIdxs = []int32{
 	1,  // 0: purser.v1.LaunchSpec.image:type_name -> purser.v1.Image
-	9,  // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
+	10, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
 	2,  // 2: purser.v1.LaunchSpec.secrets:type_name -> purser.v1.SecretRef
-	3,  // 3: purser.v1.LaunchSpec.restart:type_name -> purser.v1.Restart
-	4,  // 4: purser.v1.LaunchSpec.resources:type_name -> purser.v1.Resources
-	5,  // 5: purser.v1.LaunchSpec.network:type_name -> purser.v1.Network
-	6,  // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
-	7,  // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
-	10, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
-	11, // 9: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
-	12, // 10: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
-	0,  // 11: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
-	0,  // 12: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	4,  // 3: purser.v1.LaunchSpec.restart:type_name -> purser.v1.Restart
+	5,  // 4: purser.v1.LaunchSpec.resources:type_name -> purser.v1.Resources
+	6,  // 5: purser.v1.LaunchSpec.network:type_name -> purser.v1.Network
+	7,  // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
+	8,  // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
+	11, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
+	12, // 9: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
+	13, // 10: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
+	3,  // 11: purser.v1.SecretRef.file:type_name -> purser.v1.SecretFile
+	0,  // 12: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
+	0,  // 13: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_spec_proto_init() }
@@ -1013,13 +1135,14 @@ func file_purser_v1_spec_proto_init() {
 	file_purser_v1_spec_proto_msgTypes[6].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[7].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[8].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_spec_proto_rawDesc), len(file_purser_v1_spec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
