@@ -163,7 +163,7 @@ func (w *workload) warnOfReaders(image *runtime.Image, spec *purserv1.LaunchSpec
 	if !env.HasSecret() {
 		return nil
 	}
-	warned, err := w.agent.keepFromReaders(image, spec)
+	warned, err := w.agent.keepImageFromReaders(image, spec)
 	if err != nil {
 		return &runtime.SpecError{Err: err}
 	}

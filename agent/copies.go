@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -15,15 +17,15 @@ import (
 // environment, whether it refers to that or not. A spec is kept, shown and given to
 // containerd as it stands, so that the value would be on a disk in plain text.
 func copied(ctx context.Context, spec *purserv1.LaunchSpec, values *inject.Copies) error {
-	var all []error
+	var all []string
 	var failed error
 	look(spec.ProtoReflect(), "", func(field, text string) bool {
-		secret, key, found, err := values.Find(ctx, spec.GetEnvironment(), text)
-		if err != nil {
-			failed = err
+		if failed != nil {
+			return true
 		}
-		if found {
-			all = append(all, fmt.Errorf("%s contains the value of key %s of secret %s, which would be kept on disk in plain text: leave it out, a reference to the secret delivers it", field, key, secret))
+		secret, key, found, err := values.Find(ctx, spec.GetEnvironment(), text)
+		if failed = err; found {
+			all = append(all, fmt.Sprintf("%s contains the value of key %s of secret %s, which would be kept on disk in plain text: leave it out, a reference to the secret delivers it", field, key, secret))
 		}
 		return found
 	})
@@ -31,7 +33,8 @@ func copied(ctx context.Context, spec *purserv1.LaunchSpec, values *inject.Copie
 	case failed != nil:
 		return failed
 	case len(all) > 0:
-		return &Refusal{Reason: Invalid, Err: errors.Join(all...)}
+		slices.Sort(all) // fields and names in maps come in any order
+		return &Refusal{Reason: Invalid, Err: errors.New(strings.Join(all, "\n"))}
 	}
 	return nil
 }

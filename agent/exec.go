@@ -34,6 +34,7 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Re
 		Env:     start.GetEnv(),
 		Workdir: start.GetWorkdir(),
 		User:    start.GetUser(),
+		Allow:   func(uid uint32) error { return w.allowExec(secrets, uid) },
 		Stdin:   stdin,
 		Signals: signals,
 	}, stdout, stderr)
@@ -45,6 +46,21 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Re
 		return nil, runtimeError(err)
 	}
 	return execExit(code, supervise.ExitReason(code), began, instance), nil
+}
+
+// allowExec is asked before a command runs with secrets as a user of its own.
+func (w *workload) allowExec(env inject.Environ, uid uint32) error {
+	if !env.HasSecret() {
+		return nil
+	}
+	warned, err := w.agent.keepFromReaders(uid)
+	if err != nil {
+		return &Refusal{Reason: Precondition, Err: err}
+	}
+	if warned != "" {
+		w.agent.emit(warning, "SecretsReadable", w.environment(), w.id(), "a command in it: %s", warned)
+	}
+	return nil
 }
 
 // secrets is what a running instance's environment has of secrets, by the revision

@@ -260,7 +260,7 @@ func (a *Agent) checkDelivery(ctx context.Context, image *runtime.Image, spec *p
 		err = nil
 	}
 	if resolution.SetsVariables() {
-		_, exposed := a.keepFromReaders(image, spec)
+		_, exposed := a.keepImageFromReaders(image, spec)
 		err = errors.Join(err, exposed)
 	}
 	if err != nil {

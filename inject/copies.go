@@ -40,12 +40,13 @@ type Copies struct {
 	seed      maphash.Seed
 	key       [sha256.Size]byte
 
-	mu           sync.Mutex
+	mu           sync.Mutex // of the map alone
 	environments map[string]*fingerprints
 }
 
 // fingerprints are those of the values of an environment.
 type fingerprints struct {
+	mu       sync.Mutex
 	sequence uint64 // of the inventory, as far as they are up to date
 	known    map[Version]bool
 	// byHead has the values by the hash of their first minCopy bytes.
@@ -57,6 +58,7 @@ type fingerprint struct {
 	version Version
 	key     string
 	length  int
+	tail    uint64 // hash of the last minCopy bytes
 	mac     [sha256.Size]byte
 }
 
@@ -71,50 +73,66 @@ func NewCopies(inventory Inventory) *Copies {
 // a tenth of a millisecond for each, and forgets those that are gone. Find does it
 // by itself; who has the time calls it before. The error is that of ctx.
 func (c *Copies) Learn(ctx context.Context, environment string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, err := c.upToDate(ctx, environment)
-	return err
+	f := c.environment(environment)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return c.update(ctx, environment, f)
 }
 
 // Find returns the secret and key, of an environment, whose value a text contains;
 // found is false for none. The error is that of ctx.
 func (c *Copies) Find(ctx context.Context, environment, text string) (secret, key string, found bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f, err := c.upToDate(ctx, environment)
-	if err != nil {
+	f := c.environment(environment)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := c.update(ctx, environment, f); err != nil {
 		return "", "", false, err
 	}
-	p, found := c.find(f, text)
-	return p.version.Secret, p.key, found, nil
+	p, found, err := c.find(ctx, f, text)
+	return p.version.Secret, p.key, found, err
 }
 
 // find looks at every place of the text where a value may begin.
-func (c *Copies) find(f *fingerprints, text string) (fingerprint, bool) {
+func (c *Copies) find(ctx context.Context, f *fingerprints, text string) (_ fingerprint, found bool, _ error) {
 	if len(f.byHead) == 0 {
-		return fingerprint{}, false
+		return fingerprint{}, false, nil
 	}
 	for i := range max(len(text)-minCopy+1, 0) {
 		for _, p := range f.byHead[maphash.String(c.seed, text[i:i+minCopy])] {
-			if rest := text[i:]; len(rest) >= p.length && c.mac([]byte(rest[:p.length])) == p.mac {
-				return p, true
+			if c.is(p, text[i:]) {
+				return p, true, nil
+			}
+			if err := ctx.Err(); err != nil {
+				return fingerprint{}, false, fmt.Errorf("looking for values of secrets: %w", err)
 			}
 		}
 	}
-	return fingerprint{}, false
+	return fingerprint{}, false, nil
 }
 
-func (c *Copies) upToDate(ctx context.Context, environment string) (*fingerprints, error) {
-	f := c.environments[environment]
+// is says whether a text begins with a value.
+func (c *Copies) is(p fingerprint, text string) bool {
+	return len(text) >= p.length &&
+		maphash.String(c.seed, text[p.length-minCopy:p.length]) == p.tail &&
+		c.mac([]byte(text[:p.length])) == p.mac
+}
+
+func (c *Copies) environment(name string) *fingerprints {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.environments[name]
 	if f == nil {
 		f = &fingerprints{known: map[Version]bool{}, byHead: map[uint64][]fingerprint{}}
-		c.environments[environment] = f
+		c.environments[name] = f
 	}
+	return f
+}
+
+func (c *Copies) update(ctx context.Context, environment string, f *fingerprints) error {
 	// Read first, so that a change in the meantime is seen the next time.
 	sequence := c.inventory.Sequence()
 	if sequence == f.sequence {
-		return f, nil
+		return nil
 	}
 	versions := c.inventory.Kept(environment)
 	f.keep(versions)
@@ -124,7 +142,7 @@ func (c *Copies) upToDate(ctx context.Context, environment string) (*fingerprint
 		}
 		secret, err := c.inventory.Get(ctx, environment, v.Secret, v.Number)
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("looking at the secrets of environment %q: %w", environment, ctx.Err())
+			return fmt.Errorf("looking at the secrets of environment %q: %w", environment, ctx.Err())
 		}
 		// A version that cannot be opened has no value that anybody could use, and
 		// whoever reads it is told. It is tried again after the next change.
@@ -133,7 +151,7 @@ func (c *Copies) upToDate(ctx context.Context, environment string) (*fingerprint
 		}
 	}
 	f.sequence = sequence
-	return f, nil
+	return nil
 }
 
 // keep forgets the versions that are not among these.
@@ -164,7 +182,8 @@ func (c *Copies) add(f *fingerprints, v Version, data map[string]Value) {
 				return
 			}
 			head := maphash.Bytes(c.seed, content[:minCopy])
-			f.byHead[head] = append(f.byHead[head], fingerprint{version: v, key: key, length: len(content), mac: c.mac(content)})
+			f.byHead[head] = append(f.byHead[head], fingerprint{version: v, key: key, length: len(content),
+				tail: maphash.Bytes(c.seed, content[len(content)-minCopy:]), mac: c.mac(content)})
 		})
 	}
 }

@@ -31,6 +31,9 @@ type ExecSpec struct {
 	// User, as in a launch spec, is the container's when empty. Names are
 	// looked up in the container as it is now.
 	User string
+	// Allow, if not nil, is asked whether the command may run under the user ID that
+	// User stands for. Its error is wrapped in Exec's.
+	Allow func(uid uint32) error
 	// Stdin is read until it ends or the command does; nil is an empty one. A
 	// Read that is under way when the command ends is not waited for.
 	Stdin io.Reader
@@ -89,6 +92,11 @@ func (r *Runtime) execProcess(ctx context.Context, id string, e ExecSpec) (*spec
 	if e.User != "" {
 		if p.User, err = r.userIn(ctx, id, e.User); err != nil {
 			return nil, err
+		}
+		if e.Allow != nil {
+			if err := e.Allow(p.User.UID); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return &p, nil

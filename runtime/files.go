@@ -92,7 +92,6 @@ func (r *Runtime) mountPolicy() ocispec.MountPolicy {
 		r.cfg.RunDir, r.cfg.LogDir, r.cfg.Address,
 		"/run/containerd", "/var/lib/containerd", "/run/purser", "/var/lib/purser",
 	}
-	forbidden = append(forbidden, r.cfg.PrivateDir)
 	if r.cfg.RootDir != "" {
 		forbidden = append(forbidden, r.cfg.RootDir)
 	}

@@ -43,10 +43,7 @@ type Config struct {
 	// RootDir holds the writable layers of containers' root file systems, where
 	// they can be kept apart from containerd. When empty, containerd keeps them.
 	RootDir string
-	// PrivateDir is where memory is mounted that is never swapped, for what must
-	// not reach a disk; private in RunDir when empty.
-	PrivateDir string
-	// PrivateRamfs mounts ramfs there even where tmpfs would do.
+	// PrivateRamfs mounts ramfs on the private directory even where tmpfs would do.
 	PrivateRamfs bool
 	// AllowSwap goes on where OCI runtimes cannot be kept out of swap space.
 	AllowSwap bool
@@ -115,7 +112,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := private.Mount(cfg.PrivateDir, private.Options{Ramfs: cfg.PrivateRamfs}); err != nil {
+	if err := private.Mount(cfg.privateDir(), private.Options{Ramfs: cfg.PrivateRamfs}); err != nil {
 		return nil, err
 	}
 	if err := cfg.sweepSecretFiles(); err != nil {
@@ -127,10 +124,12 @@ func New(cfg Config) (*Runtime, error) {
 	}
 	c, err := connect(cfg)
 	if err != nil {
+		unswapped.Remove()
 		return nil, err
 	}
-	h, err := handover.Listen(handover.Options{Dir: cfg.PrivateDir, Log: cfg.Logger, Observe: cfg.Observe, Confine: unswapped.Add})
+	h, err := handover.Listen(handover.Options{Dir: cfg.privateDir(), Log: cfg.Logger, Observe: cfg.Observe, Join: unswapped.Join})
 	if err != nil {
+		unswapped.Remove()
 		return nil, errors.Join(err, c.Close())
 	}
 	return &Runtime{
@@ -157,7 +156,7 @@ func withDefaults(cfg Config) (Config, error) {
 	var err error
 	// Links in containers' specs and paths that the shim opens must not depend
 	// on the working directory.
-	if cfg.RunDir, err = filepath.Abs(cfg.RunDir); err != nil {
+	if cfg.RunDir, err = runDirectory(cfg.RunDir); err != nil {
 		return cfg, fmt.Errorf("resolving the run directory: %w", err)
 	}
 	if cfg.LogDir, err = filepath.Abs(cfg.LogDir); err != nil {
@@ -165,9 +164,6 @@ func withDefaults(cfg Config) (Config, error) {
 	}
 	if cfg.RootDir, err = rootDirectory(cfg.RootDir); err != nil {
 		return cfg, fmt.Errorf("resolving the directory of writable layers: %w", err)
-	}
-	if cfg.PrivateDir == "" {
-		cfg.PrivateDir = filepath.Join(cfg.RunDir, "private")
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(string) {}
@@ -180,6 +176,23 @@ func withDefaults(cfg Config) (Config, error) {
 	}
 	return cfg, checkRuntimes(cfg.Runtimes)
 }
+
+// runDirectory makes the directory and resolves links in its path: the runtimes and
+// the kernel name what is in it without them.
+func runDirectory(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(path, 0o711); err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
+}
+
+// privateDir is where memory is mounted that is never swapped, for what must not
+// reach a disk.
+func (c Config) privateDir() string { return filepath.Join(c.RunDir, "private") }
 
 // findWrapper returns the absolute path of purser-oci.
 func findWrapper(path string) (string, error) {

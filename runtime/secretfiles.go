@@ -22,7 +22,7 @@ import (
 const secretFilesDir = "files"
 
 func (c Config) secretFiles(id string) string {
-	return filepath.Join(c.PrivateDir, secretFilesDir, id)
+	return filepath.Join(c.privateDir(), secretFilesDir, id)
 }
 
 // secretDir is where the n-th directory of a container's is on the node.
@@ -72,7 +72,7 @@ func (c Config) removeSecretFiles(id string) error {
 // sweepSecretFiles removes those of containers that are gone: their own directories
 // are removed later.
 func (c Config) sweepSecretFiles() error {
-	entries, err := os.ReadDir(filepath.Join(c.PrivateDir, secretFilesDir))
+	entries, err := os.ReadDir(filepath.Join(c.privateDir(), secretFilesDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

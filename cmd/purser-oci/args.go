@@ -16,8 +16,8 @@ type command struct {
 	id   string   // of the container; empty when not found
 }
 
-// globalValues are the global flags with a value, of runc, crun and runsc. runsc
-// writes its flags with one dash or two and takes values after "=" alone.
+// globalValues are the global flags with a value, of runc, crun and runsc; the last
+// has many more, which those who configure it join to their values with "=".
 var globalValues = map[string]bool{
 	"root": true, "log": true, "log-format": true, "log-level": true, "rootless": true,
 	"criu": true, "cgroup-manager": true,
@@ -77,56 +77,66 @@ func flag(arg string) (name, value string, joined bool) {
 	return strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 }
 
-// value returns the value of the last occurrence of a flag between two indexes.
-func (c command) value(from, to int, names ...string) (string, bool) {
-	found, ok := "", false
-	c.each(from, to, names, func(i int, value string, joined bool) {
-		found, ok = value, true
-	})
-	return found, ok
+// global returns the value of the last occurrence of a global flag.
+func (c command) global(names ...string) (string, bool) {
+	return last(c.args[:c.end()], globalValues, names)
+}
+
+// own returns the value of the last occurrence of a flag of the subcommand.
+func (c command) own(names ...string) (string, bool) {
+	return last(c.args[c.at+1:], values[c.name], names)
+}
+
+// end is where the global flags end.
+func (c command) end() int {
+	if c.at < 0 {
+		return len(c.args)
+	}
+	return c.at
 }
 
 // replace gives a flag of the subcommand another value, wherever it stands.
 func (c command) replace(value string, names ...string) []string {
 	args := append([]string(nil), c.args...)
-	c.each(c.at+1, len(args), names, func(i int, _ string, joined bool) {
+	own := args[c.at+1:]
+	each(own, values[c.name], names, func(i int, _ string, joined bool) {
 		if !joined {
-			args[i+1] = value
+			own[i+1] = value
 			return
 		}
-		before, _, _ := strings.Cut(args[i], "=")
-		args[i] = before + "=" + value
+		before, _, _ := strings.Cut(own[i], "=")
+		own[i] = before + "=" + value
 	})
 	return args
 }
 
-// each visits the occurrences of a flag, up to the first argument that is none.
-func (c command) each(from, to int, names []string, visit func(i int, value string, joined bool)) {
-	valued := globalValues
-	if from > c.at {
-		valued = values[c.name]
-	}
-	for i := from; i < to; i++ {
-		name, value, joined := flag(c.args[i])
-		if name == "" || c.args[i] == "--" {
+func last(args []string, valued map[string]bool, names []string) (found string, ok bool) {
+	each(args, valued, names, func(_ int, value string, _ bool) { found, ok = value, true })
+	return found, ok
+}
+
+// each visits the occurrences of a flag that has a value, up to the first argument
+// that is no flag.
+func each(args []string, valued map[string]bool, names []string, visit func(i int, value string, joined bool)) {
+	for i := 0; i < len(args); i++ {
+		name, value, joined := flag(args[i])
+		if name == "" || args[i] == "--" {
 			return
 		}
 		if !joined && !valued[name] {
 			continue // it has no value
 		}
+		at := i
 		if !joined {
-			if i+1 >= to {
+			if i++; i == len(args) {
 				return
 			}
-			value = c.args[i+1]
+			value = args[i]
 		}
 		for _, n := range names {
 			if n == name {
-				visit(i, value, joined)
+				visit(at, value, joined)
 			}
-		}
-		if !joined {
-			i++
 		}
 	}
 }

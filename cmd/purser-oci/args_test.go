@@ -46,11 +46,14 @@ func TestReplace(t *testing.T) {
 		}
 	}
 	c := parse([]string{"--log", "/l", "create", "--bundle", "/b", "ID"})
-	if bundle, ok := c.value(c.at+1, len(c.args), "bundle", "b"); !ok || bundle != "/b" {
+	if bundle, ok := c.own("bundle", "b"); !ok || bundle != "/b" {
 		t.Errorf("bundle %q", bundle)
 	}
-	if log, ok := c.value(0, c.at, "log"); !ok || log != "/l" {
+	if log, ok := c.global("log"); !ok || log != "/l" {
 		t.Errorf("log %q", log)
+	}
+	if log, ok := parse([]string{"--log", "/l", "--version"}).global("log"); !ok || log != "/l" {
+		t.Errorf("log %q without a subcommand", log)
 	}
 }
 

@@ -7,9 +7,6 @@ import (
 	"github.com/purserd/purser/runtime/handover/protocol"
 )
 
-// patience bounds each step of the conversation with the agent, in seconds.
-const patience = 10
-
 // ask sends a document to the agent and returns a descriptor of the completed one.
 func ask(socket string, op byte, id, bundle string, document []byte) (int, error) {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -17,7 +14,7 @@ func ask(socket string, op byte, id, bundle string, document []byte) (int, error
 		return -1, wrap("making a socket", err)
 	}
 	defer syscall.Close(fd)
-	limit := syscall.Timeval{Sec: patience}
+	limit := syscall.Timeval{Sec: protocol.Patience}
 	for _, option := range []int{syscall.SO_RCVTIMEO, syscall.SO_SNDTIMEO} {
 		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, option, &limit); err != nil {
 			return -1, wrap("bounding the wait for purser's agent", err)

@@ -17,8 +17,8 @@ func wrap(doing string, err error) error { return failure(doing + ": " + err.Err
 // given by --log, where containerd looks for it, and to standard error.
 func (w wrapper) fail(err error) {
 	message := "purser-oci: " + err.Error()
-	if path, ok := w.value(0, w.end(), "log"); ok && path != "" {
-		format, _ := w.value(0, w.end(), "log-format")
+	if path, ok := w.global("log"); ok && path != "" {
+		format, _ := w.global("log-format")
 		if f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
 			_, _ = f.WriteString(logLine(format, message, time.Now()))
 			_ = f.Close()
@@ -26,14 +26,6 @@ func (w wrapper) fail(err error) {
 	}
 	_, _ = os.Stderr.WriteString(message + "\n")
 	os.Exit(1)
-}
-
-// end is where the global flags end.
-func (w wrapper) end() int {
-	if w.at < 0 {
-		return len(w.args)
-	}
-	return w.at
 }
 
 // logLine is what runc writes with the same settings.

@@ -14,7 +14,7 @@ import (
 // place of the one that all containers share. Arguments: that bundle, the hook's
 // path, and its argv.
 func runHook(args []string) {
-	w := wrapper{command: command{at: -1}}
+	w := wrapper{command: command{at: -1}, home: directory(os.Args[0])}
 	if len(args) < 3 {
 		w.fail(failure(protocol.HookCommand + " wants a bundle and a hook"))
 	}
@@ -25,7 +25,7 @@ func runHook(args []string) {
 	if err != nil {
 		w.fail(wrap("reading the state for a hook", err))
 	}
-	if err := replaceStdin(withBundle(string(state), directory(directory(directory(os.Args[0])))+"/"+protocol.Bundle, bundle)); err != nil {
+	if err := replaceStdin(withBundle(string(state), w.private()+"/"+protocol.Bundle, bundle)); err != nil {
 		w.fail(wrap("passing the state on to a hook", err))
 	}
 	w.fail(wrap("executing the hook "+path, syscall.Exec(path, argv, os.Environ())))

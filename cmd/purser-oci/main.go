@@ -21,6 +21,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -28,6 +29,8 @@ import (
 )
 
 func main() {
+	// The thread that joins a cgroup has to be the one that becomes the runtime.
+	runtime.LockOSThread()
 	if len(os.Args) > 1 && os.Args[1] == protocol.HookCommand {
 		runHook(os.Args[2:])
 		return
@@ -38,12 +41,12 @@ func main() {
 	if err != nil {
 		w.fail(err)
 	}
-	runtime, err := os.Readlink(w.home + "/" + protocol.Runtime)
+	path, err := os.Readlink(w.home + "/" + protocol.Runtime)
 	if err != nil {
 		w.fail(wrap("finding the runtime to become", err))
 	}
-	err = syscall.Exec(runtime, append([]string{runtime}, args...), os.Environ())
-	w.fail(wrap("executing "+runtime, err))
+	err = syscall.Exec(path, append([]string{path}, args...), os.Environ())
+	w.fail(wrap("executing "+path, err))
 }
 
 // wrapper is one invocation.
@@ -61,15 +64,13 @@ func (w wrapper) complete() ([]string, error) {
 		return w.create()
 	case "exec":
 		return w.exec()
-	case "checkpoint":
-		return w.args, w.checkpoint()
 	}
-	return w.args, nil
+	return w.args, w.checkpoint()
 }
 
 // create completes the bundle's configuration if it carries a token of purser's.
 func (w wrapper) create() ([]string, error) {
-	bundle, given := w.value(w.at+1, len(w.args), "bundle", "b")
+	bundle, given := w.own("bundle", "b")
 	if !given {
 		bundle = "."
 	}
@@ -92,7 +93,7 @@ func (w wrapper) create() ([]string, error) {
 
 // exec completes the process if it carries a token of purser's.
 func (w wrapper) exec() ([]string, error) {
-	file, _ := w.value(w.at+1, len(w.args), "process", "p")
+	file, _ := w.own("process", "p")
 	if file == "" {
 		return w.args, nil
 	}
@@ -106,15 +107,23 @@ func (w wrapper) exec() ([]string, error) {
 	return w.replace(protocol.SpecPath, "process", "p"), nil
 }
 
-// checkpoint is refused for what would write secrets to a disk.
+// checkpoint refuses what would write secrets to a disk. It goes by the words alone:
+// a flag that is not known here must not hide the subcommand or the container.
 func (w wrapper) checkpoint() error {
-	if w.id == "" || strings.Contains(w.id, "/") {
-		return nil
+	asked := false
+	for _, arg := range w.args {
+		if asked && arg != "" && !strings.Contains(arg, "/") && w.holds(arg) {
+			return failure("a checkpoint would write the secrets of container " + arg + " to disk")
+		}
+		asked = asked || arg == "checkpoint"
 	}
-	if _, err := os.Lstat(w.private() + "/" + protocol.Holders + "/" + w.id); err != nil {
-		return nil
-	}
-	return failure("a checkpoint would write the secrets of container " + w.id + " to disk")
+	return nil
+}
+
+// holds says whether a container of that ID was given secrets.
+func (w wrapper) holds(id string) bool {
+	_, err := os.Lstat(w.private() + "/" + protocol.Holders + "/" + id)
+	return err == nil
 }
 
 // insert puts arguments right after the subcommand.
@@ -124,10 +133,31 @@ func (w wrapper) insert(more ...string) []string {
 	return append(args, w.args[w.at+1:]...)
 }
 
+// join moves this thread, and with it the runtime that it becomes, into a cgroup
+// whose memory is not swapped, where there is one.
+func (w wrapper) join() error {
+	path := w.private() + "/" + protocol.Join
+	if _, err := os.Lstat(path); err != nil {
+		return nil
+	}
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = syscall.Write(fd, []byte("0"))
+		_ = syscall.Close(fd)
+	}
+	if err != nil {
+		return wrap("keeping the secrets out of swap space; restart purser's agent, which makes the cgroup for it", err)
+	}
+	return nil
+}
+
 // handOver gets the completed document, as descriptor SpecFD, and limits core
 // dumps to the one byte that makes the kernel write none: from here on the values
 // are in the memory of the runtime.
 func (w wrapper) handOver(op byte, bundle string, document []byte) error {
+	if err := w.join(); err != nil {
+		return err
+	}
 	fd, err := ask(w.private()+"/"+protocol.Socket, op, w.id, bundle, document)
 	if err != nil {
 		return err

@@ -137,7 +137,7 @@ func redirectHooks(spec object, wrapper, bundle string) error {
 	if spec["hooks"] == nil {
 		return nil
 	}
-	var hooks map[string][]specs.Hook
+	var hooks map[string][]object
 	if err := json.Unmarshal(spec["hooks"], &hooks); err != nil {
 		return fmt.Errorf("reading its hooks: %w", err)
 	}
@@ -145,16 +145,36 @@ func redirectHooks(spec object, wrapper, bundle string) error {
 		if kind == "startContainer" {
 			continue
 		}
-		for i, h := range list {
-			argv := h.Args
-			if len(argv) == 0 {
-				argv = []string{h.Path}
+		for _, hook := range list {
+			if err := hook.redirect(wrapper, bundle); err != nil {
+				return err
 			}
-			list[i].Path = wrapper
-			list[i].Args = append([]string{wrapper, protocol.HookCommand, bundle, h.Path}, argv...)
 		}
 	}
 	return spec.set("hooks", hooks)
+}
+
+// redirect has a hook go through the wrapper.
+func (o object) redirect(wrapper, bundle string) error {
+	if o == nil {
+		return nil // null, which is for the runtime to refuse
+	}
+	var h specs.Hook
+	if err := errors.Join(o.get("path", &h.Path), o.get("args", &h.Args)); err != nil {
+		return fmt.Errorf("reading a hook: %w", err)
+	}
+	if len(h.Args) == 0 {
+		h.Args = []string{h.Path}
+	}
+	args := append([]string{wrapper, protocol.HookCommand, bundle, h.Path}, h.Args...)
+	return errors.Join(o.set("path", wrapper), o.set("args", args))
+}
+
+func (o object) get(field string, into any) error {
+	if o[field] == nil {
+		return nil
+	}
+	return json.Unmarshal(o[field], into)
 }
 
 // token finds the token in a request's document.
@@ -175,7 +195,8 @@ func (r request) token() (string, error) {
 		if err := json.Unmarshal(r.document, &process); err != nil {
 			return "", fmt.Errorf("reading a process of container %s: %w", r.id, err)
 		}
-		for _, v := range process.Env {
+		// The agent has put it last; whoever runs the command may have set one, too.
+		for _, v := range slices.Backward(process.Env) {
 			if token, ok := strings.CutPrefix(v, protocol.EnvToken+"="); ok {
 				return token, nil
 			}

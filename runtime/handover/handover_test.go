@@ -63,6 +63,7 @@ func TestProcess(t *testing.T) {
 func FuzzSpec(f *testing.F) {
 	f.Add([]byte(document))
 	f.Add([]byte(`{"process":null,"root":{}}`))
+	f.Add([]byte(`{"hooks":{"prestart":[null,{}],"poststop":null}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		completed, err := Spec([]string{"S=v"}, Installed{Path: "/w"})(data, "/b")
 		if err == nil && !json.Valid(completed) {
@@ -78,21 +79,18 @@ type fixture struct {
 	dir     string
 	runtime Installed
 	results chan string
-	confine func(pid int) error
 }
 
 // quiet are the options of a server that nothing is to be heard of.
 func quiet(dir string) Options {
-	return Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Observe: func(string) {}, Confine: func(int) error { return nil }}
+	return Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Observe: func(string) {}}
 }
 
 func serve(t *testing.T) *fixture {
 	t.Helper()
 	r := &fixture{dir: t.TempDir(), results: make(chan string, 16)}
-	r.confine = func(int) error { return nil }
 	o := quiet(r.dir)
 	o.Observe = func(result string) { r.results <- result }
-	o.Confine = func(pid int) error { return r.confine(pid) }
 	s, err := Listen(o)
 	if err != nil {
 		t.Fatal(err)
@@ -167,25 +165,27 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// The process that is about to hold secrets is confined before, or gets none.
-func TestConfinedFirst(t *testing.T) {
+// Before it asks, the wrapper joins the cgroup that it is to be in, or gets nothing.
+func TestJoinsFirst(t *testing.T) {
 	r := serve(t)
-	var confined int
-	r.confine = func(pid int) error {
-		confined = pid
-		return errors.New("there is no room")
+	joined := filepath.Join(t.TempDir(), "tasks")
+	write(t, joined, "", 0o600)
+	if err := os.Symlink(joined, filepath.Join(r.dir, protocol.Join)); err != nil {
+		t.Fatal(err)
 	}
 	token, _ := r.Expect(protocol.OpCreate, "id", Spec([]string{"SECRET=value"}, r.runtime))
-	cmd := exec.Command(r.runtime.Path, "create", "--bundle", bundle(t, token), "id")
-	out, err := cmd.CombinedOutput()
-	if err == nil || strings.Contains(string(out), "value") || !strings.Contains(string(out), "there is no room") {
-		t.Errorf("%v: %s", err, out)
+	dir := bundle(t, token)
+	if out, code := r.call("create", "--bundle", dir, "id"); code != 7 || !strings.Contains(out, "SECRET=value") {
+		t.Errorf("status %d: %s", code, out)
 	}
-	if confined != cmd.Process.Pid {
-		t.Errorf("process %d was confined, not %d", confined, cmd.Process.Pid)
+	if text, err := os.ReadFile(joined); err != nil || string(text) != "0" {
+		t.Errorf("joined by %q, %v", text, err)
 	}
-	if result := <-r.results; result != ResultError {
-		t.Errorf("result %s", result)
+	if err := os.Remove(joined); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := r.call("create", "--bundle", dir, "id"); code != 1 || !strings.Contains(out, "keeping the secrets out of swap space") {
+		t.Errorf("without the cgroup: status %d: %s", code, out)
 	}
 }
 
@@ -250,8 +250,14 @@ func TestCheckpointOfAHolder(t *testing.T) {
 	if err := r.Hold("id"); err != nil {
 		t.Fatal(err)
 	}
-	if out, code := r.call("checkpoint", "--image-path", "/x", "id"); code != 1 || !strings.Contains(out, "would write the secrets of container id to disk") {
-		t.Errorf("status %d: %s", code, out)
+	for _, args := range [][]string{
+		{"checkpoint", "--image-path", "/x", "id"},
+		{"checkpoint", "--compression", "none", "--image-path", "/x", "id"},
+		{"-network", "host", "checkpoint", "--image-path=/x", "id"},
+	} {
+		if out, code := r.call(args...); code != 1 || !strings.Contains(out, "would write the secrets of container id to disk") {
+			t.Errorf("%v: status %d: %s", args, code, out)
+		}
 	}
 	if err := r.Release("id"); err != nil {
 		t.Fatal(err)

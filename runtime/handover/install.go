@@ -20,7 +20,21 @@ func (s *Server) layOut() error {
 	if err := s.sweepDocuments(); err != nil {
 		return err
 	}
-	return link(protocol.SpecPath, filepath.Join(s.Dir, protocol.Bundle, "config.json"))
+	return errors.Join(
+		link(protocol.SpecPath, filepath.Join(s.Dir, protocol.Bundle, "config.json")),
+		s.linkJoin(),
+	)
+}
+
+func (s *Server) linkJoin() error {
+	path := filepath.Join(s.Dir, protocol.Join)
+	if s.Join != "" {
+		return link(s.Join, path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // sweepDocuments removes the complete specification that an agent left which died
@@ -45,6 +59,9 @@ type Installed struct {
 // Install puts the wrapper in front of a runtime. Called again it changes what is
 // behind the paths, also for containers that are there.
 func (s *Server) Install(name, wrapper, runtime string) (Installed, error) {
+	if _, err := os.Stat(wrapper); err != nil {
+		return Installed{}, fmt.Errorf("purser-oci, which gives containers their secrets, is gone; put it back beside purser, or where wrapper in the configuration says: %w", err)
+	}
 	home := filepath.Join(s.Dir, protocol.Runtimes, name)
 	r := Installed{Path: filepath.Join(home, protocol.Wrapper), Root: filepath.Join(home, protocol.Root)}
 	if err := os.MkdirAll(r.Root, 0o700); err != nil {

@@ -38,12 +38,8 @@ import (
 	"github.com/purserd/purser/runtime/handover/protocol"
 )
 
-const (
-	// patience bounds a conversation.
-	patience = 10 * time.Second
-	// lifetime is how long a token is good for at most.
-	lifetime = 2 * time.Minute
-)
+// lifetime is how long a token is good for at most.
+const lifetime = 2 * time.Minute
 
 // Complete makes the document that the runtime gets of the one that containerd
 // has. bundle is the container's own, with protocol.OpCreate.
@@ -61,7 +57,7 @@ type Server struct {
 	closed   bool
 }
 
-// Options are all to be set.
+// Options of a server.
 type Options struct {
 	// Dir is the private directory, which must be mounted.
 	Dir string
@@ -69,8 +65,9 @@ type Options struct {
 	Log *slog.Logger
 	// Observe is told of the result of each request, one of Results.
 	Observe func(result string)
-	// Confine is given the process that is about to hold secrets.
-	Confine func(pid int) error
+	// Join is a file that a thread of the wrapper writes "0" to before it asks for
+	// secrets, to be in a cgroup without swap. Empty for none.
+	Join string
 }
 
 // expectation is a request that is to come.
@@ -162,17 +159,19 @@ func (s *Server) handle(conn *net.UnixConn) {
 		return
 	}
 	defer s.untrack(conn)
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(protocol.Patience * time.Second))
 	fd, err := s.answer(conn)
 	var refused *refusal
 	switch {
 	case err == nil:
 		defer fd.Close()
-		s.Observe(ResultOK)
 		header := make([]byte, protocol.AnswerHeader)
 		header[0] = protocol.Version
-		_, _, _ = conn.WriteMsgUnix(header, unix.UnixRights(int(fd.Fd())), nil)
-		return
+		if _, _, err = conn.WriteMsgUnix(header, unix.UnixRights(int(fd.Fd())), nil); err == nil {
+			s.Observe(ResultOK)
+			return
+		}
+		s.Observe(ResultError)
 	case errors.As(err, &refused):
 		s.Observe(ResultRefused)
 	default:
@@ -218,8 +217,7 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	asking, err := checkPeer(conn)
-	if err != nil {
+	if err := checkPeer(conn); err != nil {
 		return nil, err
 	}
 	token, err := r.token()
@@ -235,33 +233,29 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 		return nil, fmt.Errorf("completing the specification of container %s: %w", r.id, err)
 	}
 	defer clear(document)
-	if err := s.Confine(asking); err != nil {
-		return nil, err
-	}
 	return memoryFile(s.Dir, document)
 }
 
-// checkPeer lets only processes of the agent's own user ask, and returns which one
-// does.
-func checkPeer(conn *net.UnixConn) (pid int, err error) {
+// checkPeer lets only processes of the agent's own user ask.
+func checkPeer(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var peer *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		peer, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, err
+		return err
 	}
 	if credErr != nil {
-		return 0, fmt.Errorf("asking who is there: %w", credErr)
+		return fmt.Errorf("asking who is there: %w", credErr)
 	}
 	if int(peer.Uid) != os.Geteuid() {
-		return 0, &refusal{fmt.Sprintf("user %d may not have a container's secrets", peer.Uid)}
+		return &refusal{fmt.Sprintf("user %d may not have a container's secrets", peer.Uid)}
 	}
-	return int(peer.Pid), nil
+	return nil
 }
 
 // redeem takes a token for what it stands for, once.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/containerd/cgroups/v3"
 	"github.com/containerd/cgroups/v3/cgroup1"
@@ -16,22 +17,30 @@ import (
 // its own, but its runtime is at work before that, and one that makes no cgroups,
 // as gVisor's with --ignore-cgroups, stays where it was started.
 //
-// The zero Cgroup takes no processes.
+// The zero Cgroup is none.
 type Cgroup struct {
-	add    func(pid int) error
+	// Join is the file of the kernel's that a thread writes "0" to before it becomes
+	// an OCI runtime: it is in the cgroup then, and so is what it executes. Empty for
+	// the zero Cgroup.
+	//
+	// With cgroups of version 1 it is the list of threads: a thread that moves itself
+	// waits for nobody, while moving a process waits for all CPUs, several
+	// milliseconds on an idle machine (cgroup_procs_write_start in
+	// kernel/cgroup/cgroup.c). Version 2 has no such way.
+	Join   string
 	remove func() error
 }
 
 // MakeCgroup makes the cgroup at path, from the root of the hierarchy, or takes the
-// one that is there. It is an error that none can be made only while there is swap
-// space, and not with allowSwap; the Cgroup is the zero one then.
+// one that is there. Failing is an error only where there is swap space and allowSwap
+// is not set; elsewhere it returns the zero Cgroup.
 func MakeCgroup(path string, allowSwap bool, log *slog.Logger) (Cgroup, error) {
-	v2 := cgroups.Mode() == cgroups.Unified
-	c, err := makeV1(path)
+	swap, v2 := swapOn(), cgroups.Mode() == cgroups.Unified
+	create := makeV1
 	if v2 {
-		c, err = makeV2(path)
+		create = makeV2
 	}
-	swap := swapOn()
+	c, err := create(path)
 	switch {
 	case err != nil && swap && !allowSwap:
 		return Cgroup{}, fmt.Errorf("making a cgroup without swap for OCI runtimes, which hold secrets for a moment: %w; switch swap off, or set allow_swap in the configuration", err)
@@ -49,42 +58,31 @@ func makeV1(path string) (Cgroup, error) {
 	if err != nil {
 		return Cgroup{}, err
 	}
-	memory := func() (found []cgroup1.Subsystem, err error) {
-		for _, s := range mounts {
-			if s.Name() == cgroup1.Memory {
-				found = append(found, s)
-			}
+	for _, m := range mounts {
+		memory, ok := m.(interface{ Path(path string) string })
+		if m.Name() != cgroup1.Memory || !ok {
+			continue
 		}
-		return found, nil
+		c, err := cgroup1.New(cgroup1.StaticPath(path),
+			&specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: new(uint64(0))}},
+			cgroup1.WithHierarchy(func() ([]cgroup1.Subsystem, error) { return []cgroup1.Subsystem{m}, nil }))
+		if err != nil {
+			return Cgroup{}, err
+		}
+		return Cgroup{Join: filepath.Join(memory.Path(path), "tasks"), remove: c.Delete}, nil
 	}
-	c, err := cgroup1.New(cgroup1.StaticPath(path),
-		&specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: new(uint64(0))}}, cgroup1.WithHierarchy(memory))
-	if err != nil {
-		return Cgroup{}, err
-	}
-	if len(c.Subsystems()) == 0 {
-		return Cgroup{}, errors.New("no memory controller is mounted")
-	}
-	return Cgroup{add: func(pid int) error { return c.AddProc(uint64(pid)) }, remove: c.Delete}, nil
+	return Cgroup{}, errors.New("no memory controller is mounted")
 }
+
+// unified is where systems mount cgroups of version 2.
+const unified = "/sys/fs/cgroup"
 
 func makeV2(path string) (Cgroup, error) {
-	c, err := cgroup2.NewManager("/sys/fs/cgroup", path, &cgroup2.Resources{Memory: &cgroup2.Memory{Swap: new(int64(0))}})
+	c, err := cgroup2.NewManager(unified, path, &cgroup2.Resources{Memory: &cgroup2.Memory{Swap: new(int64(0))}})
 	if err != nil {
 		return Cgroup{}, err
 	}
-	return Cgroup{add: func(pid int) error { return c.AddProc(uint64(pid)) }, remove: c.Delete}, nil
-}
-
-// Add moves a process into the cgroup, with all its threads and what it starts.
-func (c Cgroup) Add(pid int) error {
-	if c.add == nil {
-		return nil
-	}
-	if err := c.add(pid); err != nil {
-		return fmt.Errorf("keeping process %d out of swap space: %w", pid, err)
-	}
-	return nil
+	return Cgroup{Join: filepath.Join(unified, path, "cgroup.procs"), remove: c.Delete}, nil
 }
 
 // Remove removes the cgroup unless there is a process in it.

@@ -1,5 +1,8 @@
-// Package private makes the directory whose content never reaches a disk: values
-// of secrets lie there, and what OCI runtimes copy them into.
+// Package private keeps what secrets are in from disks: files, the agent's memory and
+// that of the OCI runtimes.
+//
+// The private directory is where values of secrets lie, and what OCI runtimes copy
+// them into. [LockProcess] is for the process that calls it, [MakeCgroup] for others.
 //
 // [Mount] mounts memory on it that the kernel does not swap: tmpfs with noswap
 // (Linux 6.4 and later), else ramfs, which has never been swapped. The mount has to
@@ -12,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -36,6 +40,11 @@ func Mount(dir string, o Options) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the private directory: %w", err)
 	}
+	// The tables of mounts have paths without links.
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fmt.Errorf("finding the private directory: %w", err)
+	}
 	mounted, err := find("/proc/self/mountinfo", dir)
 	if err != nil {
 		return err
@@ -47,7 +56,13 @@ func Mount(dir string, o Options) error {
 	} else if !unswapped(mounted) {
 		return fmt.Errorf("something is mounted on the private directory %s that may reach a disk: %s (%s); unmount it", dir, mounted.FSType, mounted.VFSOptions)
 	}
-	return visible(dir)
+	if err := visible(dir); err != nil {
+		if mounted == nil {
+			err = errors.Join(err, Unmount(dir))
+		}
+		return err
+	}
+	return nil
 }
 
 func mount(dir string, o Options) error {
@@ -83,7 +98,11 @@ func visible(dir string) error {
 	if err != nil {
 		return err
 	}
-	if seen == nil || !unswapped(seen) {
+	ours, err := find("/proc/self/mountinfo", dir)
+	if err != nil {
+		return err
+	}
+	if seen == nil || ours == nil || seen.Major != ours.Major || seen.Minor != ours.Minor {
 		return fmt.Errorf("the private directory %s is not mounted in the machine's mount namespace: start the agent there (with systemd: without PrivateMounts, ProtectSystem and the like)", dir)
 	}
 	return nil

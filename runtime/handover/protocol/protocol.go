@@ -26,9 +26,12 @@
 // that reaches a disk.
 package protocol
 
-// Version of the protocol. The agent installs the wrapper that belongs to it, so
-// that a difference means a wrapper that was put in its place by hand.
+// Version of the protocol. A difference means that one of the two has been upgraded
+// and the agent not been restarted since; both say so.
 const Version = 1
+
+// Patience bounds each side's wait for the other, in seconds.
+const Patience = 10
 
 // What a request asks for.
 const (
@@ -55,6 +58,9 @@ const (
 
 // Below the private directory.
 const (
+	// Join is a link to the file that a thread of the wrapper writes "0" to before it
+	// asks, so that what it becomes is in a cgroup without swap. It may be missing.
+	Join = "join"
 	// Socket is where the agent listens.
 	Socket = "oci.sock"
 	// Runtimes holds a directory for each runtime, in which Wrapper is the wrapper
