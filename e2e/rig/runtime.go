@@ -32,3 +32,22 @@ func Runtime(t testing.TB, name string) string {
 	}
 	return path
 }
+
+// ValidationSuite returns the directory of the OCI's validation suite, from which
+// its programs have to be run, and their names. They test the runtime that the
+// variable RUNTIME names.
+func ValidationSuite(t testing.TB) (dir string, programs []string) {
+	t.Helper()
+	dir = filepath.Join(toolsDir(), "runtime-tools-0ea5ed0382a2")
+	need(t, filepath.Join(dir, "runtimetest"), "run `make test-tools`, or set PURSER_TEST_TOOLS to where it was put")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); filepath.Ext(name) == "" && name != "runtimetest" {
+			programs = append(programs, name)
+		}
+	}
+	return dir, programs
+}
