@@ -43,5 +43,5 @@ generate: ## Make the Go code of api/ anew
 	.ci/generate
 
 .PHONY: bench
-bench: build test-tools ## Measure against ctr and a plain containerd client
+bench: build test-tools ## Measure the wrapper, and launches against ctr and a plain containerd client
 	.ci/bench

@@ -22,7 +22,7 @@ var directions = map[string][]string{
 	"":         {"cli"},
 	"examples": {"examples"},
 	"e2e":      {"api", "client", "e2e"},
-	"bench":    {"api", "client", "e2e"},
+	"bench":    {"api", "client", "runtime", "e2e"},
 }
 
 // Data flows one way: api → agent → inject → runtime. In particular inject and

@@ -1,6 +1,7 @@
-// Command bench measures what purser adds to a launch, or saves. It starts
-// `purser dev` on a directory of its own for each containerd it is given and
-// compares, on the same containerd, image and runtime, in rounds and in another
+// Command bench measures what purser adds to a launch, or saves. First it holds
+// calls of an OCI runtime through purser-oci against the same calls without. Then
+// it starts `purser dev` on a directory of its own for each containerd it is given
+// and compares, on the same containerd, image and runtime, in rounds and in another
 // order in each so that the machine's moods hit all alike:
 //
 //	purser run … true            with   ctr run --rm … true     (whole commands)
@@ -31,14 +32,29 @@ const pause = 100 * time.Millisecond
 
 func main() {
 	rounds := flag.Int("rounds", 30, "measurements of each kind")
-	containerds := flag.String("containerd", defaultContainerds(), "comma-separated paths of containerd")
+	containerds := flag.String("containerd", defaultContainerds(), "comma-separated paths of containerd; none measures purser-oci alone")
 	flag.Parse()
-	for _, path := range strings.Split(*containerds, ",") {
-		if err := compare(path, *rounds); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
+	if err := run(*rounds, *containerds); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(rounds int, containerds string) error {
+	ctx := context.Background()
+	// The shorter the times, the more of them it takes for a median to stand still.
+	if err := measureWrapper(ctx, 4*rounds); err != nil {
+		return err
+	}
+	for path := range strings.SplitSeq(containerds, ",") {
+		if path == "" {
+			continue
+		}
+		if err := compare(ctx, path, rounds); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func defaultContainerds() string {
@@ -69,8 +85,7 @@ type pair struct {
 }
 
 // compare measures on one containerd.
-func compare(containerd string, rounds int) error {
-	ctx := context.Background()
+func compare(ctx context.Context, containerd string, rounds int) error {
 	n, err := startNode(ctx, containerd)
 	if err != nil {
 		return err
@@ -84,6 +99,15 @@ func compare(containerd string, rounds int) error {
 	for _, p := range pairs {
 		all = append(all, p.ours, p.theirs)
 	}
+	if err := measure(ctx, rounds, all); err != nil {
+		return err
+	}
+	report(n.version, rounds, pairs)
+	return nil
+}
+
+// measure lets each contender launch once a round.
+func measure(ctx context.Context, rounds int, all []*contender) error {
 	for round := range rounds + 2 {
 		// In another order each time: what one leaves to be done after it, such
 		// as containerd's garbage collection, slows the next.
@@ -99,7 +123,6 @@ func compare(containerd string, rounds int) error {
 			}
 		}
 	}
-	report(n.version, rounds, pairs)
 	return nil
 }
 
@@ -115,6 +138,23 @@ func report(version string, rounds int, pairs []pair) {
 		}
 		fmt.Fprintf(w, "%s\t%.1f ms\t%s\t%.1f ms\tratio %.2f\tgoal %.2f %s\t\n",
 			p.ours.name, ms(ours), p.theirs.name, ms(theirs), ratio, p.goal, verdict)
+	}
+	w.Flush()
+	fmt.Println()
+}
+
+func reportOverheads(rounds int, all []overhead) {
+	fmt.Printf("purser-oci, medians of %d\n", rounds)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, o := range all {
+		with, without := o.with.median(), o.without.median()
+		more := with - without
+		verdict := "met"
+		if more > o.goal {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%s\t%.2f ms\t%s\t%.2f ms\tmore %.2f ms\tgoal %.2f ms %s\t\n",
+			o.with.name, ms(with), o.without.name, ms(without), ms(more), ms(o.goal), verdict)
 	}
 	w.Flush()
 	fmt.Println()
