@@ -98,7 +98,7 @@ func (w *wrapped) serve() error {
 	if w.cgroup, err = private.MakeCgroup("/"+filepath.Base(filepath.Dir(w.private)), true, quiet); err != nil {
 		return err
 	}
-	if w.Server, err = handover.Listen(handover.Options{Dir: w.private, Log: quiet, Observe: func(string) {}, Confine: w.cgroup.Add}); err != nil {
+	if w.Server, err = handover.Listen(handover.Options{Dir: w.private, Log: quiet, Observe: func(string) {}, Join: w.cgroup.Join}); err != nil {
 		return err
 	}
 	runc, err := exec.LookPath("runc")

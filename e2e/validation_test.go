@@ -247,7 +247,6 @@ func newAgent(t *testing.T, name, runtime string) *agent {
 	var err error
 	a.Server, err = handover.Listen(handover.Options{
 		Dir: a.dir, Log: slog.New(slog.DiscardHandler), Observe: a.observe,
-		Confine: func(int) error { return nil }, // rig.Isolation does it
 	})
 	if err != nil {
 		t.Fatal(err)
