@@ -7,25 +7,26 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
 )
 
-// copied refuses a spec of which a string contains the value of a secret of its
-// environment, whether it refers to that or not. A spec is kept, shown and given to
-// containerd as it stands, so that the value would be on a disk in plain text.
-func copied(ctx context.Context, spec *purserv1.LaunchSpec, values *inject.Copies) error {
+// copied refuses a request of which a string contains the value of a secret of an
+// environment. A launch spec is kept, shown and given to containerd as it stands, and
+// what is run in a container is in a file for a moment, so that the value would be on
+// a disk in plain text.
+func copied(ctx context.Context, environment string, request proto.Message, values *inject.Copies) error {
 	var all []string
 	var failed error
-	look(spec.ProtoReflect(), "", func(field, text string) bool {
+	look(request.ProtoReflect(), "", func(field, text string) bool {
 		if failed != nil {
 			return true
 		}
-		secret, key, found, err := values.Find(ctx, spec.GetEnvironment(), text)
+		secret, key, found, err := values.Find(ctx, environment, text)
 		if failed = err; found {
-			all = append(all, fmt.Sprintf("%s contains the value of key %s of secret %s, which would be kept on disk in plain text: leave it out, a reference to the secret delivers it", field, key, secret))
+			all = append(all, fmt.Sprintf("%s contains the value of key %s of secret %s, which would be on a disk in plain text: leave it out, a reference to the secret delivers it", field, key, secret))
 		}
 		return found
 	})

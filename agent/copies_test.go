@@ -27,7 +27,7 @@ func TestCopiedValuesAreRefused(t *testing.T) {
 		"labels contains":  {Labels: map[string]string{value: value}},
 	} {
 		spec.Environment = proto.String("dev")
-		err := copied(t.Context(), spec, values)
+		err := copied(t.Context(), spec.GetEnvironment(), spec, values)
 		var refused *Refusal
 		switch {
 		case want == "" && err == nil:
@@ -43,7 +43,7 @@ func TestValuesMayBeInSpecsOfOtherEnvironments(t *testing.T) {
 	const value = "a-value-of-24-bytes-long"
 	values := inject.NewCopies(storeWith(t, map[string]string{"KEY": value}))
 	spec := &purserv1.LaunchSpec{Environment: proto.String("prod"), Command: []string{value}}
-	if err := copied(t.Context(), spec, values); err != nil {
+	if err := copied(t.Context(), spec.GetEnvironment(), spec, values); err != nil {
 		t.Error(err)
 	}
 }

@@ -26,6 +26,9 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Re
 	if err != nil {
 		return nil, err
 	}
+	if err := copied(ctx, w.environment(), start, a.copies); err != nil {
+		return nil, err
+	}
 	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", start.GetCommand()[0])
 	began := time.Now()
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{

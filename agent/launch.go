@@ -228,6 +228,10 @@ func normalised(spec *purserv1.LaunchSpec) *purserv1.LaunchSpec {
 // All that keeps it from that is in one refusal.
 func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	spec := p.record.GetSpec()
+	// First: other refusals say what a field holds.
+	if err := copied(ctx, p.record.GetEnvironment(), spec, a.copies); err != nil {
+		return err
+	}
 	refused := a.runtime.Check(spec)
 	image, err := r.images.look(ctx, a.runtime, spec.GetImage().GetRef())
 	if err != nil && !errors.Is(err, runtime.ErrUnavailable) {
@@ -238,9 +242,6 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	})
 	if refused = errors.Join(refused, err); refused != nil {
 		return &Refusal{Reason: Precondition, Err: refused}
-	}
-	if err := copied(ctx, spec, a.copies); err != nil {
-		return err
 	}
 	if image != nil {
 		if err := a.checkDelivery(ctx, image, spec, resolution); err != nil {

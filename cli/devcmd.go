@@ -23,14 +23,15 @@ kills what has not ended.
 
 Needs root, containerd and runc. The logs are in DIR/log.`,
 		Example: `  sudo purser dev
-  sudo purser dev --dir /tmp/node2 --containerd /opt/containerd/bin/containerd`,
+  sudo purser dev --dir /tmp/node2 --containerd /opt/containerd/bin/containerd
+  sudo purser dev --config ./strict.toml`,
 		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return s.dev(options) },
 	}
 	cmd.Flags().StringVar(&options.Dir, "dir", "", "directory of the node (default ${XDG_DATA_HOME:-~/.local/share}/purser/dev)")
 	cmd.Flags().StringVar(&options.Containerd, "containerd", "", "`PATH` of containerd, with its shim beside it (default: the one in PATH)")
-	cmd.Flags().StringVar(&options.Config, "config", "", "`FILE` with settings of the agent that differ from those of such a node")
+	cmd.Flags().StringVar(&options.Config, "config", "", "`FILE` of the agent's configuration, laid over what this command makes (DIR/agent.toml)")
 	return cmd
 }
 

@@ -44,6 +44,7 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 		Args:              secretSetArgs,
 		ValidArgsFunction: first(s.secretNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			keepOffDisks()
 			data, err := readSecret(f, args[1:], s.in)
 			if err != nil {
 				return misuse(cmd, err)

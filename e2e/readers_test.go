@@ -30,6 +30,10 @@ functions:
 	stranger := func(script string) string {
 		return finish(t, exec.Command("setpriv", "--reuid=54322", "--regid=54322", "--clear-groups", "sh", "-c", script)).stdout
 	}
+	// Who finds nothing looks where there is something.
+	if out := stranger("id -u; ls -d " + n.dir + "/run"); out != "54322\n"+n.dir+"/run\n" {
+		t.Fatalf("a stranger sees nothing at all: %q", out)
+	}
 	for _, f := range []string{"a/root", "a/user"} {
 		environ := fmt.Sprintf("/proc/%d/environ", n.get(f).pid())
 		if data, err := os.ReadFile(environ); err != nil || !strings.Contains(string(data), canary) {
@@ -45,15 +49,18 @@ functions:
 		"a socket":               "find " + n.dir + " -type s -writable",
 		"the private directory":  "ls " + private,
 		"the wrapper's socket":   "test -e " + private + "/oci.sock && echo there",
-		"a way into a container": "ls /proc/[0-9]*/root/ 2>/dev/null | grep -F " + private,
+		"a way into a container": "ls -d /proc/[0-9]*/root" + private + " 2>/dev/null",
 	} {
 		if out := stranger(script); out != "" {
 			t.Errorf("a stranger finds %s: %s", what, out)
 		}
 	}
 	for _, user := range []string{"54321", "0"} {
+		if out := n.must("exec", "--user", user, "a/other", "--", "sh", "-c", "id -u; tr '\\0' '\\n' </proc/self/environ | grep -c ^PURSER_APP; find /bin -name sh"); out != user+"\n1\n/bin/sh\n" {
+			t.Errorf("user %s of another container sees nothing at all: %q", user, out)
+		}
 		for what, script := range map[string]string{
-			"the value": "cat /proc/[0-9]*/environ | grep -F " + canary,
+			"the value": "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -F " + canary,
 			"the node":  "ls -d " + n.dir,
 			"a socket":  "find / -type s 2>/dev/null",
 		} {
@@ -90,4 +97,10 @@ func TestUserOfTheHost(t *testing.T) {
 		t.Errorf("not refused: %+v", r)
 	}
 	n.must("run", "--image", image, "--secret", "s", "--user", "54321", "--", "true")
+	n.deploy(strings.ReplaceAll(sleeperWithSecret, "RUNTIME", "runc"), "--wait")
+	r = n.run("exec", "--user", "1", "a/f", "--", "true")
+	if r.code == 0 || !strings.Contains(r.stderr, "host's account daemon") {
+		t.Errorf("exec is not refused: %+v", r)
+	}
+	n.must("exec", "--user", "54321", "a/f", "--", "true")
 }

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,7 +85,7 @@ func forms(value string) map[string][]byte {
 		// depends on the neighbours is cut off.
 		for name, encoding := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64 of URLs": base64.URLEncoding} {
 			encoded := encoding.EncodeToString(append(make([]byte, shift), value...))
-			start, end := (shift*8+5)/6, len(value+strings.Repeat(" ", shift))*8/6
+			start, end := (shift*8+5)/6, (len(value)+shift)*8/6
 			all[fmt.Sprintf("%s at %d", name, shift)] = []byte(encoded[start:end])
 		}
 	}
@@ -117,23 +119,30 @@ func (d *diskNode) find(value string) []string {
 		}
 		kept = copy(block, data[max(0, len(data)-overlap):])
 	}
-	var names []string
-	for name, ok := range found {
-		if ok {
-			names = append(names, name)
-		}
-	}
-	return names
+	maps.DeleteFunc(found, func(_ string, is bool) bool { return !is })
+	return slices.Sorted(maps.Keys(found))
 }
 
 // clean checks that no form of any value is on the device at this moment. Later
 // is too late: what was written may have been written over.
 func (d *diskNode) clean(when string, values ...string) {
 	d.t.Helper()
+	d.elsewhere(when)
 	unix.Sync()
 	for _, value := range values {
 		if found := d.find(value); len(found) > 0 {
 			d.t.Errorf("%s, a secret is on the device: %v", when, found)
+		}
+	}
+}
+
+// elsewhere checks that no process of the node is writing a file that is not on the
+// device: the search would not see it.
+func (d *diskNode) elsewhere(when string) {
+	d.t.Helper()
+	for _, path := range rig.WrittenBy(d.mount) {
+		if !strings.HasPrefix(path, d.mount+"/") && !strings.HasPrefix(path, "/dev/") && !strings.HasPrefix(path, "/proc/") && !strings.HasPrefix(path, "/sys/") {
+			d.t.Errorf("%s, a process of the node writes to %s, which is not on the device", when, path)
 		}
 	}
 }

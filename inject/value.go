@@ -27,11 +27,11 @@ type Value struct {
 // holder is what all copies of a Value share, and nothing else refers to.
 type holder struct{ content []byte }
 
-// wipe is what becomes of the bytes of a Value that is gone.
-var wipe = func(content []byte) { clear(content) }
-
 // NewValue returns a Value with a copy of b; the caller may overwrite b.
-func NewValue(b []byte) Value {
+func NewValue(b []byte) Value { return newValue(b, func(content []byte) { clear(content) }) }
+
+// newValue has wipe called with the bytes when the last copy is gone.
+func newValue(b []byte, wipe func(content []byte)) Value {
 	h := &holder{bytes.Clone(b)}
 	if len(b) > 0 {
 		// The bytes outlive the holder for this, without referring to it.

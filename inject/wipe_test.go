@@ -10,12 +10,8 @@ import (
 // The test keeps the bytes, which does not keep the Value.
 func TestBytesAreClearedWhenTheLastCopyIsGone(t *testing.T) {
 	wiped := make(chan struct{})
-	clearAll := wipe
-	wipe = func(content []byte) { clearAll(content); close(wiped) }
-	defer func() { wipe = clearAll }()
-
 	text := []byte("a value that is long enough to be found")
-	value := NewValue(text)
+	value := newValue(text, func(content []byte) { clear(content); close(wiped) })
 	last := value
 	var content []byte
 	value.use(func(b []byte) { content = b })

@@ -304,14 +304,23 @@ func options(o map[string]any) func(*runtime.Config) {
 
 func TestRuntimes(t *testing.T) {
 	n := newNode(t, rig.V24)
-	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{"runc": {}, "absent": {Path: "/no/such/runtime"}}
+	// It says its version and cannot run anything, as crun where it refuses the cgroups.
+	broken := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(broken, []byte("#!/bin/sh\n[ \"$1\" = --version ] && echo broken 1 && exit\necho no cgroups here >&2; exit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{
+		"runc": {}, "absent": {Path: "/no/such/runtime"}, "broken": {Path: broken},
+		"crun": {Path: rig.Runtime(t, "crun")}, "runsc": {Path: rig.Runtime(t, "runsc")},
+	}
 	n.Close()
 	n.open()
 	all := n.Runtimes(t.Context())
-	if len(all) != 2 || all[0].Err == nil || all[1].Err != nil || !all[1].Default || !strings.HasPrefix(all[1].Version, "runc version") {
+	if len(all) != 5 || all[0].Err == nil || all[1].Err == nil || !strings.Contains(all[1].Err.Error(), "cannot run a container here: exit status 1: no cgroups here") ||
+		all[2].Err != nil || all[3].Err != nil || all[4].Err != nil || !all[3].Default || !strings.HasPrefix(all[3].Version, "runc version") {
 		t.Errorf("%+v", all)
 	}
-	for name, want := range map[string]string{"absent": "not installed", "crun": "not configured"} {
+	for name, want := range map[string]string{"absent": "not installed", "youki": "not configured"} {
 		s := spec("true")
 		s.Runtime = &name
 		if err := n.Create(t.Context(), n.instance("r", s)); err == nil || !strings.Contains(err.Error(), want) {

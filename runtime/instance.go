@@ -91,6 +91,11 @@ func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record cont
 	if err != nil {
 		return record, nil, err
 	}
+	if in.holder() {
+		if err := r.keepUnswapped(); err != nil {
+			return record, nil, err
+		}
+	}
 	if err := r.CheckFiles(ctx, in.Image, in.Files); err != nil {
 		return record, nil, err
 	}

@@ -83,14 +83,29 @@ type Runtime struct {
 	unswapped private.Cgroup
 	images    imageCache
 	snapshot  snapshotterChoice
+	tried     trials
 
 	mu      sync.Mutex
 	streams map[string]*streams // of containers whose output is being read
 	closed  bool
 }
 
-// runtimesCgroup is beside the containers' own cgroups, and no container's ID.
-const runtimesCgroup = "_runtimes"
+// runtimesCgroup begins the name of a cgroup beside the containers' own, which is no
+// container's ID; the rest is the node's.
+const runtimesCgroup = "_runtimes-"
+
+// keepUnswapped makes the cgroup of the runtimes again if somebody has removed it.
+func (r *Runtime) keepUnswapped() error {
+	if join := r.unswapped.Join; join == "" || exists(join) {
+		return nil
+	}
+	_, err := r.cfg.makeUnswapped()
+	return err
+}
+
+func (c Config) makeUnswapped() (private.Cgroup, error) {
+	return private.MakeCgroup(filepath.Join(c.CgroupParent, runtimesCgroup+c.Node), c.AllowSwap, c.Logger)
+}
 
 // New returns a Runtime for cfg. It makes the directories and checks what it
 // can without containerd, which need not be there yet.
@@ -108,6 +123,9 @@ func New(cfg Config) (*Runtime, error) {
 	if err := errors.Join(cfg.sweepMounts(), cfg.sweepProbes()); err != nil {
 		return nil, fmt.Errorf("cleaning the run directory: %w", err)
 	}
+	if err := warnOfCores(cfg.Logger); err != nil {
+		return nil, err
+	}
 	store, err := logs.Open(cfg.LogDir)
 	if err != nil {
 		return nil, err
@@ -118,7 +136,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err := cfg.sweepSecretFiles(); err != nil {
 		return nil, err
 	}
-	unswapped, err := private.MakeCgroup(filepath.Join(cfg.CgroupParent, runtimesCgroup), cfg.AllowSwap, cfg.Logger)
+	unswapped, err := cfg.makeUnswapped()
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +150,7 @@ func New(cfg Config) (*Runtime, error) {
 		unswapped.Remove()
 		return nil, errors.Join(err, c.Close())
 	}
-	return &Runtime{
+	r := &Runtime{
 		cfg:       cfg,
 		client:    c,
 		handover:  h,
@@ -140,7 +158,37 @@ func New(cfg Config) (*Runtime, error) {
 		logs:      store,
 		log:       cfg.Logger,
 		streams:   make(map[string]*streams),
-	}, nil
+	}
+	if err := r.reinstall(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// warnOfCores tells when containers cannot have the limit of core dumps that keeps
+// their environment from a handler behind a pipe.
+func warnOfCores(log *slog.Logger) error {
+	host, err := readHost()
+	if err != nil {
+		return err
+	}
+	if host.MaxCore == 0 {
+		log.Warn("the hard limit of core dumps is 0 and cannot be raised: a handler behind a pipe (core_pattern) may get a container's memory, secrets included; start the agent with a limit of 1 or more (systemd: LimitCORE=infinity)")
+	}
+	return nil
+}
+
+// reinstall puts the wrapper in front of the runtimes, for containers that are there.
+// A runtime that cannot be found is for those to know who use it.
+func (r *Runtime) reinstall() error {
+	for name, c := range r.cfg.Runtimes {
+		if path, err := c.find(name); err == nil {
+			if _, err := r.handover.Install(name, r.cfg.Wrapper, path); err != nil {
+				return err
+			}
+		}
+	}
+	return r.handover.Reinstall(r.cfg.Wrapper)
 }
 
 func withDefaults(cfg Config) (Config, error) {

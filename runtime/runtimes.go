@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/typeurl/v2"
@@ -44,31 +42,6 @@ type RuntimeInfo struct {
 	Version string
 	// Err says why it cannot be used.
 	Err error
-}
-
-// Runtimes tries the configured runtimes, and returns them sorted by name.
-func (r *Runtime) Runtimes(ctx context.Context) []RuntimeInfo {
-	var all []RuntimeInfo
-	for _, name := range slices.Sorted(maps.Keys(r.cfg.Runtimes)) {
-		i := RuntimeInfo{Name: name, Default: name == r.cfg.DefaultRuntime}
-		if i.Path, i.Err = r.cfg.Runtimes[name].find(name); i.Err == nil {
-			i.Version, i.Err = tryRuntime(ctx, i.Path)
-		}
-		all = append(all, i)
-	}
-	return all
-}
-
-// tryRuntime executes a runtime that has nothing to do.
-func tryRuntime(ctx context.Context, path string) (version string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", path, err)
-	}
-	version, _, _ = strings.Cut(string(out), "\n")
-	return version, nil
 }
 
 func defaultRuntime(cfg Config) (string, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,7 +35,10 @@ func TestSecretsWithOtherRuntimes(t *testing.T) {
 	n.cfg.DefaultRuntime = "crun"
 	n.open()
 	for name := range n.cfg.Runtimes {
-		t.Run(name, func(t *testing.T) { testHandover(t, n, name) })
+		t.Run(name, func(t *testing.T) {
+			testHandover(t, n, name)
+			testForeignExec(t, n, name)
+		})
 	}
 }
 
@@ -117,21 +121,86 @@ func (n *node) wantNoCanary() {
 
 // An exec by somebody else's client gets no secret and does no harm.
 func TestForeignExec(t *testing.T) {
-	eachVersion(t, func(t *testing.T, n *node) {
-		in := n.instance("s", spec("sleep", "1000"))
-		in.Env = append(in.Env.(environ), "SECRET="+canary)
-		if err := n.Create(t.Context(), in); err != nil {
+	eachVersion(t, func(t *testing.T, n *node) { testForeignExec(t, n, "runc") })
+}
+
+func testForeignExec(t *testing.T, n *node, oci string) {
+	id := "foreign-" + oci
+	s := spec("sleep", "1000")
+	s.Runtime = &oci
+	in := n.instance(id, s)
+	in.Env = append(in.Env.(environ), "SECRET="+canary)
+	if err := n.Create(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.delete(id) })
+	if _, err := n.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	ctr := exec.Command(filepath.Join(n.daemon.BinDir, "ctr"), "--address", n.daemon.Address, "--namespace", n.cfg.Namespace,
+		"tasks", "exec", "--exec-id", "x", id, "env")
+	ctr.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	out, err := ctr.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "SECRET") || !strings.Contains(string(out), "GREETING=hello") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// Containers that an earlier agent has made are in good hands although the wrapper has
+// moved since, and nothing has been launched yet.
+func TestWrapperThatMoved(t *testing.T) {
+	n := newNode(t, rig.V24)
+	n.Close()
+	program, err := os.ReadFile(n.cfg.Wrapper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := func(name string) {
+		t.Helper()
+		n.cfg.Wrapper = filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(n.cfg.Wrapper, program, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { n.delete("s") })
-		if _, err := n.Start(t.Context(), "s"); err != nil {
-			t.Fatal(err)
-		}
-		var out, errs bytes.Buffer
-		if _, err := n.Exec(t.Context(), "s", runtime.ExecSpec{Command: []string{"env"}}, &out, &errs); err != nil || strings.Contains(out.String(), "SECRET") || !strings.Contains(out.String(), "GREETING=hello") {
-			t.Errorf("%v, %q, %q", err, out.String(), errs.String())
-		}
-	})
+		n.open()
+	}
+	moved("first")
+	in := n.instance("s", spec("sleep", "1000"))
+	in.Env = append(in.Env.(environ), "SECRET="+canary)
+	if err := n.Create(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Start(t.Context(), "s"); err != nil {
+		t.Fatal(err)
+	}
+	n.Close()
+	if err := os.Remove(n.cfg.Wrapper); err != nil {
+		t.Fatal(err)
+	}
+	moved("second")
+	var out, errs bytes.Buffer
+	e := runtime.ExecSpec{Command: []string{"sh", "-c", "echo $SECRET"}, Secrets: in.Env}
+	if _, err := n.Exec(t.Context(), "s", e, &out, &errs); err != nil || out.String() != canary+"\n" {
+		t.Errorf("exec: %v, %q, %q", err, out.String(), errs.String())
+	}
+	n.delete("s")
+}
+
+// A cgroup of the runtimes that somebody has removed is made again.
+func TestRemovedCgroup(t *testing.T) {
+	n := newNode(t, rig.V24)
+	left, err := filepath.Glob("/sys/fs/cgroup/memory" + n.cfg.CgroupParent + "/_runtimes-*")
+	if err != nil || len(left) != 1 {
+		t.Skipf("SKIPPED: not a memory controller of version 1: %v, %v", left, err)
+	}
+	if err := os.Remove(left[0]); err != nil {
+		t.Fatal(err)
+	}
+	in := n.instance("s", spec("true"))
+	in.Env = append(in.Env.(environ), "SECRET="+canary)
+	if err := n.Create(t.Context(), in); err != nil {
+		t.Error(err)
+	}
+	n.delete("s")
 }
 
 // Without an agent nothing is created, and containerd says why.

@@ -83,7 +83,7 @@ func (l *layout) configure(p *programs, file string) (*config.Config, error) {
 	after := own(c)
 	for _, key := range slices.Sorted(maps.Keys(after)) {
 		if after[key] != before[key] {
-			errs = append(errs, fmt.Errorf("%s: %s cannot be set for purser dev, whose files are all under its own directory", file, key))
+			errs = append(errs, fmt.Errorf("%s: %s cannot be set for purser dev, which sets it itself: leave it out of the file", file, key))
 		}
 	}
 	return c, errors.Join(errs...)

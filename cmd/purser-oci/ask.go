@@ -56,6 +56,9 @@ func send(fd int, data []byte) error {
 func receive(fd int) (int, error) {
 	header, control := make([]byte, protocol.AnswerHeader), make([]byte, syscall.CmsgSpace(4))
 	n, controlled, err := receiveSome(fd, header, control)
+	if err == syscall.EAGAIN {
+		return -1, failure("purser's agent did not answer in time; is it stopped, or the machine overloaded?")
+	}
 	if err != nil {
 		return -1, wrap("waiting for purser's agent", err)
 	}

@@ -33,7 +33,9 @@ func runHook(args []string) {
 
 // withBundle replaces the shared bundle, as a JSON string, by the container's.
 func withBundle(state, shared, own string) string {
-	return strings.ReplaceAll(state, quote(shared), quote(own))
+	// Go's encoders escape what HTML minds.
+	escaped := strings.NewReplacer("&", `\u0026`, "<", `\u003c`, ">", `\u003e`).Replace(quote(shared))
+	return strings.NewReplacer(quote(shared), quote(own), escaped, quote(own)).Replace(state)
 }
 
 // replaceStdin makes text, which must fit into a pipe, what is read next.

@@ -35,6 +35,9 @@ func main() {
 		runHook(os.Args[2:])
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == protocol.TryCommand {
+		return
+	}
 	c := parse(os.Args[1:])
 	w := wrapper{command: c, home: directory(os.Args[0])}
 	args, err := w.complete()
@@ -65,7 +68,7 @@ func (w wrapper) complete() ([]string, error) {
 	case "exec":
 		return w.exec()
 	}
-	return w.args, w.checkpoint()
+	return w.args, w.guard()
 }
 
 // create completes the bundle's configuration if it carries a token of purser's.
@@ -107,15 +110,24 @@ func (w wrapper) exec() ([]string, error) {
 	return w.replace(protocol.SpecPath, "process", "p"), nil
 }
 
-// checkpoint refuses what would write secrets to a disk. It goes by the words alone:
-// a flag that is not known here must not hide the subcommand or the container.
-func (w wrapper) checkpoint() error {
-	asked := false
+// guard is for what is passed on. A runtime may read what it keeps of a container, the
+// values of its secrets among it, and is no more to leave them on a disk than at the
+// handover: what can be done about that must not keep a container from being ended. A
+// checkpoint is refused. It goes by the words alone: a flag that is not known here
+// must not hide the subcommand or the container.
+func (w wrapper) guard() error {
+	checkpoint := false
 	for _, arg := range w.args {
-		if asked && arg != "" && !strings.Contains(arg, "/") && w.holds(arg) {
+		if arg == "" || strings.Contains(arg, "/") || !w.holds(arg) {
+			checkpoint = checkpoint || arg == "checkpoint"
+			continue
+		}
+		if checkpoint {
 			return failure("a checkpoint would write the secrets of container " + arg + " to disk")
 		}
-		asked = asked || arg == "checkpoint"
+		_ = w.join()
+		noCore()
+		return nil
 	}
 	return nil
 }
@@ -124,6 +136,16 @@ func (w wrapper) checkpoint() error {
 func (w wrapper) holds(id string) bool {
 	_, err := os.Lstat(w.private() + "/" + protocol.Holders + "/" + id)
 	return err == nil
+}
+
+// noCore limits core dumps to the one byte that makes the kernel write none.
+func noCore() {
+	limit := syscall.Rlimit{Cur: 1, Max: 1}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &limit); err != nil {
+		// A hard limit of 0 can't be raised to 1, and a file is not written then.
+		limit = syscall.Rlimit{}
+		_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
+	}
 }
 
 // insert puts arguments right after the subcommand.
@@ -151,8 +173,7 @@ func (w wrapper) join() error {
 	return nil
 }
 
-// handOver gets the completed document, as descriptor SpecFD, and limits core
-// dumps to the one byte that makes the kernel write none: from here on the values
+// handOver gets the completed document, as descriptor SpecFD. From here on the values
 // are in the memory of the runtime.
 func (w wrapper) handOver(op byte, bundle string, document []byte) error {
 	if err := w.join(); err != nil {
@@ -165,12 +186,7 @@ func (w wrapper) handOver(op byte, bundle string, document []byte) error {
 	if err := syscall.Dup3(fd, protocol.SpecFD, 0); err != nil {
 		return wrap("passing on the completed specification", err)
 	}
-	limit := syscall.Rlimit{Cur: 1, Max: 1}
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &limit); err != nil {
-		// A hard limit of 0 can't be raised to 1, and a file is not written then.
-		limit = syscall.Rlimit{}
-		_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
-	}
+	noCore()
 	return nil
 }
 

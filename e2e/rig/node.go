@@ -76,6 +76,31 @@ func Processes(dir string, words ...string) []int {
 	return found
 }
 
+// WrittenBy are the regular files that processes of a node have open for writing,
+// those in containers left out.
+func WrittenBy(dir string) []string {
+	var found []string
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	for _, p := range append(processes(func(p process) bool { return strings.Contains(p.cmdline, dir+"/") }), owned(filepath.Join(dir, "n"))...) {
+		// Paths mean something else in another mount namespace.
+		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", p.pid)); err != nil || theirs != ours {
+			continue
+		}
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.pid))
+		for _, fd := range fds {
+			// Where it leads names the file as the process sees it.
+			info, err := os.Lstat(fd)
+			if err != nil || info.Mode().Perm()&0o200 == 0 {
+				continue
+			}
+			if path, err := os.Readlink(fd); err == nil && strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "/memfd:") {
+				found = append(found, path)
+			}
+		}
+	}
+	return found
+}
+
 // GRPCurl makes grpcurl, of the version that .ci/tools pins, and returns its path.
 func GRPCurl(t testing.TB) string {
 	t.Helper()

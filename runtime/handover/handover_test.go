@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -79,6 +80,7 @@ type fixture struct {
 	dir     string
 	runtime Installed
 	results chan string
+	wrapper string
 }
 
 // quiet are the options of a server that nothing is to be heard of.
@@ -102,6 +104,7 @@ func serve(t *testing.T) *fixture {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	r.wrapper = wrapper
 	script := filepath.Join(t.TempDir(), "runtime")
 	write(t, script, `#!/bin/sh
 echo "args: $@"
@@ -189,7 +192,66 @@ func TestJoinsFirst(t *testing.T) {
 	}
 }
 
-// A token is for one container and one kind of request, and not for ever.
+// A runtime reads what it keeps of a holder in every call: it has no core then, and is
+// in the cgroup without swap, but is not kept from its work where it cannot be.
+func TestCallsForAHolder(t *testing.T) {
+	r := serve(t)
+	script := filepath.Join(t.TempDir(), "limits")
+	write(t, script, "#!/bin/sh\ngrep -o 'core file size *[0-9a-z]* *[0-9a-z]*' /proc/self/limits | tr -s ' '\n", 0o755)
+	limits, err := r.Install("limits", r.wrapper, script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := filepath.Join(t.TempDir(), "tasks")
+	write(t, joined, "", 0o600)
+	if err := errors.Join(r.Hold("id"), os.Symlink(joined, filepath.Join(r.dir, protocol.Join))); err != nil {
+		t.Fatal(err)
+	}
+	call := func(args ...string) string {
+		out, err := exec.Command(limits.Path, args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return string(out)
+	}
+	before := call("state", "other")
+	if text, err := os.ReadFile(joined); err != nil || len(text) != 0 {
+		t.Errorf("joined for another container: %q, %v", text, err)
+	}
+	for _, args := range [][]string{{"start", "id"}, {"--root", "/r", "delete", "--force", "id"}, {"--unknown", "x", "state", "id"}} {
+		if out := call(args...); !strings.HasPrefix(out, "core file size 1 1") && !strings.HasPrefix(before, "core file size 0 0") {
+			t.Errorf("%v: %s", args, out)
+		}
+		if text, err := os.ReadFile(joined); err != nil || string(text) != "0" {
+			t.Errorf("%v: joined by %q, %v", args, text, err)
+		}
+		write(t, joined, "", 0o600)
+	}
+	if err := os.Remove(joined); err != nil {
+		t.Fatal(err)
+	}
+	call("delete", "id")
+}
+
+// Tokens do not last, also when nobody forgets them.
+func TestTokensExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{expected: map[string]expectation{}}
+		token, _ := s.Expect(protocol.OpCreate, "id", nil)
+		late, _ := s.Expect(protocol.OpCreate, "id", nil)
+		time.Sleep(lifetime - time.Second)
+		if _, err := s.redeem(token, request{op: protocol.OpCreate, id: "id"}); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+		var refused *refusal
+		if _, err := s.redeem(late, request{op: protocol.OpCreate, id: "id"}); !errors.As(err, &refused) {
+			t.Errorf("after its time: %v", err)
+		}
+	})
+}
+
+// A token is for one container and one kind of request.
 func TestTokensAreNarrow(t *testing.T) {
 	r := serve(t)
 	for name, c := range map[string]struct {
@@ -350,7 +412,7 @@ func TestSlowAgent(t *testing.T) {
 	go func() {
 		defer close(ended)
 		out, code := r.call("create", "--bundle", bundle(t, "token"), "id")
-		if code != 1 || strings.Contains(out, "args:") || !strings.Contains(out, "waiting for purser's agent") {
+		if code != 1 || strings.Contains(out, "args:") || !strings.Contains(out, "purser's agent did not answer in time") {
 			t.Errorf("status %d: %s", code, out)
 		}
 	}()

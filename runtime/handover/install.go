@@ -1,11 +1,13 @@
 package handover
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/purserd/purser/runtime/handover/protocol"
 )
@@ -40,9 +42,11 @@ func (s *Server) linkJoin() error {
 // sweepDocuments removes the complete specification that an agent left which died
 // between making the file and taking its name away.
 func (s *Server) sweepDocuments() error {
-	left, err := filepath.Glob(filepath.Join(s.Dir, documentPrefix+"*"))
-	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+	entries, err := os.ReadDir(s.Dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), documentPrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(s.Dir, e.Name())))
+		}
 	}
 	return err
 }
@@ -73,19 +77,37 @@ func (s *Server) Install(name, wrapper, runtime string) (Installed, error) {
 	return r, nil
 }
 
+// Reinstall puts the wrapper in front of every runtime that an earlier agent has
+// installed: their containers are there still, also when the wrapper has moved or
+// nobody configures the runtime any more.
+func (s *Server) Reinstall(wrapper string) error {
+	dir := filepath.Join(s.Dir, protocol.Runtimes)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("looking for the runtimes of earlier containers: %w", err)
+	}
+	for _, e := range entries {
+		err = errors.Join(err, link(wrapper, filepath.Join(dir, e.Name(), protocol.Wrapper)))
+	}
+	if err != nil {
+		return fmt.Errorf("installing the wrapper for earlier containers: %w", err)
+	}
+	return nil
+}
+
 // link makes a symbolic link, or replaces another in one step.
 func link(target, path string) error {
 	if now, err := os.Readlink(path); err == nil && now == target {
 		return nil
 	}
-	next := path + ".next"
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	next := path + "." + rand.Text() // others may do the same at this moment
 	if err := os.Symlink(target, next); err != nil {
 		return err
 	}
-	return os.Rename(next, path)
+	if err := os.Rename(next, path); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return nil
 }
 
 // Hold marks a container as one that holds secrets, until Release.

@@ -1,6 +1,7 @@
 package private_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,21 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime/private"
 )
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, and nothing is skipped in CI")
-		}
-		t.Skip("SKIPPED: needs root to mount; run the tests as root")
-	}
-}
-
 func TestMount(t *testing.T) {
-	needRoot(t)
+	rig.Root(t)
 	for name, o := range map[string]private.Options{"tmpfs": {}, "ramfs": {Ramfs: true}} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "private")
@@ -68,7 +60,7 @@ func kind(t *testing.T, dir string) int64 {
 
 // What is mounted already may be swapped.
 func TestOtherMountIsRefused(t *testing.T) {
-	needRoot(t)
+	rig.Root(t)
 	dir := t.TempDir()
 	if err := unix.Mount("other", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
@@ -81,7 +73,7 @@ func TestOtherMountIsRefused(t *testing.T) {
 
 // In a mount namespace of its own an agent's mount is nobody else's.
 func TestOwnNamespaceIsRefused(t *testing.T) {
-	needRoot(t)
+	rig.Root(t)
 	if dir := os.Getenv("PRIVATE_TEST_DIR"); dir != "" {
 		if err := private.Mount(dir, private.Options{}); err == nil || !strings.Contains(err.Error(), "machine's mount namespace") {
 			t.Errorf("%v", err)
@@ -92,5 +84,28 @@ func TestOwnNamespaceIsRefused(t *testing.T) {
 	cmd.Env = append(os.Environ(), "PRIVATE_TEST_DIR="+filepath.Join(t.TempDir(), "private"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// Links in the path change nothing: the mount is made once and found again.
+func TestMountBehindALink(t *testing.T) {
+	rig.Root(t)
+	real := filepath.Join(t.TempDir(), "real")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.Mkdir(real, 0o700), os.Symlink(real, link)); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(link, "private")
+	t.Cleanup(func() { _ = private.Unmount(filepath.Join(real, "private")) })
+	for range 2 {
+		if err := private.Mount(dir, private.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := private.Unmount(filepath.Join(real, "private")); err != nil {
+		t.Fatal(err)
+	}
+	if kind(t, dir) == unix.TMPFS_MAGIC {
+		t.Error("it was mounted twice")
 	}
 }

@@ -84,6 +84,10 @@ const SpecFD = 199
 // SpecPath is that descriptor as a path.
 const SpecPath = "/proc/self/fd/199"
 
+// TryCommand makes the wrapper do nothing, as the command of a container that a runtime
+// is tried with.
+const TryCommand = "purser-try"
+
 // HookCommand makes the wrapper stand in for a hook: with the container's own
 // bundle, and the hook's path and arguments.
 const HookCommand = "purser-hook"

@@ -1,0 +1,151 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/purserd/purser/runtime/handover/protocol"
+)
+
+// tryPatience bounds one call of a runtime that is tried.
+const tryPatience = 20 * time.Second
+
+// Runtimes tries the configured runtimes, and returns them sorted by name. Each is
+// tried once with the executable that it has now.
+func (r *Runtime) Runtimes(ctx context.Context) []RuntimeInfo {
+	var all []RuntimeInfo
+	for _, name := range slices.Sorted(maps.Keys(r.cfg.Runtimes)) {
+		i := RuntimeInfo{Name: name, Default: name == r.cfg.DefaultRuntime}
+		if i.Path, i.Err = r.cfg.Runtimes[name].find(name); i.Err == nil {
+			i.Version, i.Err = r.tried.try(ctx, r.cfg, i.Path)
+		}
+		all = append(all, i)
+	}
+	return all
+}
+
+// trials are what became of runtimes that were tried.
+type trials struct {
+	mu      sync.Mutex // held while one is tried: a runtime is not tried twice at once
+	results map[string]trial
+}
+
+type trial struct {
+	modified time.Time // the executable
+	version  string
+	err      error
+}
+
+func (t *trials) try(ctx context.Context, cfg Config, path string) (version string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if known, ok := t.results[path]; ok && known.modified.Equal(info.ModTime()) {
+		return known.version, known.err
+	}
+	version, err = cfg.tryRuntime(ctx, path)
+	if ctx.Err() == nil {
+		if t.results == nil {
+			t.results = map[string]trial{}
+		}
+		t.results[path] = trial{modified: info.ModTime(), version: version, err: err}
+	}
+	return version, err
+}
+
+// tryRuntime asks a runtime for its version and runs a container with it that does
+// nothing.
+func (c Config) tryRuntime(ctx context.Context, path string) (version string, err error) {
+	out, err := call(ctx, path, "--version")
+	if err != nil {
+		return "", err
+	}
+	version, _, _ = strings.Cut(out, "\n")
+	parent := c.RootDir
+	if parent == "" {
+		parent = c.RunDir
+	}
+	if err := os.MkdirAll(parent, 0o711); err != nil {
+		return version, fmt.Errorf("making a directory for a container to try: %w", err)
+	}
+	dir, err := os.MkdirTemp(parent, probePrefix)
+	if err != nil {
+		return version, fmt.Errorf("making a directory for a container to try: %w", err)
+	}
+	// runsc leaves a mount where it keeps its state.
+	defer func() { err = errors.Join(err, mount.UnmountRecursive(dir, 0), os.RemoveAll(dir)) }()
+	id := "try-" + strings.ToLower(rand.Text()[:12])
+	if err := c.writeTrial(dir, id); err != nil {
+		return version, fmt.Errorf("making a container to try: %w", err)
+	}
+	state := filepath.Join(dir, "state")
+	if _, err = call(ctx, path, "--root", state, "run", "--bundle", dir, id); err != nil {
+		_, _ = call(context.WithoutCancel(ctx), path, "--root", state, "delete", "--force", id)
+	}
+	return version, err
+}
+
+// writeTrial makes a bundle whose command is purser-oci, which needs nothing else.
+func (c Config) writeTrial(dir, id string) error {
+	root := filepath.Join(dir, "rootfs")
+	for _, path := range []string{root, filepath.Join(root, "proc"), filepath.Join(root, "dev"), filepath.Join(root, "sys")} {
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return err
+		}
+	}
+	program, err := os.ReadFile(c.Wrapper)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, "try"), program, 0o755); err != nil {
+		return err
+	}
+	config, err := json.Marshal(&specs.Spec{
+		Version: "1.0.2", // as ocispec has it: one that every runtime in use knows
+		Process: &specs.Process{Args: []string{"/try", protocol.TryCommand}, Cwd: "/", NoNewPrivileges: true},
+		Root:    &specs.Root{Path: "rootfs"},
+		Mounts:  []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}},
+		Linux: &specs.Linux{
+			CgroupsPath: filepath.Join(c.CgroupParent, id),
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+			},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), config, fs.FileMode(0o600))
+}
+
+// call executes a runtime; the error has the last line of what it said.
+func call(ctx context.Context, path string, args ...string) (out string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = time.Second
+	text, err := cmd.CombinedOutput()
+	if err == nil {
+		return string(text), nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return "", fmt.Errorf("%s cannot run a container here: %w: %s", path, err, lines[len(lines)-1])
+}
