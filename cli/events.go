@@ -101,7 +101,7 @@ func (s *session) eventPrinter(follow bool) eventPrinter {
 
 // eventColumns are wide enough for most, instead of being measured at the end: a
 // line is printed at once.
-const eventColumns = "%-19s  %-8s  %-16s  %-32s  %s\n"
+const eventColumns = "%-19s  %s  %-16s  %-32s  %s\n"
 
 // eventTable prints events under a heading, which comes with the first.
 func (s *session) eventTable() func(*purserv1.EventsResponse) error {
@@ -117,7 +117,7 @@ func (s *session) eventTable() func(*purserv1.EventsResponse) error {
 func (s *session) eventLine(r *purserv1.EventsResponse) error {
 	e := r.GetEvent()
 	_, err := fmt.Fprintf(s.out, eventColumns, orDash(clock(e.GetTime())),
-		printable(e.GetSeverity()), printable(e.GetType()), printable(subjectText(e)), printable(e.GetMessage()))
+		screenOf(s.out).paint(fmt.Sprintf("%-8s", printable(e.GetSeverity())), severityStyle(e.GetSeverity())), printable(e.GetType()), printable(subjectText(e)), printable(e.GetMessage()))
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -44,7 +45,7 @@ func (s *session) encodeSparse(response proto.Message) error {
 		return fmt.Errorf("encoding the response: %w", err)
 	}
 	if s.output == "yaml" {
-		return s.writeYAML(data)
+		return writeYAML(s.out, data)
 	}
 	var indented bytes.Buffer
 	if err := json.Indent(&indented, data, "", "  "); err != nil {
@@ -55,13 +56,13 @@ func (s *session) encodeSparse(response proto.Message) error {
 }
 
 // writeYAML writes JSON as YAML, its fields in the same order.
-func (s *session) writeYAML(data []byte) error {
+func writeYAML(w io.Writer, data []byte) error {
 	var document yaml.Node
 	if err := yaml.Unmarshal(data, &document); err != nil {
 		return fmt.Errorf("encoding the response: %w", err)
 	}
 	inBlocks(&document)
-	encoder := yaml.NewEncoder(s.out)
+	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
 	return encoder.Encode(&document)
 }

@@ -1,31 +1,40 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// table prints aligned columns under a heading.
+// table prints aligned columns under a heading. On a terminal it is no wider than that.
 type table struct {
-	out   io.Writer
-	lines bytes.Buffer
-	w     *tabwriter.Writer
+	out    io.Writer
+	screen screen
+	heads  int // rows of headings
+	rows   [][]string
+	styles map[int]func(cell string) style // by column
 }
 
 func newTable(w io.Writer, headings ...string) *table {
-	t := &table{out: w}
-	t.w = tabwriter.NewWriter(&t.lines, 0, 0, 2, ' ', 0)
+	t := &table{out: w, screen: screenOf(w), styles: map[int]func(string) style{}}
 	if len(headings) > 0 {
 		t.row(headings...)
+		t.heads = 1
 	}
 	return t
+}
+
+// style gives the cells under a heading their styles.
+func (t *table) style(heading string, of func(cell string) style) {
+	if i := slices.Index(t.rows[0], heading); i >= 0 {
+		t.styles[i] = of
+	}
 }
 
 // row adds a line.
@@ -33,7 +42,7 @@ func (t *table) row(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = printable(cell)
 	}
-	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+	t.rows = append(t.rows, cells)
 }
 
 // field adds a line of a listing by name; one without a value is left out.
@@ -43,13 +52,74 @@ func (t *table) field(name, value string) {
 	}
 }
 
-// flush prints the table, without the spaces that pad lines at their ends.
+// gap is what is between two columns.
+const gap = "  "
+
+// flush prints the table, without spaces at the ends of lines.
 func (t *table) flush() {
-	t.w.Flush()
-	for line := range strings.Lines(t.lines.String()) {
-		fmt.Fprintln(t.out, strings.TrimRight(line, " \n"))
+	widths := t.widths()
+	for i, row := range t.rows {
+		var line strings.Builder
+		for column, cell := range row {
+			cell = shorten(cell, widths[column])
+			line.WriteString(t.screen.paint(cell, t.styleOf(i, column, row[column])))
+			if column < len(row)-1 {
+				line.WriteString(strings.Repeat(" ", widths[column]-utf8.RuneCountInString(cell)) + gap)
+			}
+		}
+		fmt.Fprintln(t.out, strings.TrimRight(line.String(), " "))
 	}
-	t.lines.Reset()
+	t.rows, t.heads = nil, 0
+}
+
+func (t *table) styleOf(row, column int, cell string) style {
+	if row < t.heads {
+		return dim
+	}
+	if of := t.styles[column]; of != nil {
+		return of(cell)
+	}
+	return plainText
+}
+
+// least is the width below which a column is not made narrower.
+const least = 8
+
+// widths are those of the columns. Where the screen is narrower than the table, the
+// widest columns give way, but never the first, which says what the row is about.
+func (t *table) widths() []int {
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	if t.screen.width == 0 || t.heads == 0 {
+		return widths // a listing by name is read line by line
+	}
+	for sum(widths)+len(gap)*(len(widths)-1) > t.screen.width {
+		widest := 0
+		for i := 1; i < len(widths); i++ {
+			if widths[i] > least && (widest == 0 || widths[i] >= widths[widest]) {
+				widest = i
+			}
+		}
+		if widest == 0 {
+			break
+		}
+		widths[widest]--
+	}
+	return widths
+}
+
+func sum(all []int) (n int) {
+	for _, one := range all {
+		n += one
+	}
+	return n
 }
 
 // printable keeps what the node tells from moving the cursor, colouring the

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -113,5 +116,48 @@ func TestLineMerger(t *testing.T) {
 	got = append(got, m.rest()...)
 	if want := "b | other\na | err\na | one line\na | and\n"; string(got) != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// On a terminal the widest columns give way, never the first; colours take no room.
+func TestTableOnATerminal(t *testing.T) {
+	var out bytes.Buffer
+	table := newTable(&out, "ID", "STATE", "IMAGE", "REASON")
+	table.screen = screen{width: 50, colour: true}
+	table.style("STATE", stateStyle)
+	table.row("a-name/that-is-long", "running", "registry.example/team/image:1.4.2", "")
+	table.row("b", "backing_off", "localhost/b:1", "exited with status 1 after it had run for a while")
+	table.flush()
+	visible := regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(out.String(), "")
+	for line := range strings.Lines(visible) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 50 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	for _, want := range []string{"a-name/that-is-long  ", "\x1b[32mrunning", "\x1b[31mbacking_", "…", "\x1b[2mID"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%q", want, out.String())
+		}
+	}
+	if first, _, _ := strings.Cut(visible, "\n"); !strings.HasPrefix(first, "ID                   STATE") {
+		t.Errorf("heading %q", first)
+	}
+}
+
+// What cannot be made narrow enough is printed all the same.
+func TestTableOnAVeryNarrowTerminal(t *testing.T) {
+	var out bytes.Buffer
+	table := newTable(&out, "ID", "A", "B")
+	table.screen = screen{width: 5}
+	table.row("long-identity", "a-long-cell", "short")
+	table.flush()
+	if want := "ID             A         B\nlong-identity  a-long-…  short\n"; out.String() != want {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
+func TestScreenOfAFile(t *testing.T) {
+	if got := screenOf(&bytes.Buffer{}); got != (screen{}) {
+		t.Errorf("%+v", got)
 	}
 }

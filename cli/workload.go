@@ -10,6 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -100,10 +102,11 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 		headings = append([]string{"ENVIRONMENT"}, headings...)
 	}
 	t := newTable(s.out, headings...)
+	t.style("STATE", stateStyle)
 	for _, w := range workloads {
 		cells := []string{
 			w.GetId(), launchspec.Kind(w.GetSpec()), w.GetState(), age(w.GetSince(), now),
-			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), w.GetReason(),
+			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), reasonText(w, now),
 		}
 		if s.everywhere {
 			cells = append([]string{w.GetEnvironment()}, cells...)
@@ -113,12 +116,22 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 	t.flush()
 }
 
+// reasonText is why a workload is in its state, and when it is tried again.
+func reasonText(w *purserv1.Workload, now time.Time) string {
+	next := w.GetNextTryAt()
+	if next == nil {
+		return w.GetReason()
+	}
+	return strings.TrimPrefix(w.GetReason()+"; next try in "+shortDuration(next.AsTime().Sub(now)), "; ")
+}
+
 func newGet(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "get ID",
-		Short: "Show one workload: state, reason, pins, instances, last exit",
-		Long: `Show one workload: its state and why it is in it, the versions of secrets that
-it runs on, its instances and its last exit. With -o yaml also its whole spec.`,
+		Short: "Show one workload: state, reason, pins, instances, last exit, spec, events",
+		Long: `Show one workload: its state and why it is in it, what it waits for, the versions
+of secrets that it runs on, its instances, its last exit, its spec and its newest
+events.`,
 		Example: `  purser get rag-qna/answer-question
   purser get -E prod rag-qna/answer-question -o yaml`,
 		Args:              takes(1, 1),
@@ -136,7 +149,15 @@ func (s *session) get(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.print(response.Msg, func() { s.showWorkload(response.Msg.GetWorkload(), time.Now()) })
+	if s.output != "table" {
+		return s.encode(response.Msg)
+	}
+	w := response.Msg.GetWorkload()
+	s.showWorkload(w, time.Now())
+	if err := s.showSpec(w.GetSpec()); err != nil {
+		return err
+	}
+	return s.showEvents(ctx, api, w)
 }
 
 func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
@@ -146,8 +167,16 @@ func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
 	t.field("Kind", launchspec.Kind(w.GetSpec()))
 	t.field("Image", w.GetSpec().GetImage().GetRef())
 	t.field("State", w.GetState()+" for "+age(w.GetSince(), now))
+	t.styles[1] = func(cell string) style {
+		if cell == w.GetState()+" for "+age(w.GetSince(), now) {
+			return stateStyle(w.GetState())
+		}
+		return plainText
+	}
 	t.field("Reason", w.GetReason())
-	t.field("Next try", clock(w.GetNextTryAt()))
+	if next := w.GetNextTryAt(); next != nil {
+		t.field("Next try", fmt.Sprintf("%s, in %s", clock(next), shortDuration(next.AsTime().Sub(now))))
+	}
 	t.field("Generation", generationText(w))
 	t.field("Restarts", fmt.Sprint(w.GetRestarts()))
 	t.field("Secrets", pinsText(w.GetPins()))
@@ -157,6 +186,56 @@ func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
 	t.field("Last exit", exitText(w.GetLastExit(), now))
 	t.field("Created", clock(w.GetCreatedAt()))
 	t.flush()
+}
+
+// showSpec prints what was asked for, but for what is above already.
+func (s *session) showSpec(spec *purserv1.LaunchSpec) error {
+	rest := proto.CloneOf(spec)
+	rest.App, rest.Function, rest.Environment, rest.Id, rest.Kind = nil, nil, nil, nil, nil
+	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(rest)
+	if err != nil {
+		return fmt.Errorf("encoding the spec: %w", err)
+	}
+	var text strings.Builder
+	if err := writeYAML(&text, data); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out, "Spec:")
+	for line := range strings.Lines(text.String()) {
+		fmt.Fprintln(s.out, "  "+printable(strings.TrimRight(line, "\n")))
+	}
+	return nil
+}
+
+// recentEvents is how many of a workload's are shown with it.
+const recentEvents = 5
+
+// showEvents prints the newest events of a workload.
+func (s *session) showEvents(ctx context.Context, api *client.Client, w *purserv1.Workload) error {
+	stream, err := api.Node.Events(ctx, connect.NewRequest(&purserv1.EventsRequest{Environment: w.GetEnvironment()}))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	var recent []*purserv1.Event
+	for stream.Receive() {
+		if e := stream.Msg().GetEvent(); e.GetSubject() == w.GetId() && !slices.Contains(ofSecret, e.GetType()) {
+			recent = append(recent, e)
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return err
+	}
+	if len(recent) == 0 {
+		return nil
+	}
+	fmt.Fprintln(s.out, "Events:")
+	on, now := screenOf(s.out), time.Now()
+	for _, e := range recent[max(0, len(recent)-recentEvents):] {
+		kind := on.paint(fmt.Sprintf("%-14s", printable(e.GetType())), severityStyle(e.GetSeverity()))
+		fmt.Fprintf(s.out, "  %8s  %s  %s\n", ago(e.GetTime(), now), kind, printable(e.GetMessage()))
+	}
+	return nil
 }
 
 func generationText(w *purserv1.Workload) string {

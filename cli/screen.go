@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// screen is what something is printed on.
+type screen struct {
+	// width in columns; 0 for as many as it takes.
+	width int
+	// colour says whether escape sequences are understood and wanted.
+	colour bool
+}
+
+// screenOf tells of a terminal how wide it is, and whether its user wants colour
+// (no-color.org); everything else has neither.
+func screenOf(w io.Writer) screen {
+	file, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return screen{}
+	}
+	s := screen{colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+		s.width = width
+	}
+	return s
+}
+
+// style is how text looks, as the number of a terminal's colour or weight.
+type style string
+
+const (
+	plainText style = ""
+	dim       style = "2"
+	red       style = "31"
+	green     style = "32"
+	yellow    style = "33"
+)
+
+// paint gives text a style where that is understood.
+func (s screen) paint(text string, in style) string {
+	if !s.colour || in == plainText || text == "" {
+		return text
+	}
+	return "\x1b[" + string(in) + "m" + text + "\x1b[0m"
+}
+
+// stateStyle is that of a workload's state.
+func stateStyle(state string) style {
+	switch state {
+	case "running", "ready":
+		return green
+	case "backing_off", "failed":
+		return red
+	case "stopped", "completed":
+		return dim
+	default:
+		return yellow // on the way somewhere
+	}
+}
+
+// severityStyle is that of an event's severity.
+func severityStyle(severity string) style {
+	if severity == "warning" {
+		return yellow
+	}
+	return plainText
+}
+
+// shorten cuts text that is longer than it may be.
+func shorten(text string, width int) string {
+	if utf8.RuneCountInString(text) <= width {
+		return text
+	}
+	return string([]rune(text)[:max(width-1, 0)]) + "…"
+}
