@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/purserd/purser/api/launchspec"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -37,15 +38,23 @@ func (a *Agent) meant(environment, id string) string {
 	case !strings.Contains(id, "/"):
 		return a.formOfIDs(environment)
 	}
+	if nearest, ok := launchspec.Nearest(id, a.ids(environment)); ok {
+		return "; did you mean " + nearest + "?"
+	}
 	return ""
+}
+
+// ids are those of an environment's workloads.
+func (a *Agent) ids(environment string) (ids []string) {
+	for _, w := range a.list(environment, "") {
+		ids = append(ids, w.id())
+	}
+	return ids
 }
 
 // formOfIDs says what an ID looks like, by those that there are.
 func (a *Agent) formOfIDs(environment string) string {
-	var ids []string
-	for _, w := range a.list(environment, "") {
-		ids = append(ids, w.id())
-	}
+	ids := a.ids(environment)
 	if len(ids) == 0 {
 		return "; an ID is APP/FUNCTION"
 	}

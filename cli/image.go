@@ -67,6 +67,9 @@ func (s *session) imageImport(ctx context.Context, path, name string) error {
 		return fmt.Errorf("reading %s: %w", path, readErr)
 	}
 	response, err := stream.CloseAndReceive()
+	if err != nil && connect.CodeOf(err) != connect.CodeUnavailable {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	if err != nil {
 		return err
 	}

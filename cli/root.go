@@ -111,6 +111,9 @@ func (s *session) settle(cmd *cobra.Command) error {
 	if s.given && s.everywhere {
 		return misuse(cmd, fmt.Errorf("-E and -A contradict each other"))
 	}
+	if s.given && (len(s.environment) > maxName || !namePattern.MatchString(s.environment)) {
+		return misuse(cmd, fmt.Errorf("-E %q: the name of an environment is 1 to %d letters, digits, '.', '_' or '-', the first a letter or digit", s.environment, maxName))
+	}
 	s.settleHost()
 	return nil
 }

@@ -63,9 +63,10 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 	return cmd
 }
 
-const maxSecretName = 64
+// maxName and namePattern are what names of secrets and environments keep to.
+const maxName = 64
 
-var secretNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // secretSetArgs checks the name here: when it was forgotten, a value stands in
 // its place, and must not come back in an error of the agent's.
@@ -73,7 +74,7 @@ func secretSetArgs(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return errors.New("needs the NAME of a secret")
 	}
-	if len(args[0]) > maxSecretName || !secretNamePattern.MatchString(args[0]) {
+	if len(args[0]) > maxName || !namePattern.MatchString(args[0]) {
 		return errors.New("the first argument must be the NAME of a secret: up to 64 letters, digits, '.', '_' and '-'")
 	}
 	return nil
