@@ -42,6 +42,8 @@ func TestScripts(t *testing.T) {
 			env.Values[nodeKey{}] = startFakeNode(env.T().(testing.TB), dir)
 			env.Setenv("PURSER_HOST", "unix://"+filepath.Join(dir, "purser.sock"))
 			env.Setenv("TZ", "UTC")
+			// The race detector sleeps for a second at the end of each command otherwise.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
