@@ -22,6 +22,7 @@ import (
 	"github.com/purserd/purser/inject/store"
 	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/volumes"
 )
 
 // eventsKept is how many events a reader can look back.
@@ -36,6 +37,7 @@ type Agent struct {
 	nodeID  string
 	secrets *store.Store
 	copies  *inject.Copies
+	volumes *volumes.Store
 	runtime *runtime.Runtime
 	metrics *metrics.Metrics
 	events  *feed.Log[*purserv1.Event]
@@ -89,6 +91,9 @@ func (a *Agent) open() error {
 		return err
 	}
 	a.copies = inject.NewCopies(a.secrets)
+	if a.volumes, err = volumes.Open(filepath.Join(a.cfg.StateDir, "volumes")); err != nil {
+		return errors.Join(err, a.secrets.Close())
+	}
 	a.metrics = metrics.New(a.build, a)
 	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
 		return errors.Join(err, a.secrets.Close())
@@ -164,6 +169,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Runtimes:       runtimes,
 		DefaultRuntime: a.cfg.DefaultRuntime,
 		AllowedRoots:   a.cfg.AllowedRoots,
+		VolumePath:     a.volumePath,
 		Forbidden:      []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)},
 		Logger:         a.log,
 	}
@@ -195,6 +201,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.mu.Unlock()
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reportStrangers(ctx) })
+	a.running.Go(func() { a.sweepVolumes(ctx) })
 	a.running.Go(func() { a.learnValues(ctx, a.secrets.Environments()...) })
 	<-ctx.Done()
 	a.running.Wait()

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -80,6 +81,13 @@ func (a *Agent) reportStrangers(ctx context.Context) {
 }
 
 func (a *Agent) reportUnknown(found []runtime.Found) {
+	for _, f := range a.unexplained(found) {
+		a.emit(warning, "Unexplained", f.Record.GetEnvironment(), f.Record.GetId(), "container %s is this node's by its label, and no record explains it; it is left alone", f.ID)
+	}
+}
+
+// unexplained are the containers among those found that no workload has.
+func (a *Agent) unexplained(found []runtime.Found) []runtime.Found {
 	known := map[string]bool{}
 	for _, w := range a.all("", "") {
 		v, _ := w.supervisor.View()
@@ -87,9 +95,5 @@ func (a *Agent) reportUnknown(found []runtime.Found) {
 			known[v.Status.Instance.ID] = true
 		}
 	}
-	for _, f := range found {
-		if !known[f.ID] {
-			a.emit(warning, "Unexplained", f.Record.GetEnvironment(), f.Record.GetId(), "container %s is this node's by its label, and no record explains it; it is left alone", f.ID)
-		}
-	}
+	return slices.DeleteFunc(slices.Clone(found), func(f runtime.Found) bool { return known[f.ID] })
 }

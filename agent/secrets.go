@@ -275,8 +275,8 @@ func problems(refused *store.InvalidError) launchspec.Problems {
 	return all
 }
 
-// Environments lists the environments that have workloads or secrets.
-func (a *Agent) Environments() []*purserv1.Environment {
+// Environments lists the environments that have workloads, secrets or volumes.
+func (a *Agent) Environments() ([]*purserv1.Environment, error) {
 	byName := map[string]*purserv1.Environment{}
 	at := func(name string) *purserv1.Environment {
 		if byName[name] == nil {
@@ -292,10 +292,17 @@ func (a *Agent) Environments() []*purserv1.Environment {
 			at(info.Environment).Secrets++
 		}
 	}
+	kept, err := a.volumes.List("")
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range kept {
+		at(info.Environment).Volumes++
+	}
 	var all []*purserv1.Environment
 	for _, e := range byName {
 		all = append(all, e)
 	}
 	slices.SortFunc(all, func(x, y *purserv1.Environment) int { return strings.Compare(x.GetName(), y.GetName()) })
-	return all
+	return all, nil
 }

@@ -98,6 +98,16 @@ func (s *session) imageNames(cmd *cobra.Command, args []string, prefix string) (
 	})(cmd, args, prefix)
 }
 
+func (s *session) volumeNames(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return s.names(func(ctx context.Context, api *client.Client) ([]string, error) {
+		list, err := api.Volumes.List(ctx, connect.NewRequest(&purserv1.ListVolumesRequest{Environment: s.environment}))
+		if err != nil {
+			return nil, err
+		}
+		return pluck(list.Msg.GetVolumes(), (*purserv1.Volume).GetName), nil
+	})(cmd, args, prefix)
+}
+
 func (s *session) environmentNames(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return s.names(func(ctx context.Context, api *client.Client) ([]string, error) {
 		list, err := api.Node.ListEnvironments(ctx, connect.NewRequest(&purserv1.ListEnvironmentsRequest{}))

@@ -14,12 +14,12 @@ func newEnvironment(s *session) *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "environment",
 		Aliases: []string{"env"},
-		Short:   "List environments: namespaces of secrets and workloads",
+		Short:   "List environments: namespaces of secrets, workloads and volumes",
 		Example: `  purser environment list`,
 	}, &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List the environments that have secrets or workloads",
+		Short:   "List the environments that have secrets, workloads or volumes",
 		Example: `  purser environment list
   purser environment list -o json`,
 		Args:              takes(0, 0),
@@ -38,9 +38,9 @@ func (s *session) environmentList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "ENVIRONMENT", "WORKLOADS", "SECRETS")
+		t := newTable(s.out, "ENVIRONMENT", "WORKLOADS", "SECRETS", "VOLUMES")
 		for _, e := range response.Msg.GetEnvironments() {
-			t.row(e.GetName(), fmt.Sprint(e.GetWorkloads()), fmt.Sprint(e.GetSecrets()))
+			t.row(e.GetName(), fmt.Sprint(e.GetWorkloads()), fmt.Sprint(e.GetSecrets()), fmt.Sprint(e.GetVolumes()))
 		}
 		t.flush()
 	})

@@ -121,13 +121,19 @@ func (s *session) eventLine(r *purserv1.EventsResponse) error {
 	return err
 }
 
-// ofSecret are the events whose subject is a secret's name.
-var ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted"}
+// The events whose subject is the name of a secret, or of a volume.
+var (
+	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted"}
+	ofVolume = []string{"VolumeCreated", "VolumeRemoved"}
+)
 
 func subjectText(e *purserv1.Event) string {
 	subject := e.GetSubject()
 	if slices.Contains(ofSecret, e.GetType()) {
 		subject = "secret " + subject
+	}
+	if slices.Contains(ofVolume, e.GetType()) {
+		subject = "volume " + subject
 	}
 	return strings.TrimSpace(e.GetEnvironment() + " " + subject)
 }

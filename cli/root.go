@@ -79,7 +79,7 @@ func (s *session) globalFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.host, "host", "", "address of the agent: unix:///PATH or http://HOST:PORT (default $PURSER_HOST, else "+client.DefaultHost+")")
 	flags.StringVarP(&s.output, "output", "o", "table", "how to print: table, json or yaml")
-	flags.StringVarP(&s.environment, "environment", "E", defaultEnvironment, "environment of the secrets and workloads")
+	flags.StringVarP(&s.environment, "environment", "E", defaultEnvironment, "environment of the secrets, workloads and volumes")
 	complete(root, "output", fixed("table", "json", "yaml"))
 	complete(root, "environment", s.environmentNames)
 }
@@ -97,7 +97,7 @@ func addCommands(root *cobra.Command, s *session) {
 		newPs(s), newGet(s), newLogs(s), newExec(s), newAttach(s), newStart(s), newStop(s),
 		newRm(s), newRestart(s), newSignal(s), newWait(s))
 	add("node", "The node and what it keeps:",
-		newSecret(s), newEnvironment(s), newImage(s), newEvents(s), newNode(s))
+		newSecret(s), newEnvironment(s), newImage(s), newVolume(s), newEvents(s), newNode(s))
 	add("daemon", "Starting a node:", newDev(s), newAgent(s))
 	root.AddCommand(newVersion(s), newCompletion())
 }

@@ -36,6 +36,7 @@ type Client struct {
 	Apps      purserv1connect.AppsClient
 	Secrets   purserv1connect.SecretsClient
 	Images    purserv1connect.ImagesClient
+	Volumes   purserv1connect.VolumesClient
 	Node      purserv1connect.NodeClient
 
 	transport *http.Transport
@@ -64,6 +65,7 @@ func New(host string, options ...connect.ClientOption) (*Client, error) {
 		Apps:      purserv1connect.NewAppsClient(hc, target.url, options...),
 		Secrets:   purserv1connect.NewSecretsClient(hc, target.url, options...),
 		Images:    purserv1connect.NewImagesClient(hc, target.url, options...),
+		Volumes:   purserv1connect.NewVolumesClient(hc, target.url, options...),
 		Node:      purserv1connect.NewNodeClient(hc, target.url, options...),
 		transport: transport,
 	}, nil

@@ -86,8 +86,8 @@ func readIfThere(path string) ([]byte, error) {
 	return data, err
 }
 
-// mountPolicy adds purser's and containerd's own places to what is configured.
-func (r *Runtime) mountPolicy() ocispec.MountPolicy {
+// mountPolicy, for the specs of an environment, adds purser's and containerd's own places to what is configured.
+func (r *Runtime) mountPolicy(environment string) ocispec.MountPolicy {
 	forbidden := []string{
 		r.cfg.RunDir, r.cfg.LogDir, r.cfg.Address,
 		"/run/containerd", "/var/lib/containerd", "/run/purser", "/var/lib/purser",
@@ -95,10 +95,14 @@ func (r *Runtime) mountPolicy() ocispec.MountPolicy {
 	if r.cfg.RootDir != "" {
 		forbidden = append(forbidden, r.cfg.RootDir)
 	}
-	return ocispec.MountPolicy{
+	policy := ocispec.MountPolicy{
 		Roots:     r.cfg.AllowedRoots,
 		Forbidden: append(forbidden, r.cfg.Forbidden...),
 	}
+	if r.cfg.VolumePath != nil {
+		policy.Volume = func(name string) (string, error) { return r.cfg.VolumePath(environment, name) }
+	}
+	return policy
 }
 
 // host looks at the node once: its limits don't change under a process.

@@ -38,7 +38,7 @@ func (r *Runtime) Check(spec *purserv1.LaunchSpec) error {
 	if _, _, err := r.runtimeOptions(launchspec.Runtime(spec), false); err != nil {
 		return fmt.Errorf("runtime: %w", err)
 	}
-	_, err := ocispec.CheckMounts(spec.GetMounts(), r.mountPolicy())
+	_, err := ocispec.CheckMounts(spec.GetMounts(), r.mountPolicy(launchspec.Environment(spec)))
 	return err
 }
 

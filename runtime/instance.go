@@ -146,7 +146,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := ocispec.CheckMounts(in.Spec.GetMounts(), r.mountPolicy())
+	mounts, err := ocispec.CheckMounts(in.Spec.GetMounts(), r.mountPolicy(launchspec.Environment(in.Spec)))
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,9 @@ type Config struct {
 	DefaultRuntime string
 	// AllowedRoots are the directories that specs may mount from.
 	AllowedRoots []string
+	// VolumePath is where on the node a volume of an environment is; its error says
+	// what there is instead. When nil, there are no volumes.
+	VolumePath func(environment, name string) (string, error)
 	// Forbidden are directories and sockets that no spec may mount, whatever
 	// AllowedRoots says. RunDir, LogDir and containerd's own are always among them.
 	Forbidden []string

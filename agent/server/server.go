@@ -101,10 +101,11 @@ func handler(a *agent.Agent, metrics string) http.Handler {
 	mux.Handle(purserv1connect.NewAppsHandler(apps{a}, options...))
 	mux.Handle(purserv1connect.NewSecretsHandler(secrets{a}, options...))
 	mux.Handle(purserv1connect.NewImagesHandler(images{a}, options...))
+	mux.Handle(purserv1connect.NewVolumesHandler(volumes{a}, options...))
 	mux.Handle(purserv1connect.NewNodeHandler(node{a, metrics}, options...))
 	names := []string{
 		purserv1connect.WorkloadsName, purserv1connect.AppsName, purserv1connect.SecretsName,
-		purserv1connect.ImagesName, purserv1connect.NodeName,
+		purserv1connect.ImagesName, purserv1connect.VolumesName, purserv1connect.NodeName,
 	}
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
 	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)

@@ -83,5 +83,6 @@ func (s node) Events(ctx context.Context, r *connect.Request[purserv1.EventsRequ
 }
 
 func (s node) ListEnvironments(context.Context, *connect.Request[purserv1.ListEnvironmentsRequest]) (*connect.Response[purserv1.ListEnvironmentsResponse], error) {
-	return connect.NewResponse(&purserv1.ListEnvironmentsResponse{Environments: s.agent.Environments()}), nil
+	all, err := s.agent.Environments()
+	return respond(&purserv1.ListEnvironmentsResponse{Environments: all}, err)
 }

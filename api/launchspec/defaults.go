@@ -41,8 +41,9 @@ const (
 	NetworkNone = "none"
 	NetworkHost = "host"
 
-	MountBind  = "bind"
-	MountTmpfs = "tmpfs"
+	MountBind   = "bind"
+	MountVolume = "volume"
+	MountTmpfs  = "tmpfs"
 
 	FormatKeys   = "keys"
 	FormatJSON   = "json"
@@ -151,9 +152,20 @@ func Pids(s *purserv1.LaunchSpec) int64 {
 	return DefaultPids
 }
 
-// MountType is [MountBind] or [MountTmpfs].
+// MountType is [MountBind], [MountVolume] or [MountTmpfs].
 func MountType(m *purserv1.Mount) string {
 	return stringOr(m.GetType(), DefaultMountType)
+}
+
+// Volumes are the names of the volumes that a spec mounts.
+func Volumes(s *purserv1.LaunchSpec) []string {
+	var names []string
+	for _, m := range s.GetMounts() {
+		if MountType(m) == MountVolume {
+			names = append(names, m.GetSource())
+		}
+	}
+	return names
 }
 
 // MountSize is the size of a tmpfs in bytes.

@@ -107,6 +107,7 @@ func TestParseAppFile(t *testing.T) {
 		"stop": {"signal": "SIGINT", "grace": "5s"},
 		"mounts": [
 			{"source": "/srv/corpus", "target": "/corpus", "read_only": true},
+			{"type": "volume", "source": "answers", "target": "/data"},
 			{"type": "tmpfs", "target": "/tmp", "size": "16Mi"}
 		],
 		"user": "1000:1000", "workdir": "/app", "read_only_root": true,

@@ -10,6 +10,8 @@ var culprits = map[string][]string{
 	"job.fields":      {"timeout", "retries", "ttl_after_finished"},
 	"service.restart": {"restart"},
 	"mount.tmpfs":     {"size", "source"},
+	"mount.path":      {"source"},
+	"mount.volume":    {"source"},
 }
 
 // identities are the fields that may not repeat within a list.

@@ -21,26 +21,43 @@ type MountPolicy struct {
 	// Forbidden are directories and files that no mount may show, neither
 	// themselves nor by showing something above or below them.
 	Forbidden []string
+	// Volume is where on the node a volume is; its error says what there is instead.
+	// When nil, there are no volumes.
+	Volume func(name string) (string, error)
 }
 
 // CheckMounts holds each mount's source, its links resolved, against the
-// policy. It returns the mounts with their sources resolved, so that a link
-// changed afterwards changes nothing, or all that is wrong at once.
+// policy. It returns the mounts with the paths of their sources, links resolved
+// so that one changed afterwards changes nothing, or all that is wrong at once.
 func CheckMounts(mounts []*purserv1.Mount, policy MountPolicy) ([]*purserv1.Mount, error) {
 	var checked []*purserv1.Mount
 	var wrong []error
 	for i, m := range mounts {
 		m = proto.CloneOf(m)
-		if launchspec.MountType(m) == launchspec.MountBind {
+		switch launchspec.MountType(m) {
+		case launchspec.MountBind:
 			source, err := policy.resolve(m.GetSource())
 			if err != nil {
 				wrong = append(wrong, fmt.Errorf("mounts[%d]: source %s: %w", i, m.GetSource(), err))
+			}
+			m.Source = &source
+		case launchspec.MountVolume:
+			source, err := policy.volume(m.GetSource())
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("mounts[%d].source: %w", i, err))
 			}
 			m.Source = &source
 		}
 		checked = append(checked, m)
 	}
 	return checked, errors.Join(wrong...)
+}
+
+func (p MountPolicy) volume(name string) (string, error) {
+	if p.Volume == nil {
+		return "", errors.New("the node keeps no volumes")
+	}
+	return p.Volume(name)
 }
 
 func (p MountPolicy) resolve(source string) (string, error) {

@@ -1,6 +1,7 @@
 package ocispec
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,29 @@ func TestCheckMounts(t *testing.T) {
 		if path := got[0].GetSource(); path != filepath.Join(dir, want.path) {
 			t.Errorf("%s: resolved to %s", source, path)
 		}
+	}
+}
+
+func TestCheckMountsFindsVolumes(t *testing.T) {
+	volume := func(name string) *purserv1.Mount {
+		return &purserv1.Mount{Type: new("volume"), Source: new(name), Target: new("/x")}
+	}
+	// Where volumes are, specs may not mount from.
+	policy := MountPolicy{Forbidden: []string{"/state"}, Volume: func(name string) (string, error) {
+		if name != "data" {
+			return "", errors.New("no volume " + name)
+		}
+		return "/state/volumes/dev/data", nil
+	}}
+	got, err := CheckMounts([]*purserv1.Mount{volume("data")}, policy)
+	if err != nil || got[0].GetSource() != "/state/volumes/dev/data" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := CheckMounts([]*purserv1.Mount{volume("data"), volume("dat")}, policy); err == nil || err.Error() != "mounts[1].source: no volume dat" {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if _, err := CheckMounts([]*purserv1.Mount{volume("data")}, MountPolicy{}); err == nil {
+		t.Error("without volumes there is one")
 	}
 }
 

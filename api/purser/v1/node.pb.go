@@ -398,7 +398,7 @@ type Event struct {
 	// What happened, in CamelCase: Started, BackingOff, SecretSet…
 	Type        string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
 	Environment string `protobuf:"bytes,5,opt,name=environment,proto3" json:"environment,omitempty"`
-	// ID of the workload, or name of the secret or image, that it happened to.
+	// ID of the workload, or name of the secret, image or volume, that it happened to.
 	Subject       string `protobuf:"bytes,6,opt,name=subject,proto3" json:"subject,omitempty"`
 	Message       string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -569,6 +569,7 @@ type Environment struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Workloads     uint32                 `protobuf:"varint,2,opt,name=workloads,proto3" json:"workloads,omitempty"`
 	Secrets       uint32                 `protobuf:"varint,3,opt,name=secrets,proto3" json:"secrets,omitempty"`
+	Volumes       uint32                 `protobuf:"varint,4,opt,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -620,6 +621,13 @@ func (x *Environment) GetWorkloads() uint32 {
 func (x *Environment) GetSecrets() uint32 {
 	if x != nil {
 		return x.Secrets
+	}
+	return 0
+}
+
+func (x *Environment) GetVolumes() uint32 {
+	if x != nil {
+		return x.Volumes
 	}
 	return 0
 }
@@ -717,11 +725,12 @@ const file_purser_v1_node_proto_rawDesc = "" +
 	"\amessage\x18\a \x01(\tR\amessage\"8\n" +
 	"\x0eEventsResponse\x12&\n" +
 	"\x05event\x18\x01 \x01(\v2\x10.purser.v1.EventR\x05event\"\x19\n" +
-	"\x17ListEnvironmentsRequest\"Y\n" +
+	"\x17ListEnvironmentsRequest\"s\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tworkloads\x18\x02 \x01(\rR\tworkloads\x12\x18\n" +
-	"\asecrets\x18\x03 \x01(\rR\asecrets\"V\n" +
+	"\asecrets\x18\x03 \x01(\rR\asecrets\x12\x18\n" +
+	"\avolumes\x18\x04 \x01(\rR\avolumes\"V\n" +
 	"\x18ListEnvironmentsResponse\x12:\n" +
 	"\fenvironments\x18\x01 \x03(\v2\x16.purser.v1.EnvironmentR\fenvironments2\xe2\x01\n" +
 	"\x04Node\x12<\n" +

@@ -754,12 +754,13 @@ func (x *Stop) GetGrace() string {
 	return ""
 }
 
-// Mount puts a directory or file of the node, or fresh memory, into the container.
+// Mount puts a directory or file of the node, a volume, or fresh memory, into the container.
 type Mount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// bind: source at target. tmpfs: empty memory at target.
+	// bind: source at target. volume: the volume named source at target. tmpfs: empty memory at target.
 	Type *string `protobuf:"bytes,1,opt,name=type,proto3,oneof" json:"type,omitempty"`
-	// Absolute path on the node, under its allowed_roots once links are resolved.
+	// bind: absolute path on the node, under its allowed_roots once links are
+	// resolved. volume: name of a volume of the spec's environment.
 	Source *string `protobuf:"bytes,2,opt,name=source,proto3,oneof" json:"source,omitempty"`
 	// Absolute path in the container.
 	Target   *string `protobuf:"bytes,3,opt,name=target,proto3,oneof" json:"target,omitempty"`
@@ -1042,19 +1043,23 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x06signal\x18\x01 \x01(\tB,\xbaH)r'2%^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$H\x00R\x06signal\x88\x01\x01\x12P\n" +
 	"\x05grace\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\x05grace\x88\x01\x01B\t\n" +
 	"\a_signalB\b\n" +
-	"\x06_grace\"\x88\a\n" +
-	"\x05Mount\x12+\n" +
-	"\x04type\x18\x01 \x01(\tB\x12\xbaH\x0fr\rR\x04bindR\x05tmpfsH\x00R\x04type\x88\x01\x01\x12l\n" +
-	"\x06source\x18\x02 \x01(\tBO\xbaHL\xba\x01A\n" +
-	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')r\x06(\xff\x1f:\x01/H\x01R\x06source\x88\x01\x01\x12\x9a\x02\n" +
+	"\x06_grace\"\xbc\n" +
+	"\n" +
+	"\x05Mount\x123\n" +
+	"\x04type\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15R\x04bindR\x06volumeR\x05tmpfsH\x00R\x04type\x88\x01\x01\x12i\n" +
+	"\x06source\x18\x02 \x01(\tBL\xbaHI\xba\x01A\n" +
+	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')r\x03(\xff\x1fH\x01R\x06source\x88\x01\x01\x12\x9a\x02\n" +
 	"\x06target\x18\x03 \x01(\tB\xfc\x01\xbaH\xf8\x01\xba\x01A\n" +
 	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')\xba\x01\xa5\x01\n" +
 	"\fmount.target\x126must be a clean path below /, and not in /proc or /sys\x1a]this != '/' && !this.matches('(^|/)[.][.]?(/|$)|//|/$') && !this.matches('^/(proc|sys)(/|$)')\xc8\x01\x01r\x06(\xff\x1f:\x01/H\x02R\x06target\x88\x01\x01\x12 \n" +
 	"\tread_only\x18\x04 \x01(\bH\x03R\breadOnly\x88\x01\x01\x12S\n" +
-	"\x04size\x18\x05 \x01(\tB:\xbaH7r523^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$H\x04R\x04size\x88\x01\x01:\x99\x02\xbaH\x95\x02\x1aj\n" +
+	"\x04size\x18\x05 \x01(\tB:\xbaH7r523^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$H\x04R\x04size\x88\x01\x01:\xc8\x05\xbaH\xc4\x05\x1aj\n" +
 	"\n" +
-	"mount.bind\x12\x1eneeds a source, or type: tmpfs\x1a<(has(this.type) && this.type == 'tmpfs') || has(this.source)\x1a\xa6\x01\n" +
-	"\vmount.tmpfs\x12Imust not be given here: source belongs to type: bind, size to type: tmpfs\x1aLhas(this.type) && this.type == 'tmpfs' ? !has(this.source) : !has(this.size)B\a\n" +
+	"mount.bind\x12\x1eneeds a source, or type: tmpfs\x1a<(has(this.type) && this.type == 'tmpfs') || has(this.source)\x1a\xb0\x01\n" +
+	"\n" +
+	"mount.path\x12Emust be an absolute path; the name of a volume goes with type: volume\x1a[(has(this.type) && this.type != 'bind') || !has(this.source) || this.source.startsWith('/')\x1a\xee\x01\n" +
+	"\fmount.volume\x12cmust be the name of a volume: 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit\x1ay!has(this.type) || this.type != 'volume' || !has(this.source) || this.source.matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$')\x1a\xb1\x01\n" +
+	"\vmount.tmpfs\x12Tmust not be given here: source belongs to type: bind and volume, size to type: tmpfs\x1aLhas(this.type) && this.type == 'tmpfs' ? !has(this.source) : !has(this.size)B\a\n" +
 	"\x05_typeB\t\n" +
 	"\a_sourceB\t\n" +
 	"\a_targetB\f\n" +

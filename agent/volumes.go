@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime/volumes"
+)
+
+const (
+	// measuring bounds the time that a list takes to measure what it lists.
+	measuring = 3 * time.Second
+	// leaving bounds the wait for containers that are about to be gone.
+	leaving = 10 * time.Second
+	// measuredAtOnce keeps a list from taking the disk for itself.
+	measuredAtOnce = 4
+)
+
+// CreateVolume makes a volume. created is false for one that is there already and
+// is as the request wants it.
+func (a *Agent) CreateVolume(request *purserv1.CreateVolumeRequest) (v *purserv1.Volume, created bool, err error) {
+	environment := orDev(request.GetEnvironment())
+	owner := volumes.Owner{UID: request.GetUid(), GID: request.GetGid(), Mode: volumes.DefaultMode}
+	if request.Mode != nil {
+		mode, err := strconv.ParseUint(request.GetMode(), 8, 12)
+		if err != nil {
+			return nil, false, refuse(Invalid, "mode %s: must be permissions in octal, such as 0755 or 1777", request.GetMode())
+		}
+		owner.Mode = uint32(mode)
+	}
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	info, created, err := a.volumes.Create(environment, request.GetName(), owner)
+	if err != nil {
+		return nil, false, err
+	}
+	if created {
+		a.emit(normal, "VolumeCreated", environment, info.Name, "owned by %d:%d, mode %04o", info.UID, info.GID, info.Mode)
+	} else if err := asWanted(info, request); err != nil {
+		return nil, false, err
+	}
+	return volumeMessage(info), created, nil
+}
+
+// asWanted holds a volume that is there against what a request says of it.
+func asWanted(info volumes.Info, request *purserv1.CreateVolumeRequest) error {
+	mode, _ := strconv.ParseUint(request.GetMode(), 8, 12)
+	if (request.Uid == nil || request.GetUid() == info.UID) && (request.Gid == nil || request.GetGid() == info.GID) &&
+		(request.Mode == nil || uint32(mode) == info.Mode) {
+		return nil
+	}
+	return refuse(Precondition, "volume %s is in environment %s already, owned by %d:%d with mode %04o: take it as it is, or remove it first", info.Name, info.Environment, info.UID, info.GID, info.Mode)
+}
+
+func volumeMessage(info volumes.Info) *purserv1.Volume {
+	m := &purserv1.Volume{
+		Environment: info.Environment, Name: info.Name,
+		Uid: info.UID, Gid: info.GID, Mode: fmt.Sprintf("%04o", info.Mode),
+	}
+	if !info.Created.IsZero() {
+		m.CreatedAt = timestamppb.New(info.Created)
+	}
+	return m
+}
+
+// Volumes lists and measures the volumes of an environment; of all when it is empty.
+func (a *Agent) Volumes(ctx context.Context, environment string) ([]*purserv1.Volume, error) {
+	found, err := a.volumes.List(environment)
+	if err != nil {
+		return nil, err
+	}
+	ctx, done := context.WithTimeout(ctx, measuring)
+	defer done()
+	all := make([]*purserv1.Volume, len(found))
+	var group errgroup.Group
+	group.SetLimit(measuredAtOnce)
+	for i, info := range found {
+		m := volumeMessage(info)
+		m.Users = a.volumeUsers(info.Environment, info.Name)
+		all[i] = m
+		group.Go(func() error {
+			size, err := a.volumes.Measure(ctx, info.Environment, info.Name)
+			m.Size, m.SizePartial = size, err != nil
+			return nil
+		})
+	}
+	return all, group.Wait()
+}
+
+// RemoveVolume destroys a volume that nothing uses.
+func (a *Agent) RemoveVolume(ctx context.Context, environment, name string) error {
+	environment = orDev(environment)
+	a.awaitVolume(ctx, environment, name)
+	strangers := a.strangersOn(ctx, environment, name)
+	destroy, err := a.takeVolumeAway(environment, name, strangers)
+	if err != nil {
+		return err
+	}
+	a.emit(normal, "VolumeRemoved", environment, name, "removed, with all that was in it")
+	return destroy()
+}
+
+func (a *Agent) takeVolumeAway(environment, name string, strangers []string) (destroy func() error, err error) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	if users := append(a.volumeUsers(environment, name), strangers...); len(users) > 0 {
+		return nil, refuse(Precondition, "volume %s in environment %s is used by %s: remove what uses it first, with purser rm", name, environment, strings.Join(users, ", "))
+	}
+	destroy, err = a.volumes.Remove(environment, name)
+	if errors.Is(err, volumes.ErrNotFound) {
+		return nil, &Refusal{Reason: NotFound, Err: errors.New(a.noVolume(environment, name))}
+	}
+	return destroy, err
+}
+
+// awaitVolume waits, not for ever, for the containers of workloads that are removed
+// and no longer to be seen: they may still have the volume mounted.
+func (a *Agent) awaitVolume(ctx context.Context, environment, name string) {
+	ctx, done := context.WithTimeout(ctx, leaving)
+	defer done()
+	for _, w := range a.all(environment, "") {
+		if w.visible() || !w.mounts(name) {
+			continue
+		}
+		if _, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool { return v.Gone }); err == nil {
+			a.forget(w)
+		}
+	}
+}
+
+// strangersOn are the containers that no record explains and that use a volume.
+// While containerd is away, nobody can tell of any.
+func (a *Agent) strangersOn(ctx context.Context, environment, volume string) []string {
+	found, err := a.runtime.List(ctx)
+	if err != nil {
+		return nil
+	}
+	var strangers []string
+	for _, f := range a.unexplained(found) {
+		if f.Record.GetEnvironment() == environment && slices.Contains(launchspec.Volumes(f.Record.GetSpec()), volume) {
+			strangers = append(strangers, "container "+f.ID)
+		}
+	}
+	return strangers
+}
+
+// volumeUsers are the workloads, in whatever state, that use a volume.
+func (a *Agent) volumeUsers(environment, name string) []string {
+	var ids []string
+	for _, w := range a.all(environment, "") {
+		if w.mounts(name) {
+			ids = append(ids, w.id())
+		}
+	}
+	return ids
+}
+
+// mounts says whether a workload uses a volume: by its spec, or by its container,
+// which may be of an earlier one.
+func (w *workload) mounts(volume string) bool {
+	if slices.Contains(launchspec.Volumes(w.record().GetSpec()), volume) {
+		return true
+	}
+	v, _ := w.supervisor.View()
+	i := v.Status.Instance
+	return i != nil && i.Revision != nil && slices.Contains(launchspec.Volumes(i.Revision.Spec), volume)
+}
+
+// volumePath is where a volume that a spec names is, for package runtime.
+func (a *Agent) volumePath(environment, name string) (string, error) {
+	path, err := a.volumes.Path(environment, name)
+	if errors.Is(err, volumes.ErrNotFound) {
+		return "", errors.New(a.noVolume(environment, name))
+	}
+	return path, err
+}
+
+// noVolume says of a volume that is not there which may have been meant, and how it
+// is made.
+func (a *Agent) noVolume(environment, name string) string {
+	text := fmt.Sprintf("no volume %s in environment %s", name, environment)
+	var names []string
+	// Without a list the text says less, which is better than another error.
+	all, _ := a.volumes.List(environment)
+	for _, info := range all {
+		names = append(names, info.Name)
+	}
+	if near, ok := launchspec.Nearest(name, names); ok {
+		return text + "; did you mean " + near + "?"
+	}
+	return fmt.Sprintf("%s; to make it: purser volume create -E %s %s", text, environment, name)
+}
+
+// sweepVolumes destroys what an earlier agent did not come to destroy.
+func (a *Agent) sweepVolumes(ctx context.Context) {
+	if err := a.volumes.Sweep(ctx); err != nil {
+		a.log.Warn("cannot destroy what is left of removed volumes", "error", err)
+	}
+}
