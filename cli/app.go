@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -85,7 +86,7 @@ func (s *session) appLogs(ctx context.Context, request *purserv1.LogsRequest) er
 	if err != nil {
 		return err
 	}
-	lines := lineMerger{partial: map[string][]byte{}}
+	lines := newLineMerger(func(id string) string { return id + " | " })
 	flush := func(stream string, data []byte) error { return writeStream(stream, data, s.out, s.err) }
 	err = copyLogs(ctx, api, request, func(entry *purserv1.LogsResponse) error {
 		return flush(entry.GetStream(), lines.add(entry.GetId(), entry.GetStream(), entry.GetData()))
@@ -99,9 +100,15 @@ func (s *session) appLogs(ctx context.Context, request *purserv1.LogsRequest) er
 // lineMerger keeps the lines of several writers whole, each behind the name
 // of who wrote it.
 type lineMerger struct {
+	// prefix is what stands before each line of a writer.
+	prefix func(id string) string
 	// partial holds the beginnings of lines by who writes them and where to.
 	partial map[string][]byte
 	order   []string
+}
+
+func newLineMerger(prefix func(id string) string) *lineMerger {
+	return &lineMerger{prefix: prefix, partial: map[string][]byte{}}
 }
 
 // add returns the lines that are complete with data.
@@ -117,20 +124,21 @@ func (m *lineMerger) add(id, stream string, data []byte) []byte {
 		if !found {
 			break
 		}
-		whole = fmt.Appendf(whole, "%s | %s\n", id, line)
+		whole = fmt.Appendf(whole, "%s%s\n", m.prefix(id), line)
 		pending = rest
 	}
 	m.partial[key] = bytes.Clone(pending)
 	return whole
 }
 
-// rest returns the lines that never ended.
+// rest returns the lines that never ended, and forgets them.
 func (m *lineMerger) rest() []byte {
 	var rest []byte
 	for _, key := range m.order {
 		if line := m.partial[key]; len(line) > 0 {
-			id, _, _ := bytes.Cut([]byte(key), []byte("\x00"))
-			rest = fmt.Appendf(rest, "%s | %s\n", id, line)
+			id, _, _ := strings.Cut(key, "\x00")
+			rest = fmt.Appendf(rest, "%s%s\n", m.prefix(id), line)
+			m.partial[key] = nil
 		}
 	}
 	return rest

@@ -22,8 +22,8 @@ import (
 
 // deployFlags say what a deploy does beside deploying.
 type deployFlags struct {
-	dryRun, wait bool
-	timeout      time.Duration
+	dryRun, wait, watch bool
+	timeout             time.Duration
 }
 
 func newDeploy(s *session) *cobra.Command {
@@ -39,15 +39,24 @@ from purser's environment. FILE may be - for standard input.
 Returns when the node has accepted all of it, or with --wait when all of it
 runs or has completed. --dry-run changes nothing and prints the specs as
 they would be launched, with all defaults of the file merged in, as YAML unless
--o says otherwise; without a node it only checks the file.`,
+-o says otherwise; without a node it only checks the file.
+
+--watch goes on: it deploys again whenever FILE is saved, shows what changed, and
+prints what the functions write. A file with mistakes is not deployed: they
+are printed, and what runs goes on until the next save. An interrupt ends the
+watching alone; the functions go on.`,
 		Example: `  purser deploy rag-qna.yaml --wait
   APP_ENV=prod purser deploy rag-qna.yaml
+  purser deploy rag-qna.yaml --watch
   purser deploy rag-qna.yaml --dry-run
   purser deploy rag-qna.yaml --dry-run -o table`,
 		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.dryRun && f.wait {
-				return misuse(cmd, errors.New("--dry-run has nothing to --wait for"))
+			if err := f.check(cmd, args[0]); err != nil {
+				return misuse(cmd, err)
+			}
+			if f.watch {
+				return s.deployWatch(cmd.Context(), args[0])
 			}
 			if f.dryRun && !cmd.Flags().Changed("output") {
 				s.output = "yaml"
@@ -58,8 +67,26 @@ they would be launched, with all defaults of the file merged in, as YAML unless
 	flags := cmd.Flags()
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the merged specs and change nothing")
 	flags.BoolVar(&f.wait, "wait", false, "return when every function runs or has completed")
+	flags.BoolVar(&f.watch, "watch", false, "deploy again whenever FILE is saved, and print logs, until interrupted")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "longest --wait")
 	return cmd
+}
+
+// check finds flags that contradict each other.
+func (f deployFlags) check(cmd *cobra.Command, path string) error {
+	switch {
+	case f.dryRun && f.wait:
+		return errors.New("--dry-run has nothing to --wait for")
+	case f.watch && f.dryRun:
+		return errors.New("--watch deploys, which --dry-run does not")
+	case f.watch && f.wait:
+		return errors.New("--watch goes on until interrupted, and shows what runs: leave out --wait")
+	case f.watch && path == "-":
+		return errors.New("--watch needs a file that can be saved, not standard input")
+	case f.watch && cmd.Flags().Changed("output"):
+		return errors.New("--watch prints for people: leave out -o")
+	}
+	return nil
 }
 
 func (s *session) deploy(ctx context.Context, path string, f deployFlags) error {
@@ -97,6 +124,11 @@ func (s *session) readFile(path string) (*launchspec.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.parse(name, data)
+}
+
+// parse is readFile for what has been read.
+func (s *session) parse(name string, data []byte) (*launchspec.File, error) {
 	file, err := launchspec.Parse(name, data, s.lookup)
 	if err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func TestParseSince(t *testing.T) {
 }
 
 func TestLineMerger(t *testing.T) {
-	m := lineMerger{partial: map[string][]byte{}}
+	m := newLineMerger(func(id string) string { return id + " | " })
 	var got []byte
 	for _, piece := range []struct{ id, stream, data string }{
 		{"a", "stdout", "one "}, {"b", "stdout", "other\n"}, {"a", "stderr", "err\n"}, {"a", "stdout", "line\nand"}, {"b", "stdout", ""},
