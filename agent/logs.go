@@ -92,7 +92,7 @@ func (w *workload) logs(ctx context.Context, request *purserv1.LogsRequest, send
 	done := ""
 	for {
 		v, changed := w.supervisor.View()
-		if id := instanceOf(v, request.GetPrevious()); id != "" && id != done && (request.GetPrevious() || readable(v)) {
+		if id := instanceOf(v, request.GetPrevious()); id != "" && id != done && (request.GetPrevious() || readable(v, options.Follow)) {
 			if err := w.send(ctx, id, options, send); err != nil {
 				return err
 			}
@@ -121,8 +121,13 @@ func instanceOf(v supervise.View, previous bool) string {
 }
 
 // readable says whether the instance's output exists: it does from the start on.
-func readable(v supervise.View) bool {
-	return v.Status.Instance == nil || v.Status.Instance.Ended || !v.Status.Instance.StartedAt.IsZero()
+// That of an earlier agent's can be followed once it has been taken up.
+func readable(v supervise.View, follow bool) bool {
+	i := v.Status.Instance
+	if i == nil || i.Ended {
+		return true
+	}
+	return !i.StartedAt.IsZero() && !(follow && i.Unverified)
 }
 
 func (w *workload) send(ctx context.Context, instance string, options logs.ReadOptions, send func(*purserv1.LogsResponse) error) error {
