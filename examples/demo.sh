@@ -279,6 +279,34 @@ check_keys() {
 	good "refused: ${refused#rag: }"
 }
 
+# holding VALUE: the node's files that hold it, by their names within the node. What
+# is mounted there is memory.
+holding() {
+	sync
+	find "$work/node" -xdev -type f -print0 2>/dev/null | xargs -0 grep -lF -e "$1" 2>/dev/null | sed "s|^$work/node/||" || true
+}
+
+search_files() {
+	step "Searching every file of the node for the keys: containerd's database, bundles, logs, state"
+	local environment key found
+	for environment in dev prod; do
+		for key in "${openai[$environment]}" "${algolia[$environment]}"; do
+			found=$(holding "$key")
+			[[ -z $found ]] || die "a key of $environment is in a file:" "$found"
+		done
+	done
+	good "in none"
+	command -v ctr >/dev/null || return 0
+	local other
+	other=not-a-secret-$(random)
+	ctr --address "$work/node/containerd.sock" --namespace purser run --rm --env "KEY=$other" localhost/rag:1.4 "demo-$$" rag env >/dev/null 2>&1 || true
+	found=$(holding "$other")
+	if [[ -n $found ]]; then
+		note "What \`ctr run --rm --env\` gives a container is there when the container is gone:"
+		indent <<<"$found"
+	fi
+}
+
 next() {
 	step "Done in $SECONDS seconds. What to try next"
 	cat <<-'NEXT'
@@ -316,5 +344,6 @@ deploy
 show_environment
 ask
 check_keys
+search_files
 next
 stay_up
