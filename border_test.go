@@ -23,6 +23,7 @@ var plaintext = []string{
 	"inject/store.contents.Binary", // decoded
 	"inject/store.contents.encode",
 	"filippo.io/age.Decrypt",
+	"runtime/registry.credentials",
 	"runtime/handover.Complete", // makes the complete specification
 	"api/purser/v1.PutRequest.Data",
 	"api/purser/v1.PutRequest.GetData",
@@ -39,18 +40,20 @@ var cleared = []string{
 	"inject.Environ.Public", // leaves out what comes from secrets
 	"runtime/handover.Spec", // these two return a Complete
 	"runtime/handover.Process",
+	"runtime/registry.Login.credentials", // returns credentials
 }
 
 // injectionPath are the files, and the directories with all below them, where a
 // secret's value may be in plain.
 var injectionPath = map[string]string{
-	"inject":                   "holds, checks and seals values",
-	"runtime/environ.go":       "gives a container's variables to the handover",
-	"runtime/handover":         "completes the specification, in memory that no disk sees",
-	"agent/server/services.go": "takes a request to set a secret",
-	"agent/secrets.go":         "makes Values of it",
-	"cli/secretdata.go":        "reads what is to be set",
-	"cli/secretset.go":         "sends it to the agent",
+	"inject":                    "holds, checks and seals values",
+	"runtime/environ.go":        "gives a container's variables to the handover",
+	"runtime/registry/login.go": "gives a registry its credentials",
+	"runtime/handover":          "completes the specification, in memory that no disk sees",
+	"agent/server/services.go":  "takes a request to set a secret",
+	"agent/secrets.go":          "makes Values of it",
+	"cli/secretdata.go":         "reads what is to be set",
+	"cli/secretset.go":          "sends it to the agent",
 }
 
 // pure are packages and functions that keep nothing of their arguments and show it
@@ -65,17 +68,18 @@ var pure = []string{
 // handedOver are the calls that take a plain value off this program's hands, by the
 // file in which they may be made.
 var handedOver = map[string]string{
-	"inject/value.go: runtime.AddCleanup":                     "wipes it",
-	"inject/copies.go: (io.Writer).Write":                     "a keyed hash",
-	"inject/files.go: (*encoding/json.Encoder).Encode":        "into memory",
-	"inject/files.go: (*bytes.Buffer).Write":                  "into memory",
-	"inject/files.go: (*bytes.Buffer).WriteByte":              "into memory",
-	"inject/write.go: (*os.File).Write":                       "to a private mount",
-	"inject/store/sealed.go: (*encoding/json.Encoder).Encode": "into memory",
-	"inject/store/sealed.go: (io.Writer).Write":               "age seals it",
-	"runtime/handover/server.go: (*os.File).Write":            "a file without a name, in memory",
-	"cli/secretset.go: connectrpc.com/connect.NewRequest":     "to the agent",
-	"cli/secretdata.go: os.ReadFile":                          "K=@FILE, which is no value",
+	"inject/value.go: runtime.AddCleanup":                                                                 "wipes it",
+	"inject/copies.go: (io.Writer).Write":                                                                 "a keyed hash",
+	"inject/files.go: (*encoding/json.Encoder).Encode":                                                    "into memory",
+	"inject/files.go: (*bytes.Buffer).Write":                                                              "into memory",
+	"inject/files.go: (*bytes.Buffer).WriteByte":                                                          "into memory",
+	"inject/write.go: (*os.File).Write":                                                                   "to a private mount",
+	"inject/store/sealed.go: (*encoding/json.Encoder).Encode":                                             "into memory",
+	"inject/store/sealed.go: (io.Writer).Write":                                                           "age seals it",
+	"runtime/handover/server.go: (*os.File).Write":                                                        "a file without a name, in memory",
+	"runtime/registry/login.go: (*github.com/docker/cli/cli/config/configfile.ConfigFile).LoadFromReader": "in memory, for one request",
+	"cli/secretset.go: connectrpc.com/connect.NewRequest":                                                 "to the agent",
+	"cli/secretdata.go: os.ReadFile":                                                                      "K=@FILE, which is no value",
 }
 
 // Plain values of secrets stay within package inject and the injection path: they

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,7 +71,9 @@ func some(ids []string) string {
 }
 
 // noImage is runtime.ErrImageNotFound in words for who named the image.
-type noImage struct{ text string }
+type noImage struct {
+	ref, text string
+}
 
 func (e *noImage) Error() string { return e.text }
 func (e *noImage) Unwrap() error { return runtime.ErrImageNotFound }
@@ -88,5 +91,30 @@ func missingImage(ref string, has []string) error {
 	if i := slices.IndexFunc(has, func(h string) bool { return strings.HasSuffix(h, "/"+last) }); i >= 0 {
 		text += "; the node has " + has[i]
 	}
-	return &noImage{text}
+	return &noImage{ref, text}
+}
+
+// PullableImage returns the image whose absence is all that a launch was refused
+// for, if it may be looked for at a registry.
+func PullableImage(err error) (ref string, ok bool) {
+	var absent *noImage
+	if !errors.As(err, &absent) || refusals(err) > 1 || isLocalName(absent.ref) {
+		return "", false
+	}
+	return absent.ref, true
+}
+
+// refusals counts the errors that have been joined.
+func refusals(err error) int {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		n := 0
+		for _, inner := range e.Unwrap() {
+			n += refusals(inner)
+		}
+		return n
+	case *Refusal:
+		return refusals(e.Err)
+	}
+	return 1
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/purserd/purser/agent/config"
@@ -22,6 +23,7 @@ import (
 	"github.com/purserd/purser/inject/store"
 	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/registry"
 	"github.com/purserd/purser/runtime/volumes"
 )
 
@@ -50,6 +52,16 @@ type Agent struct {
 	// ending: nothing is accepted any more. Guarded by writing.
 	ending bool
 
+	pulls    pulls
+	imageUse imageUse
+	// removals counts the images that were removed.
+	removals atomic.Uint64
+	// imagesDue, of capacity 1, asks for a look at the images' disk.
+	imagesDue  chan struct{}
+	background sync.WaitGroup // the pulls
+	closing    context.Context
+	close      context.CancelFunc
+
 	mu        sync.RWMutex
 	workloads map[string]*workload
 	running   sync.WaitGroup  // the supervisors
@@ -72,7 +84,9 @@ func Open(cfg *config.Config, log *slog.Logger) (*Agent, error) {
 		changes:   feed.New[Change](eventsKept),
 		workloads: map[string]*workload{},
 		since:     time.Now(),
+		imagesDue: make(chan struct{}, 1),
 	}
+	a.closing, a.close = context.WithCancel(context.Background())
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -171,6 +185,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		AllowedRoots:   a.cfg.AllowedRoots,
 		VolumePath:     a.volumePath,
 		Forbidden:      []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)},
+		Registry:       registry.Config{CertsDir: a.cfg.Images.CertsDir, DockerConfig: a.cfg.Images.DockerConfig},
 		Logger:         a.log,
 	}
 }
@@ -202,6 +217,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reportStrangers(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })
+	a.running.Go(func() { a.keepImages(ctx) })
 	a.running.Go(func() { a.learnValues(ctx, a.secrets.Environments()...) })
 	<-ctx.Done()
 	a.running.Wait()
@@ -264,5 +280,7 @@ func (a *Agent) Pause(ctx context.Context) error {
 
 // Close ends what Open began, after Run has returned.
 func (a *Agent) Close() error {
+	a.close()
+	a.background.Wait()
 	return errors.Join(a.runtime.Close(), a.secrets.Close(), a.db.Close())
 }

@@ -22,11 +22,21 @@ type containers struct{ w *workload }
 
 // Start resolves the workload's pins to values, merges the environment, and
 // has the container made.
-func (c containers) Start(ctx context.Context, instance string, revision *supervise.Revision) (supervise.Started, error) {
+func (c containers) Start(ctx context.Context, instance string, revision *supervise.Revision, enter func(supervise.State, string)) (supervise.Started, error) {
 	a, r := c.w.agent, c.w.recordOf(revision)
 	c.w.dropOutdated()
+	if err := c.w.pullFirst(ctx, r, enter); err != nil {
+		return supervise.Started{}, err
+	}
 	began := time.Now()
 	image, env, files, err := c.w.resolve(ctx, r, instance)
+	if errors.Is(err, runtime.ErrImageNotFound) && mayPull(r.GetSpec()) {
+		if err := c.w.pull(ctx, r, enter); err != nil {
+			return supervise.Started{}, err
+		}
+		began = time.Now()
+		image, env, files, err = c.w.resolve(ctx, r, instance)
+	}
 	a.metrics.Launched("resolve", began, err)
 	if err != nil {
 		a.metrics.Launched("total", began, err)
@@ -35,6 +45,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	if err := c.w.warnOfReaders(image, r.GetSpec(), env, instance); err != nil {
 		return supervise.Started{}, startError(err)
 	}
+	a.imageUse.touch(image.Ref)
 	step := time.Now()
 	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: files, Record: r}
 	err = a.runtime.Create(ctx, value)

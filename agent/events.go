@@ -81,7 +81,8 @@ func (w *workload) adopted(pid uint32) {
 // transition tells of a change of state.
 func (w *workload) transition(old, now supervise.Status) {
 	severity, kind, text := transitionText(now)
-	if kind == "" {
+	// A pull is part of a start, which tells itself that it is done.
+	if kind == "" || old.State == supervise.Pulling && now.State == supervise.Starting {
 		return
 	}
 	r := w.record()
@@ -95,6 +96,8 @@ func transitionText(s supervise.Status) (severity, kind, text string) {
 	switch s.State {
 	case supervise.Starting:
 		return normal, "Starting", "creating container " + s.Instance.ID
+	case supervise.Pulling:
+		return normal, "Pulling", s.Reason
 	case supervise.Running:
 		return normal, "Started", fmt.Sprintf("container %s runs as process %d", s.Instance.ID, s.Instance.PID)
 	case supervise.Stopping:

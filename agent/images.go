@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/registry"
 )
 
 // ImportImages brings the images of an archive onto the node.
@@ -17,7 +19,9 @@ func (a *Agent) ImportImages(ctx context.Context, archive io.Reader, name, stem 
 	if err != nil {
 		return nil, runtimeError(err)
 	}
+	a.collect()
 	for _, i := range images {
+		a.imageUse.touch(i.Ref)
 		a.emit(normal, "ImageImported", "", i.Ref, "imported as %s", i.Digest)
 	}
 	return imageMessages(images), nil
@@ -49,7 +53,10 @@ func (a *Agent) RemoveImage(ctx context.Context, ref string) error {
 	if err != nil {
 		return runtimeError(err)
 	}
-	a.emit(normal, "ImageRemoved", "", removed, "removed")
+	a.removals.Add(1)
+	a.metrics.Removed(metrics.ByRequest)
+	a.collect()
+	a.emit(normal, "ImageRemoved", "", removed, "removed on request")
 	return nil
 }
 
@@ -67,9 +74,13 @@ func (a *Agent) imageUsers(same func(ref string) bool) []string {
 func imageMessages(images []runtime.Image) []*purserv1.NodeImage {
 	var all []*purserv1.NodeImage
 	for _, i := range images {
-		all = append(all, &purserv1.NodeImage{Ref: i.Ref, Digest: i.Digest, Size: uint64(i.Size)})
+		all = append(all, imageMessage(i))
 	}
 	return all
+}
+
+func imageMessage(i runtime.Image) *purserv1.NodeImage {
+	return &purserv1.NodeImage{Ref: i.Ref, Digest: i.Digest, Size: uint64(i.Size)}
 }
 
 // runtimeError gives package runtime's errors their codes.
@@ -77,8 +88,24 @@ func runtimeError(err error) error {
 	switch {
 	case errors.Is(err, runtime.ErrUnavailable):
 		return &Refusal{Reason: Later, Err: err}
+	case errors.As(err, new(*runtime.PullError)):
+		return pullRefusal(err)
 	case errors.Is(err, runtime.ErrImageNotFound), errors.Is(err, runtime.ErrNotFound):
 		return &Refusal{Reason: NotFound, Err: err}
 	}
 	return err
+}
+
+// pullRefusal gives the reason why an image cannot be had its code.
+func pullRefusal(err error) error {
+	var failed *runtime.PullError
+	errors.As(err, &failed)
+	switch failed.Reason {
+	case registry.NotFound:
+		return &Refusal{Reason: NotFound, Err: err}
+	case registry.NoHost, registry.Refused, registry.TimedOut, registry.TooMany, registry.Broken:
+		return &Refusal{Reason: Later, Err: err}
+	default:
+		return &Refusal{Reason: Precondition, Err: err}
+	}
 }

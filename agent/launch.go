@@ -52,9 +52,10 @@ func (p plan) writes() bool {
 }
 
 // forStart is what the start that follows need not look up again. While
-// containerd is away nothing starts, and no value is kept for it.
+// containerd is away nothing starts, and no value is kept for it; nor while an image
+// is pulled.
 func (p plan) forStart() *found {
-	if p.found == nil || p.found.image == nil {
+	if p.found == nil || p.found.image == nil || launchspec.PullPolicy(p.found.spec) == launchspec.PullAlways {
 		return nil
 	}
 	return p.found
@@ -122,8 +123,12 @@ func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
 	return p, a.check(ctx, &p, r)
 }
 
-// images are what containerd said of the images that specs name.
-type images map[string]sighting
+// images are what containerd said of the images that specs name, for as long as no
+// image is removed.
+type images struct {
+	seen     map[string]sighting
+	removals uint64
+}
 
 type sighting struct {
 	image *runtime.Image
@@ -134,22 +139,23 @@ type sighting struct {
 // the lock is taken that all writers wait for: an image may have to be unpacked,
 // and containerd may be slow.
 func (a *Agent) lookAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) images {
-	seen := images{}
+	seen := images{seen: map[string]sighting{}, removals: a.removals.Load()}
 	for _, spec := range specs {
 		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
 		if w == nil || !w.runsAlready(spec) {
-			seen.look(ctx, a.runtime, spec.GetImage().GetRef())
+			a.look(ctx, seen, spec.GetImage().GetRef())
 		}
 	}
 	return seen
 }
 
-// look looks an image up, once.
-func (s images) look(ctx context.Context, r *runtime.Runtime, ref string) (*runtime.Image, error) {
-	got, ok := s[ref]
-	if !ok {
-		got.image, got.err = r.Image(ctx, ref)
-		s[ref] = got
+// look looks an image up, once. What is removed is removed under the writers' lock,
+// so that what is found under it stays.
+func (a *Agent) look(ctx context.Context, known images, ref string) (*runtime.Image, error) {
+	got, ok := known.seen[ref]
+	if !ok || known.removals != a.removals.Load() {
+		got.image, got.err = a.runtime.Image(ctx, ref)
+		known.seen[ref] = got
 	}
 	return got.image, got.err
 }
@@ -233,10 +239,12 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 		return err
 	}
 	refused := a.runtime.Check(spec)
-	image, err := r.images.look(ctx, a.runtime, spec.GetImage().GetRef())
-	if err != nil && !errors.Is(err, runtime.ErrUnavailable) {
+	image, err := a.look(ctx, r.images, spec.GetImage().GetRef())
+	absent := errors.Is(err, runtime.ErrImageNotFound) && mayPull(spec)
+	if err != nil && !absent && !errors.Is(err, runtime.ErrUnavailable) {
 		refused = errors.Join(refused, a.imageError(ctx, spec.GetImage().GetRef(), err))
 	}
+	refused = errors.Join(refused, a.checkLogin(ctx, spec))
 	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{
 		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: r.pins,
 	})

@@ -46,6 +46,8 @@ func (r *foreground) delay(ctx context.Context) string {
 		return ""
 	}
 	switch w := response.Msg.GetWorkload(); w.GetState() {
+	case "pulling":
+		return "pulling " + w.GetReason()
 	case "backing_off", "starting":
 		return w.GetReason()
 	default:

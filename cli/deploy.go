@@ -194,6 +194,9 @@ func (s *session) waitAll(ctx context.Context, api *client.Client, changes []*pu
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	all, ctx := errgroup.WithContext(ctx)
+	watching, done := context.WithCancel(ctx)
+	defer done()
+	go s.tellPulls(watching, api, pluck(changes, (*purserv1.Change).GetId))
 	for _, change := range changes {
 		if change.GetAction() == "remove" {
 			continue

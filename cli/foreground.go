@@ -12,6 +12,8 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/purserd/purser/api/codec"
+	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/client"
 )
@@ -78,10 +80,7 @@ func (r *foreground) run(ctx context.Context) error {
 // workload to remove, even with an error. A signal that comes before the
 // answer is for the function, if there is an answer soon.
 func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refused bool, err error) {
-	answer := async(func() error {
-		_, err := r.api.Workloads.Launch(ctx, connect.NewRequest(&purserv1.LaunchRequest{Spec: r.spec}))
-		return err
-	})
+	answer := async(func() error { return r.launchWithImage(ctx) })
 	var impatient <-chan time.Time
 	for {
 		select {
@@ -97,6 +96,39 @@ func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refu
 			return false, &exitError{code: exitSignalled + int(r.early[len(r.early)-1])}
 		}
 	}
+}
+
+// launchWithImage launches the spec, and pulls its image where the policy says so:
+// beforehand, so that whoever waits sees how far it has come, and hears at once
+// of an image that cannot be had.
+func (r *foreground) launchWithImage(ctx context.Context) error {
+	policy := launchspec.PullPolicy(r.spec)
+	if policy == launchspec.PullAlways {
+		if err := r.pull(ctx); err != nil {
+			return err
+		}
+	}
+	r.spec.Image.Pull = proto.String(launchspec.PullNever)
+	err := r.launchOnce(ctx)
+	if _, absent := codec.AbsentImage(err); !absent || policy != launchspec.PullIfNotPresent {
+		return err
+	}
+	if err := r.pull(ctx); err != nil {
+		return err
+	}
+	return r.launchOnce(ctx)
+}
+
+func (r *foreground) launchOnce(ctx context.Context) error {
+	_, err := r.api.Workloads.Launch(ctx, connect.NewRequest(&purserv1.LaunchRequest{Spec: r.spec}))
+	return err
+}
+
+func (r *foreground) pull(ctx context.Context) error {
+	image := r.spec.GetImage()
+	r.session.warn("pulling image %s", printable(image.GetRef()))
+	_, err := r.session.pull(ctx, r.api, &purserv1.PullRequest{Ref: image.GetRef(), Environment: r.environment, AuthSecret: image.AuthSecret})
+	return err
 }
 
 // surelyRefused tells an answer of the agent's from a loss of the connection,

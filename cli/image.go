@@ -21,10 +21,11 @@ const importChunk = 256 << 10
 func newImage(s *session) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "image",
-		Short: "Import, list and remove the node's images",
+		Short: "Import, pull, list and remove the node's images",
 		Example: `  purser image import rag.tar
+  purser image pull registry.example/rag:1.4
   purser image list`,
-	}, newImageImport(s), newImageList(s), newImageRm(s))
+	}, newImageImport(s), newImagePull(s), newImageList(s), newImageRm(s))
 }
 
 func newImageImport(s *session) *cobra.Command {

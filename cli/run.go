@@ -25,6 +25,7 @@ const runTTL = "10m"
 // runFlags are the parts of a launch spec that have a flag.
 type runFlags struct {
 	image, function  string
+	pull, authSecret string
 	secrets, env     []string
 	secretFiles      []string
 	stdin            bool
@@ -46,6 +47,7 @@ purser failed, 126 that the command cannot be executed, 127 that it was not
 found.
 
 FILE is a launch spec, or an app file with --function; flags win over it.
+An image that is not on the node is pulled, unless --pull says otherwise.
 COMMAND replaces the image's entry point. Signals are passed on; a second
 interrupt, or one that has not ended the function within its stop grace,
 kills it.`,
@@ -69,6 +71,8 @@ kills it.`,
 	complete(cmd, "image", s.imageNames)
 	complete(cmd, "secret", s.secretNames)
 	complete(cmd, "secret-file", s.secretNames)
+	complete(cmd, "auth-secret", s.secretNames)
+	complete(cmd, "pull", fixed(launchspec.PullIfNotPresent, launchspec.PullAlways, launchspec.PullNever))
 	complete(cmd, "network", fixed("none", "host"))
 	return cmd
 }
@@ -76,6 +80,8 @@ kills it.`,
 func (f *runFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.image, "image", "", "`REF` of the image")
+	flags.StringVar(&f.pull, "pull", "", "when to pull the image: if_not_present, always or never")
+	flags.StringVar(&f.authSecret, "auth-secret", "", "`NAME` of a secret with the credentials of the image's registry")
 	flags.StringVar(&f.function, "function", "", "`NAME` of the function, when FILE is an app file")
 	flags.StringArrayVar(&f.secrets, "secret", nil, "`NAME` of a secret, all of whose keys become variables; repeatable")
 	flags.StringArrayVar(&f.secretFiles, "secret-file", nil, "`NAME=DIR`: a secret whose keys become files in a directory of the container, and not variables; repeatable")
@@ -175,7 +181,18 @@ func fileHint(path string, imageGiven bool) string {
 func (f *runFlags) apply(cmd *cobra.Command, spec *purserv1.LaunchSpec) error {
 	given := cmd.Flags().Changed
 	if given("image") {
-		spec.Image = &purserv1.Image{Ref: proto.String(f.image), Env: spec.GetImage().GetEnv()}
+		given := spec.GetImage()
+		spec.Image = &purserv1.Image{Ref: proto.String(f.image), Env: given.GetEnv()}
+		if given != nil {
+			spec.Image.Pull, spec.Image.AuthSecret = given.Pull, given.AuthSecret
+		}
+	}
+	if given("pull") || given("auth-secret") {
+		if spec.Image == nil {
+			spec.Image = &purserv1.Image{}
+		}
+		setText(given("pull"), f.pull, &spec.Image.Pull)
+		setText(given("auth-secret"), f.authSecret, &spec.Image.AuthSecret)
 	}
 	vars, err := parseEnv(f.env)
 	if err != nil {

@@ -11,8 +11,10 @@ import (
 	"github.com/purserd/purser/api/version"
 )
 
-// Phases of a launch, in order; Total is all of them.
+// Phases of a launch, in order; Total is all of them but Pull, which most launches
+// do without.
 const (
+	Pull    = "pull"
 	Resolve = "resolve"
 	Create  = "create"
 	Start   = "start"
@@ -25,12 +27,30 @@ const (
 	Replacement = "replaced" // a new spec, or a request to restart
 )
 
+// OK is the result of what succeeded.
+const OK = "ok"
+
+// pullResults are the results of a pull.
+var pullResults = []string{
+	OK, "unauthorized", "not_found", "no_such_host", "connection_refused", "certificate_not_trusted", "no_image_for",
+	"timed_out", "too_many_requests", "no_space", "connection_lost", "misconfigured", "canceled", "failed",
+}
+
+// What removes an image.
+const (
+	ByRequest = "request"
+	ByGC      = "gc"
+)
+
 // Metrics is a node's registry.
 type Metrics struct {
 	registry *prometheus.Registry
 	launches *prometheus.HistogramVec
 	restarts *prometheus.CounterVec
 	injects  *prometheus.CounterVec
+	pulls    *prometheus.CounterVec
+	removed  *prometheus.CounterVec
+	images   prometheus.Gauge
 }
 
 // New makes the registry of a build; source is asked at every scrape.
@@ -50,8 +70,25 @@ func New(build version.Info, source Source) *Metrics {
 			Name: "purser_inject_requests_total",
 			Help: "Requests of OCI runtimes for what containerd must not see, by result.",
 		}, []string{"result"}),
+		pulls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_image_pulls_total",
+			Help: "Images pulled from registries, by result.",
+		}, []string{"result"}),
+		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_images_removed_total",
+			Help: "Images removed from the node, by what removed them.",
+		}, []string{"reason"}),
+		images: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "purser_images_bytes",
+			Help: "Compressed size of the node's images.",
+		}),
 	}
-	for _, phase := range []string{Resolve, Create, Start, Total} {
+	for _, result := range pullResults {
+		m.pulls.WithLabelValues(result)
+	}
+	m.removed.WithLabelValues(ByRequest)
+	m.removed.WithLabelValues(ByGC)
+	for _, phase := range []string{Pull, Resolve, Create, Start, Total} {
 		m.launches.WithLabelValues(phase, "ok")
 		m.launches.WithLabelValues(phase, "error")
 	}
@@ -66,7 +103,7 @@ func New(build version.Info, source Source) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -86,6 +123,15 @@ func (m *Metrics) Restarted(reason string) { m.restarts.WithLabelValues(reason).
 // Injected notes a request of an OCI runtime: ok, refused (it may not have what it
 // asked for) or error.
 func (m *Metrics) Injected(result string) { m.injects.WithLabelValues(result).Inc() }
+
+// Pulled notes a pull that has ended: ok, or why it failed.
+func (m *Metrics) Pulled(result string) { m.pulls.WithLabelValues(result).Inc() }
+
+// Removed notes an image that was removed by request or by gc.
+func (m *Metrics) Removed(reason string) { m.removed.WithLabelValues(reason).Inc() }
+
+// Images notes the size of all images, in bytes.
+func (m *Metrics) Images(bytes int64) { m.images.Set(float64(bytes)) }
 
 // Handler serves the registry at a scrape.
 func (m *Metrics) Handler() http.Handler {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -26,6 +27,10 @@ type Image struct {
 	Digest string
 	// Size in bytes of the compressed layers and the metadata that are here.
 	Size int64
+	// Pulled: it came from a registry, and can be had from there again.
+	Pulled bool
+	// Updated is when its name was last given to this content.
+	Updated time.Time
 	// Config says how the image wants to be run. Its Env always has a PATH.
 	Config imagespec.ImageConfig
 
@@ -90,7 +95,7 @@ func (r *Runtime) imageRecord(ctx context.Context, name string) (images.Image, e
 
 // readyImage returns what is known of an image's content, finding it out once.
 func (r *Runtime) readyImage(ctx context.Context, record images.Image) (*Image, error) {
-	return r.images.get(record.Target.Digest.String(), func() (*Image, error) {
+	return r.images.get(cacheKey(record), func() (*Image, error) {
 		img, err := r.describe(ctx, record)
 		if err != nil {
 			return nil, err
@@ -98,13 +103,27 @@ func (r *Runtime) readyImage(ctx context.Context, record images.Image) (*Image, 
 		if err := r.unpack(ctx, record, img.chain); err != nil {
 			return nil, err
 		}
-		return img, r.openLayers(ctx, client.NewImageWithPlatform(r.client, record, platforms.Default()), img)
+		return img, r.openLayers(ctx, client.NewImageWithPlatform(r.client, record, platformOf(record)), img)
 	})
+}
+
+// platformOf is the platform that an image was chosen for.
+func platformOf(record images.Image) platforms.MatchComparer {
+	if chosen, err := platforms.Parse(record.Labels[labelPlatform]); err == nil {
+		return platforms.Only(chosen)
+	}
+	return platforms.Default()
+}
+
+// cacheKey is what an image's content is known by: an index may be of images for
+// several platforms.
+func cacheKey(record images.Image) string {
+	return record.Target.Digest.String() + " " + record.Labels[labelPlatform]
 }
 
 // describe reads what the image's metadata says.
 func (r *Runtime) describe(ctx context.Context, record images.Image) (*Image, error) {
-	i := client.NewImageWithPlatform(r.client, record, platforms.Default())
+	i := client.NewImageWithPlatform(r.client, record, platformOf(record))
 	spec, err := i.Spec(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading its configuration: %w", err)
@@ -142,7 +161,7 @@ func (r *Runtime) unpack(ctx context.Context, record images.Image, chain string)
 }
 
 func (r *Runtime) unpackWith(ctx context.Context, record images.Image, snapshotter string) error {
-	i := client.NewImageWithPlatform(r.client, record, platforms.Default())
+	i := client.NewImageWithPlatform(r.client, record, platformOf(record))
 	if err := i.Unpack(ctx, snapshotter); err != nil {
 		return fmt.Errorf("unpacking it: %w", err)
 	}
@@ -165,6 +184,8 @@ func (r *Runtime) ListImages(ctx context.Context) ([]Image, error) {
 			img = &Image{Digest: record.Target.Digest.String()}
 		}
 		img.Ref = record.Name
+		img.Updated = record.UpdatedAt
+		_, img.Pulled = record.Labels[labelPulled]
 		all = append(all, *img)
 	}
 	slices.SortFunc(all, func(a, b Image) int { return strings.Compare(a.Ref, b.Ref) })
@@ -186,23 +207,24 @@ func (r *Runtime) RemoveImage(ctx context.Context, ref string, inUse func(same f
 	if err != nil {
 		return "", r.wrapImage(err, "removing image %s", name)
 	}
-	if err := inUse(func(ref string) bool { return standsFor(ref, record) }); err != nil {
+	if err := inUse(func(ref string) bool { return leadsTo(ref, record.Name, record.Target.Digest.String()) }); err != nil {
 		return "", err
 	}
-	r.images.forget(record.Target.Digest.String())
+	r.images.forget(cacheKey(record))
 	err = r.client.ImageService().Delete(ctx, record.Name, images.SynchronousDelete())
 	return record.Name, r.wrapImage(err, "removing image %s", name)
 }
 
-// standsFor says whether a reference may lead to a record: by its name, or by its
-// repository and digest.
-func standsFor(ref string, record images.Image) bool {
+// Is says whether a reference may lead to the image.
+func (i *Image) Is(ref string) bool { return leadsTo(ref, i.Ref, i.Digest) }
+
+// leadsTo says whether a reference may lead to an image of a name and digest.
+func leadsTo(ref, image, digest string) bool {
 	name, err := NormalizeRef(ref)
 	if err != nil {
 		return false
 	}
-	return name == record.Name ||
-		digestOf(name) == record.Target.Digest.String() && repository(name) == repository(record.Name)
+	return name == image || digestOf(name) == digest && repository(name) == repository(image)
 }
 
 // wrapImage is wrap for calls where what was not found is an image.

@@ -16,8 +16,8 @@ type imageEntry struct {
 }
 
 // get returns the image, calling find when it is not known.
-func (c *imageCache) get(digest string, find func() (*Image, error)) (*Image, error) {
-	e := c.entry(digest)
+func (c *imageCache) get(key string, find func() (*Image, error)) (*Image, error) {
+	e := c.entry(key)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.img != nil {
@@ -30,23 +30,23 @@ func (c *imageCache) get(digest string, find func() (*Image, error)) (*Image, er
 	return img, err
 }
 
-func (c *imageCache) entry(digest string) *imageEntry {
+func (c *imageCache) entry(key string) *imageEntry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
 		c.known = make(map[string]*imageEntry)
 	}
-	e := c.known[digest]
+	e := c.known[key]
 	if e == nil {
 		e = &imageEntry{}
-		c.known[digest] = e
+		c.known[key] = e
 	}
 	return e
 }
 
 // forget makes the next get find out again.
-func (c *imageCache) forget(digest string) {
+func (c *imageCache) forget(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.known, digest)
+	delete(c.known, key)
 }

@@ -96,9 +96,9 @@ func (r *Runtime) manifests(ctx context.Context, index imagespec.Descriptor) ([]
 	if err != nil {
 		return nil, err
 	}
-	var parsed imagespec.Index
-	if err := json.Unmarshal(blob, &parsed); err != nil {
-		return nil, fmt.Errorf("reading its index: %w", err)
+	parsed, err := parseIndex(blob)
+	if err != nil {
+		return nil, err
 	}
 	var found []imagespec.Descriptor
 	var others []string
@@ -118,9 +118,17 @@ func (r *Runtime) manifests(ctx context.Context, index imagespec.Descriptor) ([]
 		return found, nil
 	case len(others) > 0:
 		slices.Sort(others)
-		return nil, wrongPlatform{others: slices.Compact(others)}
+		return nil, wrongPlatform{wanted: platforms.Format(platforms.DefaultSpec()), others: slices.Compact(others)}
 	}
 	return nil, errors.New("there is no image in it")
+}
+
+func parseIndex(blob []byte) (imagespec.Index, error) {
+	var parsed imagespec.Index
+	if err := json.Unmarshal(blob, &parsed); err != nil {
+		return parsed, fmt.Errorf("reading its index: %w", err)
+	}
+	return parsed, nil
 }
 
 // otherPlatform returns the platform of a manifest that is not for this node.
@@ -161,12 +169,14 @@ func (r *Runtime) complete(ctx context.Context, d imagespec.Descriptor) error {
 	return err
 }
 
-// wrongPlatform is returned for an archive with images, but none for this node.
-type wrongPlatform struct{ others []string }
+// wrongPlatform is returned where there are images, but none for a platform.
+type wrongPlatform struct {
+	wanted string
+	others []string
+}
 
 func (e wrongPlatform) Error() string {
-	return fmt.Sprintf("its image is for %s; this node runs %s",
-		strings.Join(e.others, ", "), platforms.Format(platforms.DefaultSpec()))
+	return fmt.Sprintf("its image is for %s; this node runs %s", strings.Join(e.others, ", "), e.wanted)
 }
 
 // name gives each manifest its reference.
@@ -215,7 +225,7 @@ func (r *Runtime) unpackImported(ctx context.Context, record images.Image) (*Ima
 	if err := r.unpackWith(ctx, record, name); err != nil {
 		return nil, err
 	}
-	r.images.forget(record.Target.Digest.String())
+	r.images.forget(cacheKey(record))
 	img, err := r.readyImage(ctx, record)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/dialer"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -24,6 +25,7 @@ import (
 	"github.com/purserd/purser/runtime/handover/protocol"
 	"github.com/purserd/purser/runtime/logs"
 	"github.com/purserd/purser/runtime/private"
+	"github.com/purserd/purser/runtime/registry"
 )
 
 // Config says which containerd to use and how its containers are made.
@@ -70,6 +72,8 @@ type Config struct {
 	// Forbidden are directories and sockets that no spec may mount, whatever
 	// AllowedRoots says. RunDir, LogDir and containerd's own are always among them.
 	Forbidden []string
+	// Registry says how registries are reached.
+	Registry registry.Config
 	// Logger gets what no caller can be told; slog.Default when nil.
 	Logger *slog.Logger
 }
@@ -87,6 +91,8 @@ type Runtime struct {
 	images    imageCache
 	snapshot  snapshotterChoice
 	tried     trials
+	// connections bounds the layers that come from registries at the same time.
+	connections *semaphore.Weighted
 
 	mu      sync.Mutex
 	streams map[string]*streams // of containers whose output is being read
@@ -154,13 +160,14 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	r := &Runtime{
-		cfg:       cfg,
-		client:    c,
-		handover:  h,
-		unswapped: unswapped,
-		logs:      store,
-		log:       cfg.Logger,
-		streams:   make(map[string]*streams),
+		cfg:         cfg,
+		client:      c,
+		connections: semaphore.NewWeighted(connections),
+		handover:    h,
+		unswapped:   unswapped,
+		logs:        store,
+		log:         cfg.Logger,
+		streams:     make(map[string]*streams),
 	}
 	if err := r.reinstall(); err != nil {
 		return nil, errors.Join(err, r.Close())

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -49,6 +50,7 @@ type Config struct {
 	DefaultRuntime string `toml:"default_runtime"`
 
 	Containerd Containerd         `toml:"containerd"`
+	Images     Images             `toml:"images"`
 	Metrics    Metrics            `toml:"metrics"`
 	Secrets    Secrets            `toml:"secrets"`
 	Runtimes   map[string]Runtime `toml:"runtimes"`
@@ -60,6 +62,40 @@ type Containerd struct {
 	Namespace   string `toml:"namespace"`
 	Snapshotter string `toml:"snapshotter"`
 }
+
+// Images says where images come from, and when they go.
+type Images struct {
+	// CertsDir has containerd's hosts.toml and certificates by registry. It may be
+	// missing.
+	CertsDir string `toml:"certs_dir"`
+	// DockerConfig is docker's config.json with credentials of registries, which may be
+	// missing; the user's when empty.
+	DockerConfig string `toml:"docker_config"`
+	// GCHigh and GCLow are percentages of the images' disk: when more than GCHigh is
+	// used, images that nothing uses go until it is GCLow. GCHigh 100 keeps them all.
+	GCHigh int `toml:"gc_high"`
+	GCLow  int `toml:"gc_low"`
+	// GCMinAge is for how long after its last use an image is kept in any case.
+	GCMinAge Duration `toml:"gc_min_age"`
+	// GCImported lets images go, too, that were imported and cannot be pulled again.
+	GCImported bool `toml:"gc_imported"`
+}
+
+// Duration is one in Go's syntax, as 1h30m.
+type Duration time.Duration
+
+// UnmarshalText reads a duration that is not negative.
+func (d *Duration) UnmarshalText(text []byte) error {
+	got, err := time.ParseDuration(string(text))
+	if err != nil || got < 0 {
+		return fmt.Errorf("%q is not a duration such as 90s or 1h30m", text)
+	}
+	*d = Duration(got)
+	return nil
+}
+
+// MarshalText writes it as it is read.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 // Metrics says where Prometheus finds the metrics.
 type Metrics struct {
@@ -98,9 +134,22 @@ func Default() *Config {
 			Address:   "/run/containerd/containerd.sock",
 			Namespace: "purser",
 		},
+		Images: Images{
+			CertsDir: "/etc/containerd/certs.d",
+			GCHigh:   85, GCLow: 80, GCMinAge: Duration(time.Hour),
+		},
 		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
 		Secrets: Secrets{KeepVersions: 10},
 	}
+}
+
+// dockerConfig is where docker keeps the user's configuration. A daemon has no HOME.
+func dockerConfig() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/root"
+	}
+	return filepath.Join(home, ".docker", "config.json")
 }
 
 // Load reads the file at path over the defaults. A file that is not there is
@@ -179,13 +228,16 @@ func (c *Config) complete() error {
 	if c.Secrets.Identity == "" {
 		c.Secrets.Identity = filepath.Join(c.StateDir, "identity.age")
 	}
+	if c.Images.DockerConfig == "" {
+		c.Images.DockerConfig = dockerConfig()
+	}
 	if len(c.Runtimes) == 0 {
 		c.Runtimes = map[string]Runtime{"runc": {Path: "runc"}}
 	}
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkMetrics())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkMetrics())
 }
 
 // soleRuntime is the runtime to use when nothing says which.
@@ -211,6 +263,8 @@ func (c *Config) checkPaths() error {
 	absolute("cgroup_parent", c.CgroupParent)
 	absolute("secrets.identity", c.Secrets.Identity)
 	absolute("containerd.address", c.Containerd.Address)
+	absolute("images.certs_dir", c.Images.CertsDir)
+	absolute("images.docker_config", c.Images.DockerConfig)
 	for _, root := range c.AllowedRoots {
 		absolute("allowed_roots", root)
 	}
@@ -239,6 +293,18 @@ func (c *Config) checkNames() error {
 	}
 	if c.Secrets.KeepVersions < 1 {
 		errs = append(errs, errors.New("secrets.keep_versions: must be 1 or more"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkImages() error {
+	i := c.Images
+	var errs []error
+	if i.GCHigh < 1 || i.GCHigh > 100 {
+		errs = append(errs, fmt.Errorf("images.gc_high: %d is not a percentage from 1 to 100", i.GCHigh))
+	}
+	if i.GCLow < 0 || i.GCLow > i.GCHigh {
+		errs = append(errs, fmt.Errorf("images.gc_low: %d is not a percentage from 0 to gc_high, %d", i.GCLow, i.GCHigh))
 	}
 	return errors.Join(errs...)
 }

@@ -42,6 +42,11 @@ func TestMistakes(t *testing.T) {
 		"default runtime":  {"default_runtime = 'crun'", "no [runtimes.crun] is configured"},
 		"namespace":        {"[containerd]\nnamespace = 'a b'", "is not a containerd namespace"},
 		"metrics address":  {"[metrics]\naddress = 'nine'", "is not host:port"},
+		"high":             {"[images]\ngc_high = 101", "images.gc_high: 101 is not a percentage"},
+		"low over high":    {"[images]\ngc_high = 50\ngc_low = 60", "images.gc_low: 60 is not a percentage from 0 to gc_high, 50"},
+		"age":              {"[images]\ngc_min_age = 'a day'", "is not a duration such as 90s or 1h30m"},
+		"negative age":     {"[images]\ngc_min_age = '-1h'", "is not a duration"},
+		"certs":            {"[images]\ncerts_dir = 'certs.d'", "images.certs_dir: \"certs.d\" is not an absolute path"},
 		"keeping versions": {"[secrets]\nkeep_versions = 0", "must be 1 or more"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func coded(err error) error {
 	case errors.As(err, &problems):
 		return codec.Refuse(problems)
 	case errors.As(err, &refusal):
-		return connect.NewError(codes[refusal.Reason], err)
+		return refused(refusal.Reason, err)
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -40,6 +40,16 @@ func coded(err error) error {
 	default:
 		return connect.NewError(connect.CodeInternal, err)
 	}
+}
+
+// refused says in a detail of the error what would do away with it, if a client
+// can see to that.
+func refused(reason agent.Reason, err error) error {
+	coded := connect.NewError(codes[reason], err)
+	if ref, ok := agent.PullableImage(err); ok {
+		codec.AddAbsentImage(coded, ref)
+	}
+	return coded
 }
 
 // respond makes a response, or an error with its code.

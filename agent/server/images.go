@@ -48,6 +48,16 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+func (s images) Pull(ctx context.Context, r *connect.Request[purserv1.PullRequest], stream *connect.ServerStream[purserv1.PullResponse]) error {
+	image, err := s.agent.PullImage(ctx, r.Msg, func(l *purserv1.LayerProgress) error {
+		return stream.Send(&purserv1.PullResponse{Layer: l})
+	})
+	if err != nil {
+		return coded(err)
+	}
+	return stream.Send(&purserv1.PullResponse{Image: image})
+}
+
 func (s images) List(ctx context.Context, _ *connect.Request[purserv1.ListImagesRequest]) (*connect.Response[purserv1.ListImagesResponse], error) {
 	found, err := s.agent.Images(ctx)
 	return respond(&purserv1.ListImagesResponse{Images: found}, err)

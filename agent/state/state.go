@@ -3,9 +3,9 @@
 //
 // It is one bbolt file with a bucket each for workloads (what is wanted,
 // written by the API), statuses (what is, written by the supervisors), apps
-// (their histories) and the database's own facts. Records are the protobuf
-// messages of purser.state.v1. Every write is one transaction, on disk when
-// it returns.
+// (their histories), images (when each was used last) and the database's own
+// facts. Records are the protobuf messages of purser.state.v1. Every write is one
+// transaction, on disk when it returns.
 package state
 
 import (
@@ -30,6 +30,7 @@ var (
 	workloadsBucket = []byte("workloads")
 	statusBucket    = []byte("status")
 	appsBucket      = []byte("apps")
+	imagesBucket    = []byte("images")
 
 	schemaKey   = []byte("schema")
 	sequenceKey = []byte("secrets_sequence")
@@ -60,7 +61,7 @@ func Open(path string) (*DB, error) {
 
 // prepare makes the buckets and checks the schema.
 func (db *DB) prepare(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, workloadsBucket, statusBucket, appsBucket} {
+	for _, name := range [][]byte{metaBucket, workloadsBucket, statusBucket, appsBucket, imagesBucket} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
@@ -140,6 +141,39 @@ func (t *Tx) DeleteWorkload(key string) error {
 // PutApp writes an app's history.
 func (t *Tx) PutApp(a *statev1.App) error {
 	return t.put(appsBucket, Key(a.GetEnvironment(), a.GetName()), a)
+}
+
+// PutImageUses writes when each image was used last, to the second, and forgets all
+// others.
+func (t *Tx) PutImageUses(uses map[string]time.Time) error {
+	if err := t.tx.DeleteBucket(imagesBucket); err != nil {
+		return err
+	}
+	bucket, err := t.tx.CreateBucket(imagesBucket)
+	if err != nil {
+		return err
+	}
+	for ref, at := range uses {
+		if err := putUint(bucket, []byte(ref), uint64(at.Unix())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ImageUses returns when each image was used last.
+func (db *DB) ImageUses() (map[string]time.Time, error) {
+	uses := map[string]time.Time{}
+	err := db.bolt.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(imagesBucket).ForEach(func(k, v []byte) error {
+			if len(v) != 8 {
+				return fmt.Errorf("the record of image %q is damaged", k)
+			}
+			uses[string(k)] = time.Unix(int64(binary.BigEndian.Uint64(v)), 0)
+			return nil
+		})
+	})
+	return uses, err
 }
 
 func (t *Tx) put(bucket []byte, key string, m proto.Message) error {

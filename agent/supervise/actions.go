@@ -70,7 +70,11 @@ func (s *Supervisor) perform(ctx context.Context, action Action, d Desired, i *I
 }
 
 func (s *Supervisor) start(ctx context.Context, i *Instance) outcome {
-	got, err := s.containers.Start(ctx, i.ID, i.Revision)
+	got, err := s.containers.Start(ctx, i.ID, i.Revision, func(state State, reason string) {
+		s.deliver(outcome{instance: i.ID, within: true, apply: func(_ Desired, st Status, now time.Time) Status {
+			return entered(st, state, reason, now)
+		}})
+	})
 	at := time.Now()
 	if err == nil {
 		return outcome{apply: func(d Desired, st Status, now time.Time) Status {
@@ -89,7 +93,11 @@ func startFailed(d Desired, st Status, err error, now time.Time) Status {
 		exit := Exit{Code: refused.Code, Reason: refused.Message, FinishedAt: now, Instance: st.Instance.ID, Refused: true}
 		return exited(d, st, exit, now, mathrand.Float64())
 	}
-	return deferred(d, st, err.Error(), now, mathrand.Float64())
+	reason := err.Error()
+	if errors.Is(err, context.Canceled) && !wanted(d, st) {
+		reason = calledOff
+	}
+	return deferred(d, st, reason, now, mathrand.Float64())
 }
 
 // complain logs a failure that is tried again: loudly the first time.

@@ -6,7 +6,9 @@
 //	             │
 //	             ▼        started             exit 0 of a job, or of a
 //	┌──────► starting ───────────► running ──► service not to be restarted ──► completed
-//	│            │                  │   │
+//	│         ▲  │                  │   │
+//	│         ▼  │                  │   │
+//	│    pulling │                  │   │
 //	│ next try   │ no image,        │   └────► any other final exit ─────────► failed
 //	│            ▼ no secret…       │ exit
 //	├─────── backing_off ◄──────────┤
@@ -18,6 +20,9 @@
 // ([Desired]), what is ([Status]) and the time; what an action, or the
 // container itself, brought about is folded in by the pure functions of
 // outcome.go. Neither has a goroutine, a lock or a clock.
+//
+// Whether an image has to be pulled is known when a start looks for it: the start
+// then says so, and again when the image is there (entered, in outcome.go).
 //
 // [Supervisor] is the goroutine around them: it takes in wishes (newest wins)
 // and outcomes, asks Step, persists the answer and carries it out, one action

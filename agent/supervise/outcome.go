@@ -37,6 +37,15 @@ func started(s Status, pid uint32, digest string, at time.Time) Status {
 	return enter(s, Running, "", at)
 }
 
+// entered notes that a start has come to pull the image, or is done with that. A
+// start that has been called off meanwhile is not brought back.
+func entered(s Status, state State, reason string, now time.Time) Status {
+	if s.State != Starting && s.State != Pulling {
+		return s
+	}
+	return enter(s, state, reason, now)
+}
+
 // deferred notes that the instance could not be started for a reason that lies
 // outside the workload: no containerd, no image, no secret. It counts as no
 // attempt, and is tried again for ever.
@@ -158,9 +167,12 @@ func backOff(d Desired, s Status, reason string, now time.Time, jitter float64) 
 	return enter(s, BackingOff, reason, now)
 }
 
+// calledOff is why a start that nobody wants any more has not come to its end.
+const calledOff = "before it had started"
+
 // aborted notes that a start was called off before it had begun.
 func aborted(d Desired, s Status, now time.Time) Status {
-	return unwanted(d, abandon(s), "before it had started", now)
+	return unwanted(d, abandon(s), calledOff, now)
 }
 
 // signalled notes that the stop signal was sent.

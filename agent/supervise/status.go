@@ -14,6 +14,7 @@ type State string
 const (
 	Pending    State = "pending"
 	Starting   State = "starting"
+	Pulling    State = "pulling"
 	Running    State = "running"
 	Stopping   State = "stopping"
 	BackingOff State = "backing_off"
@@ -23,7 +24,7 @@ const (
 )
 
 // States are all states, for what has to enumerate them.
-var States = []State{Pending, Starting, Running, Stopping, BackingOff, Stopped, Completed, Failed}
+var States = []State{Pending, Starting, Pulling, Running, Stopping, BackingOff, Stopped, Completed, Failed}
 
 // Ended says whether a workload in this state stays there until it is told
 // otherwise.

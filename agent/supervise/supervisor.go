@@ -17,8 +17,9 @@ import (
 // one that lies outside the workload, and the start is tried again.
 type Containers interface {
 	// Start creates and starts an instance of a revision. Everything it had
-	// made is gone again when it fails.
-	Start(ctx context.Context, instance string, r *Revision) (Started, error)
+	// made is gone again when it fails. It calls enter when it comes to pull the
+	// image (Pulling), and when that is there (Starting).
+	Start(ctx context.Context, instance string, r *Revision, enter func(State, string)) (Started, error)
 	// Wait returns once the instance's process has ended.
 	Wait(ctx context.Context, instance string) (Exit, error)
 	// Stop sends the stop signal of the instance's revision, Kill sends SIGKILL.
@@ -111,6 +112,7 @@ type outcome struct {
 	instance string // the one that it is about; empty when about none
 	apply    func(d Desired, s Status, now time.Time) Status
 	gone     bool
+	within   bool // tells of an action that goes on
 }
 
 // stale says whether an outcome is about an instance that is no more.
@@ -270,10 +272,12 @@ func (s *Supervisor) update(change func(*View)) {
 
 // fold takes in the outcome of an action.
 func (s *Supervisor) fold(o outcome) {
-	if o.action != Wait {
+	switch {
+	case o.within:
+	case o.action != Wait:
 		s.inflight.cancel()
 		s.inflight = inflight{}
-	} else {
+	default:
 		s.watched = ""
 	}
 	if o.gone {

@@ -23,6 +23,7 @@ type node struct {
 	hangs     bool // sending it never returns
 	surely    bool // a start is completed although it is called off
 	slowStart time.Duration
+	slowPull  time.Duration          // 0: the image is there
 	exits     map[string]chan uint32 // of running containers
 	started   []string
 	kills     int
@@ -33,12 +34,21 @@ func newNode() *node { return &node{exits: map[string]chan uint32{}} }
 
 var errDown = errors.New("containerd is unavailable")
 
-func (n *node) Start(ctx context.Context, id string, _ *Revision) (Started, error) {
+func (n *node) Start(ctx context.Context, id string, _ *Revision, enter func(State, string)) (Started, error) {
 	n.mu.Lock()
-	down, err, slow := n.down, n.startErr, n.slowStart
+	down, err, slow, pull := n.down, n.startErr, n.slowStart, n.slowPull
 	n.mu.Unlock()
 	if down {
 		return Started{}, errDown
+	}
+	if pull > 0 {
+		enter(Pulling, "image x")
+		select {
+		case <-time.After(pull):
+		case <-ctx.Done():
+			return Started{}, ctx.Err()
+		}
+		enter(Starting, "")
 	}
 	select {
 	case <-time.After(slow):
@@ -294,6 +304,45 @@ func TestStopCancelsASlowStart(t *testing.T) {
 		r.is(Stopped)
 		if n.starts() != 0 {
 			t.Error("it was started all the same")
+		}
+		r.end()
+	})
+}
+
+// A pull is part of a start: seen while it lasts, and called off with it.
+func TestPullIsPartOfAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.slowPull, n.slowStart = time.Minute, time.Second
+		r := begin(t, n, service(), Begin(service()))
+		r.is(Pulling)
+		if v, _ := r.View(); v.Status.Reason != "image x" || v.Status.Instance == nil {
+			t.Errorf("unexpected %+v", v.Status)
+		}
+		time.Sleep(time.Minute)
+		r.is(Starting)
+		time.Sleep(time.Second)
+		r.is(Running)
+		r.end()
+
+		n = newNode()
+		n.slowPull = time.Hour
+		r = begin(t, n, service(), Begin(service()))
+		r.is(Pulling)
+		r.goal(Stop)
+		r.is(Stopped)
+		if v, _ := r.View(); v.Status.Reason != "stopped on request: before it had started" || n.starts() != 0 {
+			t.Errorf("unexpected %+v", v.Status)
+		}
+		d := service()
+		d.Run = 2
+		r.Want(d)
+		r.is(Pulling)
+		d.Run = 3
+		r.Want(d)
+		r.is(Pulling)
+		if v, _ := r.View(); v.Status.Run != 3 {
+			t.Errorf("unexpected %+v", v.Status)
 		}
 		r.end()
 	})

@@ -21,6 +21,7 @@ const (
 	DefaultBackoffMax    = 60 * time.Second
 	DefaultStopGrace     = 10 * time.Second
 	DefaultNetworkMode   = NetworkNone
+	DefaultPullPolicy    = PullIfNotPresent
 	DefaultPids          = 512
 	DefaultMountType     = MountBind
 	DefaultTmpfsSize     = 64 << 20
@@ -40,6 +41,10 @@ const (
 
 	NetworkNone = "none"
 	NetworkHost = "host"
+
+	PullIfNotPresent = "if_not_present"
+	PullAlways       = "always"
+	PullNever        = "never"
 
 	MountBind   = "bind"
 	MountVolume = "volume"
@@ -77,6 +82,12 @@ func Kind(s *purserv1.LaunchSpec) string {
 // IsJob tells whether the workload runs to completion.
 func IsJob(s *purserv1.LaunchSpec) bool {
 	return Kind(s) == KindJob
+}
+
+// PullPolicy is when the image is pulled: [PullIfNotPresent], [PullAlways] (at each
+// start of a container) or [PullNever].
+func PullPolicy(s *purserv1.LaunchSpec) string {
+	return stringOr(s.GetImage().GetPull(), DefaultPullPolicy)
 }
 
 // RestartPolicy is what happens when a service's container exits:

@@ -34,6 +34,7 @@ func meaning() map[string]string {
 		"environment":           launchspec.Environment(s),
 		"id":                    launchspec.ID(s),
 		"kind":                  launchspec.Kind(s),
+		"image.pull":            launchspec.PullPolicy(s),
 		"restart.policy":        launchspec.RestartPolicy(s),
 		"restart.backoff_min":   launchspec.BackoffMin(s).String(),
 		"restart.backoff_max":   launchspec.BackoffMax(s).String(),
@@ -111,6 +112,7 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		Restart:   &purserv1.Restart{Policy: ptr("never"), BackoffMin: ptr("2s"), BackoffMax: ptr("3s")},
 		Resources: &purserv1.Resources{Cpu: ptr(0.5), Memory: ptr("256Mi"), Pids: ptr(uint32(7))},
 		Network:   &purserv1.Network{Mode: ptr("host")},
+		Image:     &purserv1.Image{Pull: ptr("never")},
 		Stop:      &purserv1.Stop{Signal: ptr("INT"), Grace: ptr("0s")},
 	}
 	timeout, hasTimeout := launchspec.Timeout(s)
@@ -124,7 +126,7 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		launchspec.RestartPolicy(s), launchspec.BackoffMin(s), launchspec.BackoffMax(s),
 		cpu, hasCPU, memory, hasMemory, launchspec.Pids(s),
 		launchspec.NetworkMode(s), launchspec.StopSignal(s), launchspec.StopGrace(s),
-		launchspec.MountType(tmpfs), launchspec.MountSize(tmpfs),
+		launchspec.MountType(tmpfs), launchspec.MountSize(tmpfs), launchspec.PullPolicy(s),
 	}
 	want := []any{
 		"prod", "other/id", "job", true,
@@ -132,7 +134,7 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		"never", 2 * time.Second, 3 * time.Second,
 		0.5, true, int64(256 << 20), true, int64(7),
 		"host", "INT", time.Duration(0),
-		"tmpfs", int64(1000 * 1000),
+		"tmpfs", int64(1000 * 1000), "never",
 	}
 	for i := range want {
 		if got[i] != want[i] {

@@ -144,10 +144,10 @@ func TestSpecProblems(t *testing.T) {
 		want []string
 	}{
 		"nothing but a name":      {"function: f\n", []string{"a.yaml:1:1: app: is required (required)", "a.yaml:1:1: image: is required (required)"}},
-		"misspelt required field": {"app: a\nfunction: f\nimage: {reference: b}\n", []string{"a.yaml:3:1: image.ref: is required (required)", "a.yaml:3:9: image.reference: is no field here; there are env and ref (field.unknown)"}},
+		"misspelt required field": {"app: a\nfunction: f\nimage: {reference: b}\n", []string{"a.yaml:3:1: image.ref: is required (required)", "a.yaml:3:9: image.reference: is no field here; there are auth_secret, env, pull and ref (field.unknown)"}},
 		"misspelt is not missing": {"apps: a\nfunction: f\nimage: {Ref: b}\n", []string{"a.yaml:1:1: apps: is no field here; did you mean app?", "a.yaml:3:9: image.Ref: is no field here; did you mean ref?"}},
 		"camel case":              {head + "readOnlyRoot: true\n", []string{"a.yaml:4:1: readOnlyRoot: is no field here; did you mean read_only_root? (field.unknown)"}},
-		"scalar for a group":      {"app: a\nfunction: f\nimage: busybox\n", []string{"a.yaml:3:8: image: must be a group of fields (env and ref), not a single value (field.type)"}},
+		"scalar for a group":      {"app: a\nfunction: f\nimage: busybox\n", []string{"a.yaml:3:8: image: must be a group of fields (auth_secret, env, pull and ref), not a single value (field.type)"}},
 		"scalar for a list":       {head + "command: python -m rag\n", []string{"a.yaml:4:10: command: must be a list, not a single value (field.type)"}},
 		"list for a map":          {head + "env: [A=b]\n", []string{"a.yaml:4:6: env: must be a group of names and values, not a list (field.type)"}},
 		"group in a list":         {head + "command: [a, {b: c}, [d], null]\n", []string{"a.yaml:4:14: command[1]: must be a single value, not a group of fields (field.type)", "a.yaml:4:22: command[2]: must be a single value, not a list (field.type)", `a.yaml:4:27: command[3]: has no value; write "" for an empty one (field.type)`}},

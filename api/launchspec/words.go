@@ -19,6 +19,7 @@ const (
 	signalPattern   = `^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$`
 	modePattern     = `^0?[0-7]{3}$`
 	dirModePattern  = `^[0-7]{3,4}$`
+	platformPattern = `^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`
 	userPattern     = `^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`
 )
 
@@ -33,6 +34,7 @@ var patterns = map[string]string{
 	signalPattern:   "must be a signal's name or number, such as SIGTERM, TERM or 15",
 	modePattern:     "must be permissions in octal, in quotes, such as \"0400\"",
 	dirModePattern:  "must be permissions in octal, such as 0755 or 1777",
+	platformPattern: "must be os/architecture, such as linux/arm64 or linux/arm/v7",
 	userPattern:     "must be a user or user:group, each a name or number, such as app, 1000 or 1000:1000",
 }
 

@@ -34,6 +34,8 @@ type Image struct {
 	Config v1.Config
 	// Files are added to the image, by path.
 	Files map[string]string
+	// Layers are further layers, each of files by path.
+	Layers []map[string]string
 	// Arch is the architecture that it claims to be for; this machine's when empty.
 	Arch string
 }
@@ -121,6 +123,15 @@ func build(i Image) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, files := range i.Layers {
+		more, err := plainLayer(files)
+		if err != nil {
+			return nil, err
+		}
+		if img, err = mutate.AppendLayers(img, more); err != nil {
+			return nil, err
+		}
+	}
 	file, err := img.ConfigFile()
 	if err != nil {
 		return nil, err
@@ -155,9 +166,29 @@ func layer(extra map[string]string) (v1.Layer, error) {
 	if err := writeApplets(w, strings.Fields(string(applets))); err != nil {
 		return nil, err
 	}
-	if err := writeFiles(w, extra); err != nil {
+	files := map[string]string{
+		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+		"etc/group":  "root:x:0:\napp:x:1000:\nextra:x:2000:app\nnogroup:x:65534:\n",
+	}
+	maps.Copy(files, extra)
+	if err := writeFiles(w, files); err != nil {
 		return nil, err
 	}
+	return tarred(w, &buf)
+}
+
+// plainLayer is a layer of nothing but files.
+func plainLayer(files map[string]string) (v1.Layer, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := writeFiles(w, files); err != nil {
+		return nil, err
+	}
+	return tarred(w, &buf)
+}
+
+// tarred ends an archive and makes a layer of it.
+func tarred(w *tar.Writer, buf *bytes.Buffer) (v1.Layer, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
@@ -188,12 +219,7 @@ func dirHeader(name string) *tar.Header {
 	return h
 }
 
-func writeFiles(w *tar.Writer, extra map[string]string) error {
-	files := map[string]string{
-		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-		"etc/group":  "root:x:0:\napp:x:1000:\nextra:x:2000:app\nnogroup:x:65534:\n",
-	}
-	maps.Copy(files, extra)
+func writeFiles(w *tar.Writer, files map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := writeFile(w, strings.TrimPrefix(name, "/"), 0o644, []byte(files[name])); err != nil {
 			return err

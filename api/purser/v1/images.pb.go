@@ -190,6 +190,215 @@ func (x *ImportResponse) GetImages() []*NodeImage {
 	return nil
 }
 
+type PullRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Reference by tag or digest, normalised as docker's are.
+	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// os/architecture[/variant] of the image to choose, as linux/arm64; the node's
+	// own when absent.
+	Platform *string `protobuf:"bytes,2,opt,name=platform,proto3,oneof" json:"platform,omitempty"`
+	// always, the default: what the reference stands for now. if_not_present: an image
+	// that is on the node is left as it is.
+	Policy *string `protobuf:"bytes,3,opt,name=policy,proto3,oneof" json:"policy,omitempty"`
+	// Environment of auth_secret; dev when empty.
+	Environment string `protobuf:"bytes,4,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Secret with the registry's USERNAME and PASSWORD, or DOCKERCONFIGJSON.
+	AuthSecret    *string `protobuf:"bytes,5,opt,name=auth_secret,json=authSecret,proto3,oneof" json:"auth_secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullRequest) Reset() {
+	*x = PullRequest{}
+	mi := &file_purser_v1_images_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequest) ProtoMessage() {}
+
+func (x *PullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_images_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
+func (*PullRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PullRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *PullRequest) GetPlatform() string {
+	if x != nil && x.Platform != nil {
+		return *x.Platform
+	}
+	return ""
+}
+
+func (x *PullRequest) GetPolicy() string {
+	if x != nil && x.Policy != nil {
+		return *x.Policy
+	}
+	return ""
+}
+
+func (x *PullRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *PullRequest) GetAuthSecret() string {
+	if x != nil && x.AuthSecret != nil {
+		return *x.AuthSecret
+	}
+	return ""
+}
+
+type PullResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A layer that has come further.
+	Layer *LayerProgress `protobuf:"bytes,1,opt,name=layer,proto3" json:"layer,omitempty"`
+	// The image; in the last message alone.
+	Image         *NodeImage `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullResponse) Reset() {
+	*x = PullResponse{}
+	mi := &file_purser_v1_images_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullResponse) ProtoMessage() {}
+
+func (x *PullResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_images_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
+func (*PullResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PullResponse) GetLayer() *LayerProgress {
+	if x != nil {
+		return x.Layer
+	}
+	return nil
+}
+
+func (x *PullResponse) GetImage() *NodeImage {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// LayerProgress is how far a layer of an image has come.
+type LayerProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the compressed layer.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Bytes that are on the node, and of the whole layer.
+	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Total  uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// waiting, downloading, downloaded, unpacking or done.
+	State         string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerProgress) Reset() {
+	*x = LayerProgress{}
+	mi := &file_purser_v1_images_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerProgress) ProtoMessage() {}
+
+func (x *LayerProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_images_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerProgress.ProtoReflect.Descriptor instead.
+func (*LayerProgress) Descriptor() ([]byte, []int) {
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LayerProgress) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *LayerProgress) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LayerProgress) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *LayerProgress) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
 type ListImagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -198,7 +407,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_purser_v1_images_proto_msgTypes[3]
+	mi := &file_purser_v1_images_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +419,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_images_proto_msgTypes[3]
+	mi := &file_purser_v1_images_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +432,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_images_proto_rawDescGZIP(), []int{3}
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{6}
 }
 
 type ListImagesResponse struct {
@@ -235,7 +444,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_purser_v1_images_proto_msgTypes[4]
+	mi := &file_purser_v1_images_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -247,7 +456,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_images_proto_msgTypes[4]
+	mi := &file_purser_v1_images_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -260,7 +469,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_images_proto_rawDescGZIP(), []int{4}
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListImagesResponse) GetImages() []*NodeImage {
@@ -279,7 +488,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_purser_v1_images_proto_msgTypes[5]
+	mi := &file_purser_v1_images_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +500,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_images_proto_msgTypes[5]
+	mi := &file_purser_v1_images_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +513,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_images_proto_rawDescGZIP(), []int{5}
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RemoveImageRequest) GetRef() string {
@@ -322,7 +531,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_purser_v1_images_proto_msgTypes[6]
+	mi := &file_purser_v1_images_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +543,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_images_proto_msgTypes[6]
+	mi := &file_purser_v1_images_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +556,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_images_proto_rawDescGZIP(), []int{6}
+	return file_purser_v1_images_proto_rawDescGZIP(), []int{9}
 }
 
 var File_purser_v1_images_proto protoreflect.FileDescriptor
@@ -364,15 +573,34 @@ const file_purser_v1_images_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\">\n" +
 	"\x0eImportResponse\x12,\n" +
-	"\x06images\x18\x01 \x03(\v2\x14.purser.v1.NodeImageR\x06images\"\x13\n" +
+	"\x06images\x18\x01 \x03(\v2\x14.purser.v1.NodeImageR\x06images\"\xcf\x02\n" +
+	"\vPullRequest\x12\x1d\n" +
+	"\x03ref\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\bR\x03ref\x12K\n" +
+	"\bplatform\x18\x02 \x01(\tB*\xbaH'r%2#^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$H\x00R\bplatform\x88\x01\x01\x12:\n" +
+	"\x06policy\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18R\x06alwaysR\x0eif_not_presentH\x01R\x06policy\x88\x01\x01\x12 \n" +
+	"\venvironment\x18\x04 \x01(\tR\venvironment\x12N\n" +
+	"\vauth_secret\x18\x05 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x02R\n" +
+	"authSecret\x88\x01\x01B\v\n" +
+	"\t_platformB\t\n" +
+	"\a_policyB\x0e\n" +
+	"\f_auth_secret\"j\n" +
+	"\fPullResponse\x12.\n" +
+	"\x05layer\x18\x01 \x01(\v2\x18.purser.v1.LayerProgressR\x05layer\x12*\n" +
+	"\x05image\x18\x02 \x01(\v2\x14.purser.v1.NodeImageR\x05image\"k\n" +
+	"\rLayerProgress\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\"\x13\n" +
 	"\x11ListImagesRequest\"B\n" +
 	"\x12ListImagesResponse\x12,\n" +
 	"\x06images\x18\x01 \x03(\v2\x14.purser.v1.NodeImageR\x06images\".\n" +
 	"\x12RemoveImageRequest\x12\x18\n" +
 	"\x03ref\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x03ref\"\x15\n" +
-	"\x13RemoveImageResponse2\xd7\x01\n" +
+	"\x13RemoveImageResponse2\x92\x02\n" +
 	"\x06Images\x12?\n" +
-	"\x06Import\x12\x18.purser.v1.ImportRequest\x1a\x19.purser.v1.ImportResponse(\x01\x12C\n" +
+	"\x06Import\x12\x18.purser.v1.ImportRequest\x1a\x19.purser.v1.ImportResponse(\x01\x129\n" +
+	"\x04Pull\x12\x16.purser.v1.PullRequest\x1a\x17.purser.v1.PullResponse0\x01\x12C\n" +
 	"\x04List\x12\x1c.purser.v1.ListImagesRequest\x1a\x1d.purser.v1.ListImagesResponse\x12G\n" +
 	"\x06Remove\x12\x1d.purser.v1.RemoveImageRequest\x1a\x1e.purser.v1.RemoveImageResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
 
@@ -388,30 +616,37 @@ func file_purser_v1_images_proto_rawDescGZIP() []byte {
 	return file_purser_v1_images_proto_rawDescData
 }
 
-var file_purser_v1_images_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_purser_v1_images_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_purser_v1_images_proto_goTypes = []any{
 	(*ImportRequest)(nil),       // 0: purser.v1.ImportRequest
 	(*NodeImage)(nil),           // 1: purser.v1.NodeImage
 	(*ImportResponse)(nil),      // 2: purser.v1.ImportResponse
-	(*ListImagesRequest)(nil),   // 3: purser.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),  // 4: purser.v1.ListImagesResponse
-	(*RemoveImageRequest)(nil),  // 5: purser.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil), // 6: purser.v1.RemoveImageResponse
+	(*PullRequest)(nil),         // 3: purser.v1.PullRequest
+	(*PullResponse)(nil),        // 4: purser.v1.PullResponse
+	(*LayerProgress)(nil),       // 5: purser.v1.LayerProgress
+	(*ListImagesRequest)(nil),   // 6: purser.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),  // 7: purser.v1.ListImagesResponse
+	(*RemoveImageRequest)(nil),  // 8: purser.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil), // 9: purser.v1.RemoveImageResponse
 }
 var file_purser_v1_images_proto_depIdxs = []int32{
 	1, // 0: purser.v1.ImportResponse.images:type_name -> purser.v1.NodeImage
-	1, // 1: purser.v1.ListImagesResponse.images:type_name -> purser.v1.NodeImage
-	0, // 2: purser.v1.Images.Import:input_type -> purser.v1.ImportRequest
-	3, // 3: purser.v1.Images.List:input_type -> purser.v1.ListImagesRequest
-	5, // 4: purser.v1.Images.Remove:input_type -> purser.v1.RemoveImageRequest
-	2, // 5: purser.v1.Images.Import:output_type -> purser.v1.ImportResponse
-	4, // 6: purser.v1.Images.List:output_type -> purser.v1.ListImagesResponse
-	6, // 7: purser.v1.Images.Remove:output_type -> purser.v1.RemoveImageResponse
-	5, // [5:8] is the sub-list for method output_type
-	2, // [2:5] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 1: purser.v1.PullResponse.layer:type_name -> purser.v1.LayerProgress
+	1, // 2: purser.v1.PullResponse.image:type_name -> purser.v1.NodeImage
+	1, // 3: purser.v1.ListImagesResponse.images:type_name -> purser.v1.NodeImage
+	0, // 4: purser.v1.Images.Import:input_type -> purser.v1.ImportRequest
+	3, // 5: purser.v1.Images.Pull:input_type -> purser.v1.PullRequest
+	6, // 6: purser.v1.Images.List:input_type -> purser.v1.ListImagesRequest
+	8, // 7: purser.v1.Images.Remove:input_type -> purser.v1.RemoveImageRequest
+	2, // 8: purser.v1.Images.Import:output_type -> purser.v1.ImportResponse
+	4, // 9: purser.v1.Images.Pull:output_type -> purser.v1.PullResponse
+	7, // 10: purser.v1.Images.List:output_type -> purser.v1.ListImagesResponse
+	9, // 11: purser.v1.Images.Remove:output_type -> purser.v1.RemoveImageResponse
+	8, // [8:12] is the sub-list for method output_type
+	4, // [4:8] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_images_proto_init() }
@@ -419,13 +654,14 @@ func file_purser_v1_images_proto_init() {
 	if File_purser_v1_images_proto != nil {
 		return
 	}
+	file_purser_v1_images_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_images_proto_rawDesc), len(file_purser_v1_images_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -280,7 +280,14 @@ type Image struct {
 	// Reference, normalised as docker's are: busybox is docker.io/library/busybox:latest.
 	Ref *string `protobuf:"bytes,1,opt,name=ref,proto3,oneof" json:"ref,omitempty"`
 	// Variables that win over the image's own ENV and lose to secrets and env.
-	Env           map[string]string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Env map[string]string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// if_not_present: pulled unless it is on the node. always: looked for anew at each
+	// start of a container. never: must be on the node.
+	Pull *string `protobuf:"bytes,3,opt,name=pull,proto3,oneof" json:"pull,omitempty"`
+	// Secret of the workload's environment that the registry wants: USERNAME and
+	// PASSWORD, or DOCKERCONFIGJSON with the content of a docker config file. The
+	// newest version counts. The container does not get it.
+	AuthSecret    *string `protobuf:"bytes,4,opt,name=auth_secret,json=authSecret,proto3,oneof" json:"auth_secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -327,6 +334,20 @@ func (x *Image) GetEnv() map[string]string {
 		return x.Env
 	}
 	return nil
+}
+
+func (x *Image) GetPull() string {
+	if x != nil && x.Pull != nil {
+		return *x.Pull
+	}
+	return ""
+}
+
+func (x *Image) GetAuthSecret() string {
+	if x != nil && x.AuthSecret != nil {
+		return *x.AuthSecret
+	}
+	return ""
 }
 
 // SecretRef says which keys of a secret a function gets, and under which names.
@@ -974,17 +995,22 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\n" +
 	"\b_retriesB\x15\n" +
 	"\x13_ttl_after_finishedB\b\n" +
-	"\x06_stdin\"\xfb\x02\n" +
+	"\x06_stdin\"\xa3\x04\n" +
 	"\x05Image\x12$\n" +
 	"\x03ref\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01\x18\x80\bH\x00R\x03ref\x88\x01\x01\x12\x8b\x02\n" +
 	"\x03env\x18\x02 \x03(\v2\x19.purser.v1.Image.EnvEntryB\xdd\x01\xbaH\xd9\x01\x9a\x01\xd5\x01\"\x8d\x01\xba\x01k\n" +
 	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$*C\xba\x01@\n" +
-	"\aenv.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')R\x03env\x1a6\n" +
+	"\aenv.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')R\x03env\x12=\n" +
+	"\x04pull\x18\x03 \x01(\tB$\xbaH!r\x1fR\x0eif_not_presentR\x06alwaysR\x05neverH\x01R\x04pull\x88\x01\x01\x12N\n" +
+	"\vauth_secret\x18\x04 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x02R\n" +
+	"authSecret\x88\x01\x01\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
-	"\x04_ref\"\xca\a\n" +
+	"\x04_refB\a\n" +
+	"\x05_pullB\x0e\n" +
+	"\f_auth_secret\"\xca\a\n" +
 	"\tSecretRef\x12D\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x04name\x88\x01\x01\x12N\n" +
 	"\rrequired_keys\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\frequiredKeys\x12\xee\x01\n" +

@@ -35,6 +35,8 @@ const (
 const (
 	// ImagesImportProcedure is the fully-qualified name of the Images's Import RPC.
 	ImagesImportProcedure = "/purser.v1.Images/Import"
+	// ImagesPullProcedure is the fully-qualified name of the Images's Pull RPC.
+	ImagesPullProcedure = "/purser.v1.Images/Pull"
 	// ImagesListProcedure is the fully-qualified name of the Images's List RPC.
 	ImagesListProcedure = "/purser.v1.Images/List"
 	// ImagesRemoveProcedure is the fully-qualified name of the Images's Remove RPC.
@@ -45,6 +47,10 @@ const (
 type ImagesClient interface {
 	// Import reads an OCI layout or docker archive as a tar stream.
 	Import(context.Context) *connect.ClientStreamForClient[v1.ImportRequest, v1.ImportResponse]
+	// Pull brings an image from its registry, and sends how far it has come until a
+	// last message that has the image. One that comes already, for a workload or
+	// another request, is waited for with the others.
+	Pull(context.Context, *connect.Request[v1.PullRequest]) (*connect.ServerStreamForClient[v1.PullResponse], error)
 	List(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	Remove(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error)
 }
@@ -66,6 +72,12 @@ func NewImagesClient(httpClient connect.HTTPClient, baseURL string, opts ...conn
 			connect.WithSchema(imagesMethods.ByName("Import")),
 			connect.WithClientOptions(opts...),
 		),
+		pull: connect.NewClient[v1.PullRequest, v1.PullResponse](
+			httpClient,
+			baseURL+ImagesPullProcedure,
+			connect.WithSchema(imagesMethods.ByName("Pull")),
+			connect.WithClientOptions(opts...),
+		),
 		list: connect.NewClient[v1.ListImagesRequest, v1.ListImagesResponse](
 			httpClient,
 			baseURL+ImagesListProcedure,
@@ -84,6 +96,7 @@ func NewImagesClient(httpClient connect.HTTPClient, baseURL string, opts ...conn
 // imagesClient implements ImagesClient.
 type imagesClient struct {
 	_import *connect.Client[v1.ImportRequest, v1.ImportResponse]
+	pull    *connect.Client[v1.PullRequest, v1.PullResponse]
 	list    *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
 	remove  *connect.Client[v1.RemoveImageRequest, v1.RemoveImageResponse]
 }
@@ -91,6 +104,11 @@ type imagesClient struct {
 // Import calls purser.v1.Images.Import.
 func (c *imagesClient) Import(ctx context.Context) *connect.ClientStreamForClient[v1.ImportRequest, v1.ImportResponse] {
 	return c._import.CallClientStream(ctx)
+}
+
+// Pull calls purser.v1.Images.Pull.
+func (c *imagesClient) Pull(ctx context.Context, req *connect.Request[v1.PullRequest]) (*connect.ServerStreamForClient[v1.PullResponse], error) {
+	return c.pull.CallServerStream(ctx, req)
 }
 
 // List calls purser.v1.Images.List.
@@ -107,6 +125,10 @@ func (c *imagesClient) Remove(ctx context.Context, req *connect.Request[v1.Remov
 type ImagesHandler interface {
 	// Import reads an OCI layout or docker archive as a tar stream.
 	Import(context.Context, *connect.ClientStream[v1.ImportRequest]) (*connect.Response[v1.ImportResponse], error)
+	// Pull brings an image from its registry, and sends how far it has come until a
+	// last message that has the image. One that comes already, for a workload or
+	// another request, is waited for with the others.
+	Pull(context.Context, *connect.Request[v1.PullRequest], *connect.ServerStream[v1.PullResponse]) error
 	List(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	Remove(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error)
 }
@@ -122,6 +144,12 @@ func NewImagesHandler(svc ImagesHandler, opts ...connect.HandlerOption) (string,
 		ImagesImportProcedure,
 		svc.Import,
 		connect.WithSchema(imagesMethods.ByName("Import")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imagesPullHandler := connect.NewServerStreamHandler(
+		ImagesPullProcedure,
+		svc.Pull,
+		connect.WithSchema(imagesMethods.ByName("Pull")),
 		connect.WithHandlerOptions(opts...),
 	)
 	imagesListHandler := connect.NewUnaryHandler(
@@ -140,6 +168,8 @@ func NewImagesHandler(svc ImagesHandler, opts ...connect.HandlerOption) (string,
 		switch r.URL.Path {
 		case ImagesImportProcedure:
 			imagesImportHandler.ServeHTTP(w, r)
+		case ImagesPullProcedure:
+			imagesPullHandler.ServeHTTP(w, r)
 		case ImagesListProcedure:
 			imagesListHandler.ServeHTTP(w, r)
 		case ImagesRemoveProcedure:
@@ -155,6 +185,10 @@ type UnimplementedImagesHandler struct{}
 
 func (UnimplementedImagesHandler) Import(context.Context, *connect.ClientStream[v1.ImportRequest]) (*connect.Response[v1.ImportResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Images.Import is not implemented"))
+}
+
+func (UnimplementedImagesHandler) Pull(context.Context, *connect.Request[v1.PullRequest], *connect.ServerStream[v1.PullResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Images.Pull is not implemented"))
 }
 
 func (UnimplementedImagesHandler) List(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error) {

@@ -1,0 +1,217 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/purserd/purser/agent/state"
+	"github.com/purserd/purser/metrics"
+	"github.com/purserd/purser/runtime"
+)
+
+const (
+	// imagesEvery is how often it is looked whether images must go; also after each
+	// image that comes or goes.
+	imagesEvery = time.Minute
+	// usesEvery is how often it is persisted when images were used last; also when
+	// the agent ends. Hours count there, and a write costs something.
+	usesEvery = 10 * time.Minute
+)
+
+// imageUse is when images were used last. Its zero value knows of none.
+type imageUse struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// touch notes that an image is used now.
+func (u *imageUse) touch(ref string) { u.set(ref, time.Now()) }
+
+func (u *imageUse) set(ref string, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.last == nil {
+		u.last = map[string]time.Time{}
+	}
+	u.last[ref] = at
+}
+
+// lastUse is when an image was used last: when it came, if that is all there is.
+func (u *imageUse) lastUse(i runtime.Image) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if at := u.last[i.Ref]; at.After(i.Updated) {
+		return at
+	}
+	return i.Updated
+}
+
+// keep forgets all but some images.
+func (u *imageUse) keep(refs map[string]bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	maps.DeleteFunc(u.last, func(ref string, _ time.Time) bool { return !refs[ref] })
+}
+
+// all is what is known.
+func (u *imageUse) all() map[string]time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.last)
+}
+
+// collect asks for a look at the images' disk.
+func (a *Agent) collect() {
+	select {
+	case a.imagesDue <- struct{}{}:
+	default:
+	}
+}
+
+// keepImages looks after the images' disk until ctx ends.
+func (a *Agent) keepImages(ctx context.Context) {
+	uses, err := a.db.ImageUses()
+	if err != nil {
+		a.log.Warn("when images were used last is not known", "error", err)
+	}
+	for ref, at := range uses {
+		a.imageUse.set(ref, at)
+	}
+	defer a.saveImageUses()
+	tick, save := time.NewTicker(imagesEvery), time.NewTicker(usesEvery)
+	defer tick.Stop()
+	defer save.Stop()
+	full := false
+	for {
+		full = a.tidyImages(ctx, full)
+		select {
+		case <-ctx.Done():
+			return
+		case <-save.C:
+			a.saveImageUses()
+		case <-tick.C:
+		case <-a.imagesDue:
+		}
+	}
+}
+
+func (a *Agent) saveImageUses() {
+	err := a.db.Update(func(tx *state.Tx) error { return tx.PutImageUses(a.imageUse.all()) })
+	if err != nil {
+		a.log.Warn("when images were used last cannot be persisted", "error", err)
+	}
+}
+
+// tidyImages measures the images, notes which are used, and removes some if their
+// disk is too full. It returns whether that has not helped, which is told once.
+func (a *Agent) tidyImages(ctx context.Context, wasFull bool) (full bool) {
+	images, err := a.runtime.ListImages(ctx)
+	if err != nil {
+		if !errors.Is(err, runtime.ErrUnavailable) && ctx.Err() == nil {
+			a.log.Warn("cannot look after the images", "error", err)
+		}
+		return wasFull
+	}
+	a.noteImages(images)
+	disk, err := a.runtime.ImageDisk(ctx)
+	if err != nil {
+		a.log.Warn("cannot tell how full the images' disk is", "error", err)
+		return wasFull
+	}
+	if disk.Used <= a.cfg.Images.GCHigh {
+		return false
+	}
+	disk, err = a.removeUnused(ctx, images, disk)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		a.log.Warn("cannot remove images that nothing uses", "error", err)
+	case disk.Used > a.cfg.Images.GCHigh && !wasFull:
+		a.emit(warning, "ImageDiskFull", "", disk.Path, "%d%% of the images' disk is used, and no image can go: each is in use, was used in the last %s, or was imported",
+			disk.Used, time.Duration(a.cfg.Images.GCMinAge))
+	}
+	return disk.Used > a.cfg.Images.GCHigh
+}
+
+// noteImages adds the images up, and notes which are in use.
+func (a *Agent) noteImages(images []runtime.Image) {
+	size := int64(0)
+	here := map[string]bool{}
+	counted := map[string]bool{}
+	for _, i := range images {
+		here[i.Ref] = true
+		if !counted[i.Digest] {
+			counted[i.Digest] = true
+			size += i.Size
+		}
+		if len(a.imageUsers(i.Is)) > 0 {
+			a.imageUse.touch(i.Ref)
+		}
+	}
+	a.metrics.Images(size)
+	a.imageUse.keep(here)
+}
+
+// removeUnused removes images, the longest unused first, until the disk is as empty
+// as it should be.
+func (a *Agent) removeUnused(ctx context.Context, images []runtime.Image, disk runtime.Disk) (runtime.Disk, error) {
+	began := time.Now()
+	var idle []runtime.Image
+	for _, i := range images {
+		if (i.Pulled || a.cfg.Images.GCImported) && began.Sub(a.imageUse.lastUse(i)) >= time.Duration(a.cfg.Images.GCMinAge) {
+			idle = append(idle, i)
+		}
+	}
+	slices.SortFunc(idle, func(x, y runtime.Image) int {
+		return a.imageUse.lastUse(x).Compare(a.imageUse.lastUse(y))
+	})
+	for _, i := range idle {
+		if disk.Used <= a.cfg.Images.GCLow {
+			return disk, nil
+		}
+		if err := a.removeIdle(ctx, i, began, disk); err != nil {
+			return disk, err
+		}
+		var err error
+		if disk, err = a.runtime.ImageDisk(ctx); err != nil {
+			return disk, err
+		}
+	}
+	return disk, nil
+}
+
+// errInUse ends the removal of an image that has come into use.
+var errInUse = errors.New("in use")
+
+// removeIdle removes an image unless it is in use, is being pulled, or has been used
+// since it was chosen.
+func (a *Agent) removeIdle(ctx context.Context, i runtime.Image, chosen time.Time, disk runtime.Disk) error {
+	since := a.imageUse.lastUse(i)
+	// No launch may take the image into use meanwhile.
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	contained, err := a.runtime.ContainerImages(ctx)
+	if err != nil {
+		return err
+	}
+	removed, err := a.runtime.RemoveImage(ctx, i.Ref, func(same func(string) bool) error {
+		if slices.ContainsFunc(contained, same) || len(a.imageUsers(same)) > 0 || a.pulls.has(same) || a.imageUse.lastUse(i).After(chosen) {
+			return errInUse
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errInUse), errors.Is(err, runtime.ErrImageNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("removing image %s: %w", i.Ref, err)
+	}
+	a.removals.Add(1)
+	a.metrics.Removed(metrics.ByGC)
+	a.emit(normal, "ImageRemoved", "", removed, "%d%% of the images' disk was used, and nothing has used it for %s", disk.Used, time.Since(since).Round(time.Second))
+	return nil
+}

@@ -1,0 +1,352 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/purserd/purser/runtime/registry"
+)
+
+// PullOptions say how an image is pulled.
+type PullOptions struct {
+	// Platform is os/architecture[/variant]; the node's own when empty.
+	Platform string
+	// Login is the registry's credentials; docker's configuration when nil.
+	Login *registry.Login
+	// Progress, if not nil, is told of each layer that has come further. It may be
+	// called by several goroutines at once and must not block.
+	Progress func(Layer)
+}
+
+// Layer is how far a layer of an image has come.
+type Layer struct {
+	Digest string
+	// Offset and Total are bytes of the compressed layer.
+	Offset, Total int64
+	State         LayerState
+}
+
+// LayerState is what happens to a layer.
+type LayerState string
+
+// The states of a layer, in order.
+const (
+	LayerWaiting     LayerState = "waiting"
+	LayerDownloading LayerState = "downloading"
+	LayerDownloaded  LayerState = "downloaded"
+	LayerUnpacking   LayerState = "unpacking"
+	LayerDone        LayerState = "done"
+)
+
+// PullError says why an image cannot be had.
+type PullError struct {
+	// Reason is one of registry.Reasons.
+	Reason string
+	// Text begins with the reason.
+	Text string
+	Err  error
+}
+
+func (e *PullError) Error() string { return e.Text }
+func (e *PullError) Unwrap() error { return e.Err }
+
+const (
+	// connections bounds the layers that come at the same time, of all pulls.
+	connections = 8
+	// stallAfter is how long a pull goes on although nothing comes.
+	stallAfter = 2 * time.Minute
+	// keptFor is how long what came of an image is kept after its pull has failed.
+	keptFor = 24 * time.Hour
+	// labelPulled, on an image, says that it came from a registry and can again, and
+	// labelPlatform for which platform it was chosen, if not for the node's.
+	labelPulled   = "purser/pulled"
+	labelPlatform = "purser/platform"
+)
+
+// Pull brings an image to this node, unpacked and under its name. What has come when
+// it fails, or ctx ends, is kept for a day: the next pull goes on from there. The
+// error is a *PullError, unless containerd is to blame.
+func (r *Runtime) Pull(ctx context.Context, ref string, o PullOptions) (*Image, error) {
+	name, err := NormalizeRef(ref)
+	if err != nil {
+		return nil, err
+	}
+	snapshotter, err := r.snapshotter(r.ctx(ctx))
+	if err != nil {
+		return nil, r.wrap(err, "pulling image %s", name)
+	}
+	p := &pulling{runtime: r, name: name, options: o, platform: platforms.Default(), snapshotter: snapshotter}
+	if o.Platform != "" {
+		wanted, err := platforms.Parse(o.Platform)
+		if err != nil {
+			return nil, fmt.Errorf("platform %q: %w", o.Platform, err)
+		}
+		p.platform = platforms.Only(wanted)
+	}
+	if err := p.pull(ctx); err != nil {
+		return nil, err
+	}
+	return r.Image(ctx, name)
+}
+
+// pulling is one pull.
+type pulling struct {
+	runtime     *Runtime
+	name        string
+	options     PullOptions
+	platform    platforms.MatchComparer
+	snapshotter string
+	received    atomic.Int64
+}
+
+func (p *pulling) pull(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(registry.Silent(p.runtime.ctx(ctx)))
+	defer cancel(nil)
+	lease, err := p.lease(ctx)
+	if err != nil {
+		return p.runtime.wrap(err, "pulling image %s", p.name)
+	}
+	image, err := p.runtime.client.Pull(leases.WithLease(ctx, lease.ID), p.name, p.how(ctx, cancel)...)
+	if err == nil {
+		p.runtime.images.forget(cacheKey(image.Metadata()))
+	}
+	if err == nil || p.received.Load() == 0 {
+		// Else the lease keeps what has come.
+		_ = p.runtime.client.LeasesService().Delete(context.WithoutCancel(ctx), lease)
+	}
+	return p.explain(ctx, err)
+}
+
+// how makes the options of the pull.
+func (p *pulling) how(ctx context.Context, stalled context.CancelCauseFunc) []client.RemoteOpt {
+	resolver := p.runtime.cfg.Registry.Resolver(ctx, registry.Registry(p.name), p.options.Login, p.runtime.connections)
+	unpack := []client.UnpackOpt{client.WithUnpackApplyOpts(p.unpacks)}
+	wrap := p.watched
+	if isLocal(p.snapshotter) {
+		// So that the image can be unpacked again elsewhere.
+		unpack = append(unpack, client.WithUnpackFetchAllContent())
+	} else {
+		// Remote snapshotters get the layers themselves, and have to know of what.
+		info := snapshotters.AppendInfoHandlerWrapper(p.name)
+		wrap = func(h images.Handler) images.Handler { return info(p.watched(h)) }
+	}
+	options := []client.RemoteOpt{
+		client.WithResolver(counting{resolver, p, stalled}),
+		client.WithPlatformMatcher(p.platform),
+		client.WithPullUnpack,
+		client.WithPullSnapshotter(p.snapshotter),
+		client.WithUnpackOpts(unpack),
+		client.WithImageHandlerWrapper(wrap),
+		client.WithPullLabel(labelPulled, "true"),
+	}
+	if p.options.Platform != "" {
+		options = append(options, client.WithPullLabel(labelPlatform, p.options.Platform))
+	}
+	return options
+}
+
+// isLocal tells containerd's own snapshotters, which unpack what they are given,
+// from those that fetch it themselves.
+func isLocal(snapshotter string) bool {
+	return slices.Contains([]string{"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs", "aufs"}, snapshotter)
+}
+
+// lease takes the lease that keeps what comes of the image from containerd's garbage
+// collection: the one that an earlier pull has left, or a new one. Its name is
+// the same for each pull of the image, so that none is forgotten.
+func (p *pulling) lease(ctx context.Context) (leases.Lease, error) {
+	manager := p.runtime.client.LeasesService()
+	id := "purser-pull-" + digest.FromString(p.name + " " + p.options.Platform).Encoded()[:24]
+	create := func() (leases.Lease, error) {
+		return manager.Create(ctx, leases.WithID(id), leases.WithExpiration(2*keptFor))
+	}
+	lease, err := create()
+	if !errdefs.IsAlreadyExists(native(err)) {
+		return lease, err
+	}
+	found, err := manager.List(ctx, "id=="+id)
+	if err != nil {
+		return leases.Lease{}, err
+	}
+	if len(found) == 1 && time.Since(found[0].CreatedAt) < keptFor {
+		return found[0], nil
+	}
+	if err := manager.Delete(ctx, leases.Lease{ID: id}); err != nil && !isNotFound(err) {
+		return leases.Lease{}, err
+	}
+	return create()
+}
+
+// explain makes the error of a pull one that begins with its reason.
+func (p *pulling) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, registry.ErrStalled) {
+		err = cause
+	} else if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := native(err); errdefs.IsUnavailable(err) {
+		return p.runtime.wrap(err, "pulling image %s", p.name)
+	}
+	var wrong wrongPlatform
+	if errors.As(err, &wrong) {
+		reason := registry.WrongImage + " " + wrong.wanted
+		return &PullError{Reason: registry.WrongImage, Err: err, Text: fmt.Sprintf("%s: %s is for %s", reason, p.name, strings.Join(wrong.others, ", "))}
+	}
+	reason, text := registry.Explain(err, registry.Registry(p.name), p.options.Login)
+	return &PullError{Reason: reason, Err: err, Text: fmt.Sprintf("%s: image %s: %s", reason, p.name, text)}
+}
+
+// watched follows what the handlers of a pull do to each part of the image.
+func (p *pulling) watched(h images.Handler) images.Handler {
+	return images.HandlerFunc(func(ctx context.Context, d imagespec.Descriptor) ([]imagespec.Descriptor, error) {
+		children, err := h.Handle(ctx, d)
+		if err != nil {
+			return children, p.unmatched(ctx, d, err)
+		}
+		switch {
+		case images.IsManifestType(d.MediaType):
+			for _, c := range children {
+				if images.IsLayerType(c.MediaType) {
+					p.tell(c, 0, LayerWaiting)
+				}
+			}
+		case images.IsConfigType(d.MediaType):
+			return children, p.fits(ctx, d)
+		case images.IsLayerType(d.MediaType):
+			p.tell(d, d.Size, LayerDownloaded)
+		}
+		return children, nil
+	})
+}
+
+// unmatched says of an index without an image for the platform what it has.
+func (p *pulling) unmatched(ctx context.Context, d imagespec.Descriptor, err error) error {
+	if !images.IsIndexType(d.MediaType) || !errdefs.IsNotFound(err) {
+		return err
+	}
+	blob, readErr := content.ReadBlob(ctx, p.runtime.client.ContentStore(), d)
+	if readErr != nil {
+		return err
+	}
+	index, readErr := parseIndex(blob)
+	if readErr != nil {
+		return err
+	}
+	wrong := wrongPlatform{wanted: p.wanted()}
+	for _, m := range index.Manifests {
+		if m.Platform != nil && m.Platform.OS != "unknown" { // attestations
+			wrong.others = append(wrong.others, platforms.Format(*m.Platform))
+		}
+	}
+	if len(wrong.others) == 0 {
+		return err
+	}
+	slices.Sort(wrong.others)
+	wrong.others = slices.Compact(wrong.others)
+	return wrong
+}
+
+// fits checks that an image which is no choice of several is for the platform.
+func (p *pulling) fits(ctx context.Context, config imagespec.Descriptor) error {
+	got, err := images.ConfigPlatform(ctx, p.runtime.client.ContentStore(), config)
+	if err != nil {
+		return err
+	}
+	if got.Architecture == "" || p.platform.Match(got) {
+		return nil
+	}
+	return wrongPlatform{wanted: p.wanted(), others: []string{platforms.Format(got)}}
+}
+
+// wanted is the platform in words.
+func (p *pulling) wanted() string {
+	if p.options.Platform != "" {
+		return p.options.Platform
+	}
+	return platforms.Format(platforms.DefaultSpec())
+}
+
+// unpacks is called when a layer begins to be unpacked.
+func (p *pulling) unpacks(_ context.Context, d imagespec.Descriptor, _ *diff.ApplyConfig) error {
+	p.tell(d, d.Size, LayerUnpacking)
+	return nil
+}
+
+func (p *pulling) tell(d imagespec.Descriptor, offset int64, state LayerState) {
+	if p.options.Progress != nil {
+		p.options.Progress(Layer{Digest: d.Digest.String(), Offset: offset, Total: d.Size, State: state})
+	}
+}
+
+// counting is a resolver that counts what comes, and gives up when nothing does.
+type counting struct {
+	remotes.Resolver
+	pulling *pulling
+	stalled context.CancelCauseFunc
+}
+
+func (c counting) Fetcher(ctx context.Context, ref string) (remotes.Fetcher, error) {
+	fetcher, err := c.Resolver.Fetcher(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return remotes.FetcherFunc(func(ctx context.Context, d imagespec.Descriptor) (io.ReadCloser, error) {
+		content, err := fetcher.Fetch(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{ReadCloser: content, resolver: c, descriptor: d}, nil
+	}), nil
+}
+
+// counted is content on its way.
+type counted struct {
+	io.ReadCloser
+	resolver   counting
+	descriptor imagespec.Descriptor
+	offset     int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	watchdog := time.AfterFunc(stallAfter, func() { c.resolver.stalled(registry.ErrStalled) })
+	n, err := c.ReadCloser.Read(b)
+	watchdog.Stop()
+	c.offset += int64(n)
+	c.resolver.pulling.received.Add(int64(n))
+	if images.IsLayerType(c.descriptor.MediaType) && n > 0 {
+		c.resolver.pulling.tell(c.descriptor, c.offset, LayerDownloading)
+	}
+	return n, err
+}
+
+// Seek is how content is gone on with that has come in part.
+func (c *counted) Seek(offset int64, whence int) (int64, error) {
+	seeker, ok := c.ReadCloser.(io.Seeker)
+	if !ok {
+		return 0, errors.New("the registry's content cannot be gone on with")
+	}
+	at, err := seeker.Seek(offset, whence)
+	c.offset = at
+	return at, err
+}

@@ -1,0 +1,99 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/docker/cli/cli/config/configfile"
+)
+
+// dockerHub is what docker's own registry is called in images' names, hubHost where
+// it is reached, and hubKey its key in configuration files.
+const (
+	dockerHub = "docker.io"
+	hubHost   = "registry-1.docker.io"
+	hubKey    = "https://index.docker.io/v1/"
+)
+
+// apiHost is the host that serves the images of a registry.
+func apiHost(registry string) string {
+	if registry == dockerHub {
+		return hubHost
+	}
+	return registry
+}
+
+// ConfigError says that docker's configuration, or a program that it names, gives
+// no credentials. Whether there are any is then not known.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// dockerCredentials looks hosts up in the file at path. One that is not there has
+// none. Its credential helpers are run, for as long as ctx lasts.
+func dockerCredentials(ctx context.Context, path string) credentials {
+	return func(host string) (string, string, error) {
+		file, err := readDockerConfig(path)
+		if err != nil || file == nil {
+			return "", "", err
+		}
+		type answer struct {
+			username, password string
+			err                error
+		}
+		answered := make(chan answer, 1)
+		go func() {
+			var a answer
+			a.username, a.password, a.err = lookUp(file, host)
+			answered <- a
+		}()
+		select {
+		case a := <-answered:
+			if a.err != nil {
+				a.err = &ConfigError{fmt.Errorf("looking for the credentials of %s as %s says: %w", host, path, a.err)}
+			}
+			return a.username, a.password, a.err
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		}
+	}
+}
+
+// readDockerConfig returns nil without an error when there is no file.
+func readDockerConfig(path string) (*configfile.ConfigFile, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &ConfigError{fmt.Errorf("opening docker's configuration: %w", err)}
+	}
+	defer f.Close()
+	file := configfile.New(path)
+	if err := file.LoadFromReader(f); err != nil {
+		return nil, &ConfigError{fmt.Errorf("docker's configuration %s cannot be read: %w", path, err)}
+	}
+	return file, nil
+}
+
+// lookUp returns what a configuration has for a host.
+func lookUp(file *configfile.ConfigFile, host string) (username, password string, err error) {
+	if host == hubHost {
+		host = hubKey
+	}
+	found, err := file.GetAuthConfig(host)
+	if err != nil {
+		return "", "", err
+	}
+	if found.IdentityToken != "" {
+		return "", found.IdentityToken, nil
+	}
+	return found.Username, found.Password, nil
+}

@@ -1,0 +1,164 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+)
+
+// The reasons why an image cannot be had, in short.
+const (
+	Unauthorized = "unauthorized"
+	NotFound     = "not found"
+	NoHost       = "no such host"
+	Refused      = "connection refused"
+	Certificate  = "certificate not trusted"
+	WrongImage   = "no image for"
+	TimedOut     = "timed out"
+	TooMany      = "too many requests"
+	NoSpace      = "no space"
+	Broken       = "connection lost"
+	Misconfigure = "misconfigured"
+	Failed       = "failed"
+)
+
+// Reasons are all reasons, for what has to enumerate them.
+var Reasons = []string{
+	Unauthorized, NotFound, NoHost, Refused, Certificate, WrongImage, TimedOut, TooMany, NoSpace, Broken, Misconfigure, Failed,
+}
+
+// ErrStalled is the cause of a pull that was given up as nothing came any more.
+var ErrStalled = errors.New("nothing has come for a long time")
+
+// Explain puts the reason why an image cannot be had in front of what is known of
+// it. It is meant for errors of the registry and of the way there.
+func Explain(err error, registry string, login *Login) (reason, text string) {
+	var status remoteerrors.ErrUnexpectedStatus
+	var dns *net.DNSError
+	var hosts *HostsError
+	var config *ConfigError
+	host := failedHost(err, registry)
+	switch {
+	case errors.As(err, &hosts), errors.As(err, &config):
+		return Misconfigure, innermost(err, hosts, config)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return NoHost, dns.Name
+	case isUntrusted(err):
+		return Certificate, fmt.Sprintf("%s: %s; a private authority belongs into certs.d", host, certificateText(err))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Refused, host + " does not listen"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return Refused, host + " cannot be reached from this node"
+	case isUnauthorized(err):
+		return Unauthorized, wants(host, login)
+	case errors.As(err, &status) && status.StatusCode == http.StatusTooManyRequests:
+		return TooMany, host + " takes no more of them for now"
+	case errdefs.IsNotFound(err):
+		return NotFound, fmt.Sprintf("registry %s has no such image", registry)
+	case errors.As(err, &status):
+		return Failed, fmt.Sprintf("%s answers %s", host, status.Status)
+	case isTimeout(err):
+		return TimedOut, host + " does not answer"
+	case strings.Contains(err.Error(), syscall.ENOSPC.Error()):
+		// From containerd it comes as a text.
+		return NoSpace, "the disk of the node's images is full"
+	case isBroken(err):
+		return Broken, "it goes on from where it was: " + last(err)
+	}
+	return Failed, err.Error()
+}
+
+// innermost is the text of the first that is set.
+func innermost(err error, hosts *HostsError, config *ConfigError) string {
+	switch {
+	case hosts != nil:
+		return hosts.Error()
+	case config != nil:
+		return config.Error()
+	}
+	return err.Error()
+}
+
+// failedHost is the host that a request went to, which may be a mirror.
+func failedHost(err error, otherwise string) string {
+	var request *url.Error
+	var status remoteerrors.ErrUnexpectedStatus
+	switch {
+	case errors.As(err, &request):
+		if u, err := url.Parse(request.URL); err == nil && u.Host != "" {
+			return u.Host
+		}
+	case errors.As(err, &status):
+		if u, err := url.Parse(status.RequestURL); err == nil && u.Host != "" {
+			return u.Host
+		}
+	}
+	return otherwise
+}
+
+func isUnauthorized(err error) bool {
+	var status remoteerrors.ErrUnexpectedStatus
+	if errors.As(err, &status) {
+		return status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden
+	}
+	// The library has no error of its own for a registry that wants a password when
+	// there is none.
+	return errors.Is(err, docker.ErrInvalidAuthorization) || strings.Contains(err.Error(), "missing username or secret") ||
+		strings.Contains(err.Error(), "no basic auth credentials")
+}
+
+// wants says what to do about a registry that turns us away.
+func wants(host string, login *Login) string {
+	if login != nil {
+		return fmt.Sprintf("registry %s does not accept %s", host, login.From)
+	}
+	return fmt.Sprintf("registry %s wants credentials, or other ones: name a secret in image.auth_secret, or docker login on the node", host)
+}
+
+func isUntrusted(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid)
+}
+
+func certificateText(err error) string {
+	var verification *tls.CertificateVerificationError
+	if errors.As(err, &verification) {
+		err = verification.Err
+	}
+	return strings.TrimPrefix(last(err), "x509: ")
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, ErrStalled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func isBroken(err error) bool {
+	text := err.Error()
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.HasSuffix(text, "EOF")
+}
+
+// last is the text of the innermost error.
+func last(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
