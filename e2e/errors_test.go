@@ -91,6 +91,11 @@ func wrongInputs(t *testing.T) map[string]wrongInput {
 
 		// images
 		"an image that is not there": {args: []string{"run", "--image", "localhost/box:2", "--", "true"}, want: []string{"localhost/box:2", "not on this node", "purser image import"}},
+		"a registry of no one's":     {args: []string{"run", "--image", "registry.invalid/box:1", "--", "true"}, want: []string{"no such host: image registry.invalid/box:1", "DNS"}},
+		"a registry that is down":    {args: []string{"image", "pull", "127.0.0.1:1/box:1"}, want: []string{"connection refused: image 127.0.0.1:1/box:1", "port"}},
+		"a pull of no reference":     {args: []string{"image", "pull", "Box"}, want: []string{"Box"}},
+		"a platform of no kind":      {args: []string{"image", "pull", "box", "--platform", "arm"}, want: []string{"--platform", "linux/arm64"}},
+		"a policy of no kind":        {args: run("--pull", "sometimes"), want: []string{"--pull", "if_not_present, always or never"}},
 		"a reference in capitals":    {args: []string{"run", "--image", "localhost/Box:1", "--", "true"}, want: []string{"--image", "lower case"}},
 		"no archive":                 {args: []string{"image", "import", write("not.tar", "this is no archive")}, want: []string{"not.tar"}},
 		"a corrupt archive":          {args: []string{"image", "import", corrupt(t)}, want: []string{"corrupt.tar"}},

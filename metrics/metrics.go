@@ -30,8 +30,8 @@ const (
 // OK is the result of what succeeded.
 const OK = "ok"
 
-// pullResults are the results of a pull.
-var pullResults = []string{
+// PullResults are the results of a pull.
+var PullResults = []string{
 	OK, "unauthorized", "not_found", "no_such_host", "connection_refused", "certificate_not_trusted", "no_image_for",
 	"timed_out", "too_many_requests", "no_space", "connection_lost", "misconfigured", "canceled", "failed",
 }
@@ -83,7 +83,7 @@ func New(build version.Info, source Source) *Metrics {
 			Help: "Compressed size of the node's images.",
 		}),
 	}
-	for _, result := range pullResults {
+	for _, result := range PullResults {
 		m.pulls.WithLabelValues(result)
 	}
 	m.removed.WithLabelValues(ByRequest)

@@ -53,26 +53,26 @@ func Explain(err error, registry string, login *Login) (reason, text string) {
 	case errors.As(err, &hosts), errors.As(err, &config):
 		return Misconfigure, innermost(err, hosts, config)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return NoHost, dns.Name
+		return NoHost, dns.Name + " is not known to this node: check the reference, and the node's DNS"
 	case isUntrusted(err):
 		return Certificate, fmt.Sprintf("%s: %s; a private authority belongs into certs.d", host, certificateText(err))
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return Refused, host + " does not listen"
+		return Refused, host + " does not listen: is that the registry's port, and does it run?"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return Refused, host + " cannot be reached from this node"
 	case isUnauthorized(err):
 		return Unauthorized, wants(host, login)
 	case errors.As(err, &status) && status.StatusCode == http.StatusTooManyRequests:
-		return TooMany, host + " takes no more of them for now"
+		return TooMany, host + " takes no more requests for now"
 	case errdefs.IsNotFound(err):
-		return NotFound, fmt.Sprintf("registry %s has no such image", registry)
+		return NotFound, fmt.Sprintf("registry %s has no such image: check its name and tag", registry)
 	case errors.As(err, &status):
 		return Failed, fmt.Sprintf("%s answers %s", host, status.Status)
 	case isTimeout(err):
 		return TimedOut, host + " does not answer"
 	case strings.Contains(err.Error(), syscall.ENOSPC.Error()):
 		// From containerd it comes as a text.
-		return NoSpace, "the disk of the node's images is full"
+		return NoSpace, "the disk of the node's images is full: see purser image list and rm"
 	case isBroken(err):
 		return Broken, "it goes on from where it was: " + last(err)
 	}
@@ -123,7 +123,7 @@ func wants(host string, login *Login) string {
 	if login != nil {
 		return fmt.Sprintf("registry %s does not accept %s", host, login.From)
 	}
-	return fmt.Sprintf("registry %s wants credentials, or other ones: name a secret in image.auth_secret, or docker login on the node", host)
+	return fmt.Sprintf("registry %s wants credentials, or has no such image: name a secret with them in image.auth_secret (--auth-secret), or docker login on the node", host)
 }
 
 func isUntrusted(err error) bool {

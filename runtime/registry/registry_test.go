@@ -1,0 +1,130 @@
+package registry
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+
+	"github.com/purserd/purser/inject"
+)
+
+func secret(data map[string]string) *inject.Secret {
+	s := &inject.Secret{Environment: "dev", Name: "s", Version: 3, Data: map[string]inject.Value{}}
+	for key, value := range data {
+		s.Data[key] = inject.NewValue([]byte(value))
+	}
+	return s
+}
+
+// A username and password go to the image's registry alone, a configuration's to
+// the hosts that it names.
+func TestLoginIsForItsHost(t *testing.T) {
+	config := `{"auths": {"mirror.example": {"auth": "dTpw"}, "https://index.docker.io/v1/": {"username": "hub", "password": "p"},
+		"token.example": {"identitytoken": "t"}}, "credsStore": "no-such-program"}`
+	for _, tc := range []struct {
+		data                           map[string]string
+		registry, host, user, password string
+	}{
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "a.example", "a.example", "u", "p"},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "a.example", "mirror.example", "", ""},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "docker.io", "registry-1.docker.io", "u", "p"},
+		{map[string]string{"DOCKERCONFIGJSON": config}, "a.example", "mirror.example", "u", "p"},
+		{map[string]string{"DOCKERCONFIGJSON": config}, "docker.io", "registry-1.docker.io", "hub", "p"},
+		{map[string]string{"DOCKERCONFIGJSON": config}, "a.example", "token.example", "", "t"},
+		{map[string]string{"DOCKERCONFIGJSON": config}, "a.example", "a.example", "", ""},
+	} {
+		l, err := NewLogin(secret(tc.data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		user, password, err := l.credentials(tc.registry)(tc.host)
+		if err != nil || user != tc.user || password != tc.password {
+			t.Errorf("%s of %s: %q, %q, %v; want %q, %q", tc.host, tc.registry, user, password, err, tc.user, tc.password)
+		}
+		if shown := fmt.Sprintf("%v %+v %#v", l, l, l); strings.Contains(shown, "dTpw") {
+			t.Errorf("it shows %s", shown)
+		}
+	}
+}
+
+func TestLoginOfWrongSecrets(t *testing.T) {
+	if _, err := NewLogin(secret(map[string]string{"USERNAME": "u", "PASS": "hidden"})); err == nil ||
+		!strings.Contains(err.Error(), "it needs the keys USERNAME and PASSWORD") || !strings.HasSuffix(err.Error(), "it has PASS, USERNAME") {
+		t.Error(err)
+	}
+	l, err := NewLogin(secret(map[string]string{"DOCKERCONFIGJSON": `{"auths": "hidden`}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.credentials("a.example")("a.example"); err == nil || strings.Contains(err.Error(), "hidden") ||
+		err.Error() != "key DOCKERCONFIGJSON of secret s, version 3 is no docker configuration file" {
+		t.Error(err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	status := func(code int) error {
+		return remoteerrors.ErrUnexpectedStatus{Status: fmt.Sprint(code), StatusCode: code, RequestURL: "https://mirror.example/v2/"}
+	}
+	for _, tc := range []struct {
+		err    error
+		reason string
+		text   string
+	}{
+		{&net.OpError{Err: &net.DNSError{Name: "a.example", IsNotFound: true}}, NoHost, "a.example"},
+		{&net.OpError{Err: syscall.ECONNREFUSED}, Refused, "a.example"},
+		{x509.UnknownAuthorityError{}, Certificate, "certs.d"},
+		{x509.HostnameError{Certificate: &x509.Certificate{}, Host: "a.example"}, Certificate, "certs.d"},
+		{fmt.Errorf("no: %w", docker.ErrInvalidAuthorization), Unauthorized, "image.auth_secret"},
+		{status(401), Unauthorized, "mirror.example"},
+		{status(403), Unauthorized, "mirror.example"},
+		{status(429), TooMany, "mirror.example"},
+		{status(503), Failed, "mirror.example answers 503"},
+		{fmt.Errorf("x: %w", errdefs.ErrNotFound), NotFound, "a.example has no such image"},
+		{context.DeadlineExceeded, TimedOut, "a.example"},
+		{ErrStalled, TimedOut, "a.example"},
+		{errors.New("rpc error: no space left on device"), NoSpace, "full"},
+		{fmt.Errorf("short read: %w", io.ErrUnexpectedEOF), Broken, "goes on"},
+		{&net.OpError{Err: syscall.ECONNRESET}, Broken, "goes on"},
+		{&HostsError{errors.New("hosts.toml is wrong")}, Misconfigure, "hosts.toml is wrong"},
+		{fmt.Errorf("asked: %w", &ConfigError{errors.New("no helper")}), Misconfigure, "no helper"},
+		{errors.New("something else"), Failed, "something else"},
+	} {
+		reason, text := Explain(fmt.Errorf("failed to resolve: %w", tc.err), "a.example", nil)
+		if reason != tc.reason || !strings.Contains(text, tc.text) {
+			t.Errorf("%v: %q, %q", tc.err, reason, text)
+		}
+	}
+	_, text := Explain(status(401), "a.example", &Login{From: "secret s, version 3"})
+	if text != "registry mirror.example does not accept secret s, version 3" {
+		t.Error(text)
+	}
+}
+
+func TestDockerConfigMayBeMissing(t *testing.T) {
+	dir := t.TempDir()
+	user, _, err := dockerCredentials(t.Context(), filepath.Join(dir, "none.json"))("a.example")
+	if user != "" || err != nil {
+		t.Errorf("%q, %v", user, err)
+	}
+	var wrong *ConfigError
+	path := filepath.Join(dir, "config.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := dockerCredentials(t.Context(), path)("a.example"); !errors.As(err, &wrong) || !strings.Contains(err.Error(), path) {
+		t.Error(err)
+	}
+}
