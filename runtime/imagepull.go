@@ -124,7 +124,9 @@ func (p *pulling) pull(ctx context.Context) error {
 	if err != nil {
 		return p.runtime.wrap(err, "pulling image %s", p.name)
 	}
-	image, err := p.runtime.client.Pull(leases.WithLease(ctx, lease.ID), p.name, p.how(ctx, cancel)...)
+	resolver, done := p.runtime.cfg.Registry.Resolver(ctx, registry.Registry(p.name), p.options.Login, p.runtime.connections)
+	defer done()
+	image, err := p.runtime.client.Pull(leases.WithLease(ctx, lease.ID), p.name, p.how(counting{resolver, p, cancel})...)
 	if err == nil {
 		p.runtime.images.forget(cacheKey(image.Metadata()))
 	}
@@ -136,8 +138,7 @@ func (p *pulling) pull(ctx context.Context) error {
 }
 
 // how makes the options of the pull.
-func (p *pulling) how(ctx context.Context, stalled context.CancelCauseFunc) []client.RemoteOpt {
-	resolver := p.runtime.cfg.Registry.Resolver(ctx, registry.Registry(p.name), p.options.Login, p.runtime.connections)
+func (p *pulling) how(resolver remotes.Resolver) []client.RemoteOpt {
 	unpack := []client.UnpackOpt{client.WithUnpackApplyOpts(p.unpacks)}
 	wrap := p.watched
 	if isLocal(p.snapshotter) {
@@ -149,7 +150,7 @@ func (p *pulling) how(ctx context.Context, stalled context.CancelCauseFunc) []cl
 		wrap = func(h images.Handler) images.Handler { return info(p.watched(h)) }
 	}
 	options := []client.RemoteOpt{
-		client.WithResolver(counting{resolver, p, stalled}),
+		client.WithResolver(resolver),
 		client.WithPlatformMatcher(p.platform),
 		client.WithPullUnpack,
 		client.WithPullSnapshotter(p.snapshotter),

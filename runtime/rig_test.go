@@ -39,8 +39,16 @@ func eachVersion(t *testing.T, test func(*testing.T, *node)) {
 
 func newNode(t testing.TB, v rig.Version) *node {
 	t.Helper()
-	d := rig.Containerd(t, v)
+	n := newNodeOn(t, rig.Containerd(t, v), "")
+	n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{})), runtime.ImportOptions{})
+	return n
+}
+
+// newNodeOn makes a runtime on a containerd, without an image.
+func newNodeOn(t testing.TB, d *rig.Daemon, snapshotter string) *node {
+	t.Helper()
 	n := &node{t: t, daemon: d, cfg: runtime.Config{
+		Snapshotter:  snapshotter,
 		Address:      d.Address,
 		Namespace:    "purser",
 		Node:         "test",
@@ -59,7 +67,6 @@ func newNode(t testing.TB, v rig.Version) *node {
 			t.Error(err)
 		}
 	})
-	n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{})), runtime.ImportOptions{})
 	return n
 }
 

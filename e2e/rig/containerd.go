@@ -48,13 +48,20 @@ type Daemon struct {
 // Containerd starts a containerd, and returns once it serves. It ends with the test.
 func Containerd(t testing.TB, v Version) *Daemon {
 	t.Helper()
+	return ContainerdWith(t, v, func(*Daemon) string { return "" })
+}
+
+// ContainerdWith starts a containerd with more in its configuration, which may name
+// what is in its directory.
+func ContainerdWith(t testing.TB, v Version, more func(d *Daemon) string) *Daemon {
+	t.Helper()
 	Root(t)
 	need(t, "runc", "apt-get install runc")
 	sweepOnce(t)
 	d := &Daemon{Version: v, BinDir: binDir(t, v), t: t}
 	d.makeDir()
 	t.Cleanup(d.cleanup)
-	if err := os.WriteFile(d.path("config.toml"), []byte(d.config()), 0o600); err != nil {
+	if err := os.WriteFile(d.path("config.toml"), []byte(d.config()+more(d)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.Start()

@@ -52,7 +52,8 @@ type Registry struct {
 func StartRegistry(t testing.TB, o RegistryOptions) *Registry {
 	t.Helper()
 	program := need(t, "docker-registry", "apt-get install docker-registry")
-	r := &Registry{t: t, options: o, client: http.DefaultClient}
+	r := &Registry{t: t, options: o, client: &http.Client{Transport: &http.Transport{}}}
+	t.Cleanup(func() { r.client.CloseIdleConnections() })
 	dir := t.TempDir()
 	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}\n", filepath.Join(dir, "data"))
 	if o.User != "" {
@@ -230,9 +231,5 @@ func (r *Registry) remote() []remote.Option {
 	if r.options.User != "" {
 		auth = &authn.Basic{Username: r.options.User, Password: r.options.Password}
 	}
-	options := []remote.Option{remote.WithAuth(auth)}
-	if r.client.Transport != nil {
-		options = append(options, remote.WithTransport(r.client.Transport))
-	}
-	return options
+	return []remote.Option{remote.WithAuth(auth), remote.WithTransport(r.client.Transport)}
 }

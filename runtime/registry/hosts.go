@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -31,19 +33,43 @@ type Config struct {
 
 // Resolver finds images, and fetches their content, with the credentials of login,
 // or those of docker's configuration when that is nil. The limiter bounds the
-// connections that content comes over.
-func (c Config) Resolver(ctx context.Context, registry string, login *Login, limiter *semaphore.Weighted) remotes.Resolver {
+// connections that content comes over. done closes those that are left.
+func (c Config) Resolver(ctx context.Context, registry string, login *Login, limiter *semaphore.Weighted) (r remotes.Resolver, done func()) {
 	known := dockerCredentials(ctx, c.DockerConfig)
 	if login != nil {
 		known = login.credentials(registry)
 	}
+	var used connections
 	resolver := docker.NewResolver(docker.ResolverOptions{
-		Hosts: config.ConfigureHosts(ctx, config.HostOptions{HostDir: c.hostDir, Credentials: known}),
+		Hosts: config.ConfigureHosts(ctx, config.HostOptions{HostDir: c.hostDir, Credentials: known, UpdateClient: used.add}),
 	})
 	if r, ok := resolver.(remotes.ResolverWithOptions); ok {
 		r.SetOptions(transfer.WithDownloadLimiter(limiter))
 	}
-	return resolver
+	return resolver, used.close
+}
+
+// connections are those of the clients that a resolver has made.
+type connections struct {
+	mu         sync.Mutex
+	transports []*http.Transport
+}
+
+func (c *connections) add(client *http.Client) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := client.Transport.(*http.Transport); ok {
+		c.transports = append(c.transports, t)
+	}
+	return nil
+}
+
+func (c *connections) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
 }
 
 // Registry is the registry that a reference in full names.
