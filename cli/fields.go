@@ -29,7 +29,8 @@ func rename(err error, name func(field string) string) error {
 // runFields are the fields of a launch that purser run has a flag for. A field
 // that ends with a bracket stands for all behind it.
 var runFields = map[string]string{
-	"spec.image.ref": "image", "spec.timeout": "timeout", "spec.resources.memory": "memory",
+	"spec.image.ref": "image", "spec.image.pull": "pull", "spec.image.auth_secret": "auth-secret",
+	"spec.timeout": "timeout", "spec.resources.memory": "memory",
 	"spec.resources.cpu": "cpu", "spec.user": "user", "spec.workdir": "workdir",
 	"spec.network.mode": "network", "spec.runtime": "runtime",
 	"spec.env[": "env", "spec.secrets[": "secret",

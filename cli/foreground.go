@@ -103,19 +103,25 @@ func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refu
 // of an image that cannot be had.
 func (r *foreground) launchWithImage(ctx context.Context) error {
 	policy := launchspec.PullPolicy(r.spec)
-	if policy == launchspec.PullAlways {
+	switch policy {
+	case launchspec.PullAlways:
 		if err := r.pull(ctx); err != nil {
 			return err
 		}
+	case launchspec.PullIfNotPresent:
+		r.spec.Image.Pull = proto.String(launchspec.PullNever)
+		err := r.launchOnce(ctx)
+		if _, absent := codec.AbsentImage(err); !absent {
+			return err
+		}
+		if err := r.pull(ctx); err != nil {
+			return err
+		}
+	default: // never, or what the agent refuses
+		return r.launchOnce(ctx)
 	}
-	r.spec.Image.Pull = proto.String(launchspec.PullNever)
-	err := r.launchOnce(ctx)
-	if _, absent := codec.AbsentImage(err); !absent || policy != launchspec.PullIfNotPresent {
-		return err
-	}
-	if err := r.pull(ctx); err != nil {
-		return err
-	}
+	// Should the image have gone again, the agent sees to it.
+	r.spec.Image.Pull = proto.String(launchspec.PullIfNotPresent)
 	return r.launchOnce(ctx)
 }
 

@@ -37,7 +37,7 @@ Mirrors and certificates are those of containerd's certs.d.`,
 			setText(given("platform"), platform, &request.Platform)
 			setText(given("policy"), policy, &request.Policy)
 			setText(given("auth-secret"), secret, &request.AuthSecret)
-			return s.imagePull(cmd.Context(), request)
+			return rename(s.imagePull(cmd.Context(), request), pullFlag)
 		},
 	}
 	flags := cmd.Flags()
@@ -47,6 +47,17 @@ Mirrors and certificates are those of containerd's certs.d.`,
 	complete(cmd, "policy", fixed(launchspec.PullAlways, launchspec.PullIfNotPresent))
 	complete(cmd, "auth-secret", s.secretNames)
 	return cmd
+}
+
+// pullFlag is the flag that sets a field of a pull.
+func pullFlag(field string) string {
+	switch field {
+	case "platform", "policy":
+		return "--" + field
+	case "auth_secret":
+		return "--auth-secret"
+	}
+	return field
 }
 
 func (s *session) imagePull(ctx context.Context, request *purserv1.PullRequest) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/e2e/rig"
@@ -334,6 +335,60 @@ func TestImagesGo(t *testing.T) {
 			}
 			d.must("start", "a/stopped")
 			d.await("a/stopped", "running", inState("running"))
+		})
+	}
+}
+
+// Images go at any moment, but none from under a launch.
+func TestImagesGoWhileLaunched(t *testing.T) {
+	onEachWith(t, "[images]\ngc_high = 1\ngc_low = 0\ngc_min_age = \"0s\"\n", func(t *testing.T, n *node) {
+		r := rig.StartRegistry(t, rig.RegistryOptions{})
+		r.Push("shared:1", speaking("shared:1"))
+		var all errgroup.Group
+		for worker := range 3 {
+			tag := fmt.Sprintf("own:%d", worker)
+			r.Push(tag, speaking(tag))
+			all.Go(func() error {
+				for range 4 {
+					for _, tag := range []string{tag, "shared:1"} {
+						var out, errs strings.Builder
+						cmd := n.command("run", "--image", r.Addr+"/"+tag)
+						cmd.Stdout, cmd.Stderr = &out, &errs
+						if err := cmd.Run(); err != nil || out.String() != tag+"\n" {
+							return fmt.Errorf("%s: %w: %s%s", tag, err, out.String(), errs.String())
+						}
+					}
+				}
+				return nil
+			})
+		}
+		// Each pull makes the agent look at the disk.
+		r.Push("another:1", speaking("another"))
+		all.Go(func() error {
+			for range 20 {
+				if out, err := n.command("image", "pull", r.Addr+"/another:1").CombinedOutput(); err != nil {
+					return fmt.Errorf("pulling: %w: %s", err, out)
+				}
+			}
+			return nil
+		})
+		n.deploy(service("kept", r.Addr+"/shared:1", ""), "--wait")
+		if err := all.Wait(); err != nil {
+			t.Error(err)
+		}
+		if events := n.must("events"); !strings.Contains(events, "ImageRemoved") || strings.Contains(events, "BackingOff") {
+			t.Errorf("events:\n%s", events)
+		}
+	})
+}
+
+// onEachWith is onEach with settings of the agent's, and without an image.
+func onEachWith(t *testing.T, config string, test func(t *testing.T, n *node)) {
+	t.Helper()
+	for _, v := range rig.Versions {
+		t.Run("containerd "+string(v), func(t *testing.T) {
+			t.Parallel()
+			test(t, emptyNodeWith(t, v, config))
 		})
 	}
 }
