@@ -90,13 +90,19 @@ func hosts(t testing.TB, registry, content string) string {
 
 func TestPullWithPrivateAuthority(t *testing.T) {
 	t.Parallel()
-	r := rig.StartRegistry(t, rig.RegistryOptions{TLS: true})
+	r := rig.StartRegistry(t, rig.RegistryOptions{TLS: true, User: "u", Password: "p"})
 	r.Push("app:1", speaking("over TLS"))
 	ref := "registry.invalid/app:1"
 	server := fmt.Sprintf("server = \"https://%s\"\n", r.Addr)
 	n := emptyNodeWith(t, rig.V24, hosts(t, "registry.invalid", fmt.Sprintf("%sca = %q\n", server, r.Authority)))
-	if got := n.run("run", "--image", ref); got.stdout != "over TLS\n" {
+	if got := n.runWith("p", "secret", "set", "login", "USERNAME=u", "PASSWORD=-"); got.code != 0 {
+		t.Fatal(got.stderr)
+	}
+	if got := n.run("run", "--image", ref, "--auth-secret", "login"); got.stdout != "over TLS\n" {
 		t.Errorf("%+v", got)
+	}
+	if text := n.refused("image", "pull", ref); !strings.HasPrefix(text, "purser: unauthorized: ") {
+		t.Error(text)
 	}
 	n = emptyNodeWith(t, rig.V24, hosts(t, "registry.invalid", server))
 	text := n.refused("image", "pull", ref)

@@ -18,14 +18,6 @@ const (
 	hubKey    = "https://index.docker.io/v1/"
 )
 
-// apiHost is the host that serves the images of a registry.
-func apiHost(registry string) string {
-	if registry == dockerHub {
-		return hubHost
-	}
-	return registry
-}
-
 // ConfigError says that docker's configuration, or a program that it names, gives
 // no credentials. Whether there are any is then not known.
 type ConfigError struct{ Err error }
@@ -35,7 +27,7 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 
 // dockerCredentials looks hosts up in the file at path. One that is not there has
 // none. Its credential helpers are run, for as long as ctx lasts.
-func dockerCredentials(ctx context.Context, path string) credentials {
+func dockerCredentials(ctx context.Context, path string, o origin) credentials {
 	return func(host string) (string, string, error) {
 		file, err := readDockerConfig(path)
 		if err != nil || file == nil {
@@ -48,7 +40,7 @@ func dockerCredentials(ctx context.Context, path string) credentials {
 		answered := make(chan answer, 1)
 		go func() {
 			var a answer
-			a.username, a.password, a.err = lookUp(file, host)
+			a.username, a.password, a.err = lookUp(file, o.name(host))
 			answered <- a
 		}()
 		select {
@@ -83,12 +75,9 @@ func readDockerConfig(path string) (*configfile.ConfigFile, error) {
 	return file, nil
 }
 
-// lookUp returns what a configuration has for a host.
-func lookUp(file *configfile.ConfigFile, host string) (username, password string, err error) {
-	if host == hubHost {
-		host = hubKey
-	}
-	found, err := file.GetAuthConfig(host)
+// lookUp returns what a configuration has under a name.
+func lookUp(file *configfile.ConfigFile, name string) (username, password string, err error) {
+	found, err := file.GetAuthConfig(name)
 	if err != nil {
 		return "", "", err
 	}

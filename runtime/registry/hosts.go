@@ -7,14 +7,17 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/containerd/v2/core/transfer"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/distribution/reference"
 	"github.com/pelletier/go-toml/v2"
@@ -35,9 +38,10 @@ type Config struct {
 // or those of docker's configuration when that is nil. The limiter bounds the
 // connections that content comes over. done closes those that are left.
 func (c Config) Resolver(ctx context.Context, registry string, login *Login, limiter *semaphore.Weighted) (r remotes.Resolver, done func()) {
-	known := dockerCredentials(ctx, c.DockerConfig)
+	origin := c.origin(registry)
+	known := dockerCredentials(ctx, c.DockerConfig, origin)
 	if login != nil {
-		known = login.credentials(registry)
+		known = login.credentials(origin)
 	}
 	var used connections
 	resolver := docker.NewResolver(docker.ResolverOptions{
@@ -87,25 +91,85 @@ type HostsError struct{ Err error }
 func (e *HostsError) Error() string { return e.Err.Error() }
 func (e *HostsError) Unwrap() error { return e.Err }
 
+// origin is a registry, as images' names have it, and the host that it is reached
+// at, which is none of its mirrors.
+type origin struct{ registry, host string }
+
+// name is what credentials for a host are kept under.
+func (o origin) name(host string) string {
+	switch {
+	case host != o.host:
+		return host
+	case o.registry == dockerHub:
+		return hubKey
+	}
+	return o.registry
+}
+
+// origin finds out where a registry is reached: where hosts.toml says, or at its name.
+func (c Config) origin(registry string) origin {
+	o := origin{registry, registry}
+	if registry == dockerHub {
+		o.host = hubHost
+	}
+	dir, err := c.dir(registry)
+	if err != nil {
+		return o
+	}
+	file, err := readHosts(dir)
+	if err != nil || file.Server == "" {
+		return o // what is wrong with it is told when it is used
+	}
+	server := file.Server
+	if !strings.Contains(server, "://") {
+		server = "https://" + server
+	}
+	if u, err := url.Parse(server); err == nil && u.Host != "" {
+		o.host = u.Host
+	}
+	return o
+}
+
+// dir is the directory of a registry in certs.d; errdefs.ErrNotFound when it has none.
+func (c Config) dir(registry string) (string, error) {
+	if c.CertsDir == "" {
+		return "", errdefs.ErrNotFound
+	}
+	return config.HostDirFromRoot(c.CertsDir)(registry)
+}
+
+// hostsFile is what of a hosts.toml is not containerd's library's alone.
+type hostsFile struct {
+	Server string `toml:"server"`
+}
+
+// readHosts reads the hosts.toml of a registry; one that is not there is empty.
+func readHosts(dir string) (hostsFile, error) {
+	path := filepath.Join(dir, "hosts.toml")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return hostsFile{}, nil
+	}
+	if err != nil {
+		return hostsFile{}, fmt.Errorf("reading a registry's hosts: %w", err)
+	}
+	var file hostsFile
+	if err := toml.Unmarshal(data, &file); err != nil {
+		return hostsFile{}, fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	return file, nil
+}
+
 // hostDir returns the directory of a host. A hosts.toml in it that cannot be read is
 // an error: containerd's library would go on without it, past a mirror and to
 // another host than the one that is meant.
 func (c Config) hostDir(host string) (string, error) {
-	dir, err := config.HostDirFromRoot(c.CertsDir)(host)
-	if err != nil || c.CertsDir == "" {
+	dir, err := c.dir(host)
+	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "hosts.toml")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return dir, nil
-	}
-	if err != nil {
-		return "", &HostsError{fmt.Errorf("reading the hosts of registry %s: %w", host, err)}
-	}
-	var any map[string]any
-	if err := toml.Unmarshal(data, &any); err != nil {
-		return "", &HostsError{fmt.Errorf("%s cannot be read: %w", path, err)}
+	if _, err := readHosts(dir); err != nil {
+		return "", &HostsError{err}
 	}
 	return dir, nil
 }

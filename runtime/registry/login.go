@@ -53,12 +53,12 @@ type credentials func(host string) (username, password string, err error)
 
 // credentials gives a username and password to the registry alone that the image is
 // named after, and of a docker configuration what that has for a host.
-func (l *Login) credentials(registry string) credentials {
+func (l *Login) credentials(o origin) credentials {
 	return func(host string) (string, string, error) {
 		if l.config != nil {
-			return l.fromConfig(host)
+			return l.fromConfig(o.name(host))
 		}
-		if host != apiHost(registry) {
+		if host != o.host {
 			return "", "", nil
 		}
 		username, password := l.username.Reveal(), l.password.Reveal()
@@ -68,9 +68,9 @@ func (l *Login) credentials(registry string) credentials {
 	}
 }
 
-// fromConfig looks a host up in a docker configuration. The programs that one may
+// fromConfig looks a name up in a docker configuration. The programs that one may
 // name are not run: what a secret says must not choose what the agent executes.
-func (l *Login) fromConfig(host string) (string, string, error) {
+func (l *Login) fromConfig(name string) (string, string, error) {
 	content := l.config.Reveal()
 	defer clear(content)
 	file := configfile.New("")
@@ -79,5 +79,5 @@ func (l *Login) fromConfig(host string) (string, string, error) {
 		return "", "", fmt.Errorf("key %s of %s is no docker configuration file", KeyDockerConfig, l.From)
 	}
 	file.CredentialsStore, file.CredentialHelpers = "", nil
-	return lookUp(file, host)
+	return lookUp(file, name)
 }

@@ -32,7 +32,13 @@ func secret(data map[string]string) *inject.Secret {
 // the hosts that it names.
 func TestLoginIsForItsHost(t *testing.T) {
 	config := `{"auths": {"mirror.example": {"auth": "dTpw"}, "https://index.docker.io/v1/": {"username": "hub", "password": "p"},
-		"token.example": {"identitytoken": "t"}}, "credsStore": "no-such-program"}`
+		"token.example": {"identitytoken": "t"}, "moved.example": {"username": "moved", "password": "p"}}, "credsStore": "no-such-program"}`
+	certs := t.TempDir()
+	for name, server := range map[string]string{"moved.example": "server = \"https://moved.example:8443\"", "bare.example": "server = \"1.2.3.4:5\"", "none.example": "", "bad.example": "server ="} {
+		if err := errors.Join(os.Mkdir(filepath.Join(certs, name), 0o755), os.WriteFile(filepath.Join(certs, name, "hosts.toml"), []byte(server), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tc := range []struct {
 		data                           map[string]string
 		registry, host, user, password string
@@ -40,6 +46,12 @@ func TestLoginIsForItsHost(t *testing.T) {
 		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "a.example", "a.example", "u", "p"},
 		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "a.example", "mirror.example", "", ""},
 		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "docker.io", "registry-1.docker.io", "u", "p"},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "moved.example", "moved.example:8443", "u", "p"},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "moved.example", "moved.example", "", ""},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "bare.example", "1.2.3.4:5", "u", "p"},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "none.example", "none.example", "u", "p"},
+		{map[string]string{"USERNAME": "u", "PASSWORD": "p"}, "bad.example", "bad.example", "u", "p"},
+		{map[string]string{"DOCKERCONFIGJSON": config}, "moved.example", "moved.example:8443", "moved", "p"},
 		{map[string]string{"DOCKERCONFIGJSON": config}, "a.example", "mirror.example", "u", "p"},
 		{map[string]string{"DOCKERCONFIGJSON": config}, "docker.io", "registry-1.docker.io", "hub", "p"},
 		{map[string]string{"DOCKERCONFIGJSON": config}, "a.example", "token.example", "", "t"},
@@ -49,7 +61,7 @@ func TestLoginIsForItsHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		user, password, err := l.credentials(tc.registry)(tc.host)
+		user, password, err := l.credentials(Config{CertsDir: certs}.origin(tc.registry))(tc.host)
 		if err != nil || user != tc.user || password != tc.password {
 			t.Errorf("%s of %s: %q, %q, %v; want %q, %q", tc.host, tc.registry, user, password, err, tc.user, tc.password)
 		}
@@ -68,7 +80,7 @@ func TestLoginOfWrongSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := l.credentials("a.example")("a.example"); err == nil || strings.Contains(err.Error(), "hidden") ||
+	if _, _, err := l.credentials(origin{"a.example", "a.example"})("a.example"); err == nil || strings.Contains(err.Error(), "hidden") ||
 		err.Error() != "key DOCKERCONFIGJSON of secret s, version 3 is no docker configuration file" {
 		t.Error(err)
 	}
@@ -115,7 +127,7 @@ func TestExplain(t *testing.T) {
 
 func TestDockerConfigMayBeMissing(t *testing.T) {
 	dir := t.TempDir()
-	user, _, err := dockerCredentials(t.Context(), filepath.Join(dir, "none.json"))("a.example")
+	user, _, err := dockerCredentials(t.Context(), filepath.Join(dir, "none.json"), origin{})("a.example")
 	if user != "" || err != nil {
 		t.Errorf("%q, %v", user, err)
 	}
@@ -124,7 +136,7 @@ func TestDockerConfigMayBeMissing(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := dockerCredentials(t.Context(), path)("a.example"); !errors.As(err, &wrong) || !strings.Contains(err.Error(), path) {
+	if _, _, err := dockerCredentials(t.Context(), path, origin{})("a.example"); !errors.As(err, &wrong) || !strings.Contains(err.Error(), path) {
 		t.Error(err)
 	}
 }
