@@ -38,7 +38,9 @@ func (u *imageUse) set(ref string, at time.Time) {
 	if u.last == nil {
 		u.last = map[string]time.Time{}
 	}
-	u.last[ref] = at
+	if at.After(u.last[ref]) {
+		u.last[ref] = at
+	}
 }
 
 // lastUse is when an image was used last: when it came, if that is all there is.
@@ -174,6 +176,9 @@ func (a *Agent) removeUnused(ctx context.Context, images []runtime.Image, disk r
 			return disk, nil
 		}
 		if err := a.removeIdle(ctx, i, began, disk); err != nil {
+			return disk, err
+		}
+		if err := a.runtime.CollectGarbage(ctx); err != nil {
 			return disk, err
 		}
 		var err error

@@ -41,23 +41,33 @@ func (a *Agent) RemoveImage(ctx context.Context, ref string) error {
 	if _, err := runtime.NormalizeRef(ref); err != nil {
 		return &Refusal{Reason: Invalid, Err: err}
 	}
+	removed, err := a.removeUnnamed(ctx, ref)
+	if err != nil {
+		return err
+	}
+	a.metrics.Removed(metrics.ByRequest)
+	a.emit(normal, "ImageRemoved", "", removed, "removed on request")
+	a.collect()
+	if err := a.runtime.CollectGarbage(ctx); err != nil {
+		// It goes when containerd next collects its garbage.
+		a.log.Warn("what an image leaves is not removed yet", "image", removed, "error", err)
+	}
+	return nil
+}
+
+// removeUnnamed removes an image unless a workload names it.
+func (a *Agent) removeUnnamed(ctx context.Context, ref string) (removed string, err error) {
 	// No launch may take the image into use meanwhile.
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	removed, err := a.runtime.RemoveImage(ctx, ref, func(same func(string) bool) error {
+	defer a.removals.Add(1)
+	removed, err = a.runtime.RemoveImage(ctx, ref, func(same func(string) bool) error {
 		if users := a.imageUsers(same); len(users) > 0 {
 			return refuse(Precondition, "image %s is in use by %s; remove them first", ref, strings.Join(users, ", "))
 		}
 		return nil
 	})
-	if err != nil {
-		return runtimeError(err)
-	}
-	a.removals.Add(1)
-	a.metrics.Removed(metrics.ByRequest)
-	a.collect()
-	a.emit(normal, "ImageRemoved", "", removed, "removed on request")
-	return nil
+	return removed, runtimeError(err)
 }
 
 // imageUsers are the workloads whose spec names an image.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/image-spec/identity"
@@ -192,8 +193,8 @@ func (r *Runtime) ListImages(ctx context.Context) ([]Image, error) {
 	return all, nil
 }
 
-// RemoveImage forgets the name that a reference stands for, and returns it;
-// content that nothing else needs goes with it. Containers made from it keep
+// RemoveImage forgets the name that a reference stands for, and returns it; content
+// that nothing else needs goes with the next [Runtime.CollectGarbage]. Containers made from it keep
 // running. inUse is asked first, with a function that tells whether a reference
 // stands for that name, too; its error ends the removal. ErrImageNotFound is
 // wrapped.
@@ -211,8 +212,19 @@ func (r *Runtime) RemoveImage(ctx context.Context, ref string, inUse func(same f
 		return "", err
 	}
 	r.images.forget(cacheKey(record))
-	err = r.client.ImageService().Delete(ctx, record.Name, images.SynchronousDelete())
+	err = r.client.ImageService().Delete(ctx, record.Name)
 	return record.Name, r.wrapImage(err, "removing image %s", name)
+}
+
+// CollectGarbage has containerd remove what nothing needs any more, and waits for
+// that: the end of a lease makes it do so.
+func (r *Runtime) CollectGarbage(ctx context.Context) error {
+	ctx = r.ctx(ctx)
+	lease, err := r.client.LeasesService().Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour))
+	if err == nil {
+		err = r.client.LeasesService().Delete(ctx, lease, leases.SynchronousDelete)
+	}
+	return r.wrap(err, "removing what no image needs any more")
 }
 
 // Is says whether a reference may lead to the image.

@@ -90,9 +90,12 @@ func (n *node) importTar(tar io.Reader, o runtime.ImportOptions) []runtime.Image
 	return images
 }
 
+// removeImage removes an image with all that nothing else needs.
 func (n *node) removeImage(ref string) error {
-	_, err := n.RemoveImage(n.t.Context(), ref, func(func(string) bool) error { return nil })
-	return err
+	if _, err := n.RemoveImage(n.t.Context(), ref, func(func(string) bool) error { return nil }); err != nil {
+		return err
+	}
+	return n.CollectGarbage(n.t.Context())
 }
 
 // environ is public but for the variables whose names start with SECRET.

@@ -78,7 +78,7 @@ func TestViewGoesWithItsImage(t *testing.T) {
 			t.Error("the view is gone while a container needs it")
 		}
 		n.delete("a")
-		// The next collection takes it; any removal of an image waits for one.
+		// The next collection takes it.
 		n.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{Ref: "other:1", Files: map[string]string{"other": "x"}})), runtime.ImportOptions{})
 		if err := n.removeImage("other:1"); err != nil {
 			t.Fatal(err)
