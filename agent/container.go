@@ -47,7 +47,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	}
 	a.imageUse.touch(image.Ref)
 	step := time.Now()
-	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: files, Record: r}
+	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: files, Size: c.w.terminalSize(), Record: r}
 	err = a.runtime.Create(ctx, value)
 	a.metrics.Launched("create", step, err)
 	if err != nil {
@@ -118,7 +118,11 @@ func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance st
 	if err != nil {
 		return nil, inject.Environ{}, nil, err
 	}
-	return f.image, w.merge(f.image.Config.Env, spec, f.resolution, instance), f.resolution.Directories, nil
+	below := f.image.Config.Env
+	if spec.GetTty() {
+		below = append([]string{termVariable + "=" + defaultTerm}, below...)
+	}
+	return f.image, w.merge(below, spec, f.resolution, instance), f.resolution.Directories, nil
 }
 
 // merge is the environment of an instance.

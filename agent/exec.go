@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"syscall"
 	"time"
 
@@ -14,10 +16,21 @@ import (
 	"github.com/purserd/purser/runtime/logs"
 )
 
-// Exec runs a command in a workload's container and returns how it ended. A
-// command that cannot be run is no error: it ends with 126 or 127, as in a
-// shell. When ctx ends the command is killed.
-func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Reader, signals <-chan syscall.Signal, stdout, stderr io.Writer) (*purserv1.Exit, error) {
+// ExecIO is what a command is connected to. Any of it but the writers may be nil.
+type ExecIO struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Signals        <-chan syscall.Signal
+	// Sizes of the terminal, after that which the request begins with.
+	Sizes <-chan runtime.Size
+	// Detach lets the command run on by itself once it is closed.
+	Detach <-chan struct{}
+}
+
+// Exec runs a command in a workload's container and returns how it ended; nil for
+// one that was detached from. A command that cannot be run is no error: it ends
+// with 126 or 127, as in a shell. When ctx ends the command is killed.
+func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
 	w, instance, err := a.runningInstance(start.GetEnvironment(), start.GetId())
 	if err != nil {
 		return nil, err
@@ -32,15 +45,20 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, stdin io.Re
 	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", start.GetCommand()[0])
 	began := time.Now()
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{
-		Command: start.GetCommand(),
-		Secrets: secrets,
-		Env:     start.GetEnv(),
-		Workdir: start.GetWorkdir(),
-		User:    start.GetUser(),
-		Allow:   func(uid uint32) error { return w.allowExec(secrets, uid) },
-		Stdin:   stdin,
-		Signals: signals,
-	}, stdout, stderr)
+		Command:  start.GetCommand(),
+		Secrets:  secrets,
+		Env:      w.execEnv(start),
+		Workdir:  start.GetWorkdir(),
+		User:     start.GetUser(),
+		Allow:    func(uid uint32) error { return w.allowExec(secrets, uid) },
+		Stdin:    streams.Stdin,
+		Signals:  streams.Signals,
+		Terminal: terminalOf(start, streams.Sizes),
+		Detach:   streams.Detach,
+	}, streams.Stdout, streams.Stderr)
+	if errors.Is(err, runtime.ErrDetached) {
+		return nil, nil
+	}
 	var refused *runtime.StartError
 	if errors.As(err, &refused) {
 		return execExit(refused.Code, refused.Message, time.Time{}, instance), nil
@@ -64,6 +82,39 @@ func (w *workload) allowExec(env inject.Environ, uid uint32) error {
 		w.agent.emit(warning, "SecretsReadable", w.environment(), w.id(), "a command in it: %s", warned)
 	}
 	return nil
+}
+
+// terminalOf is the terminal that a command is to have; nil for none.
+func terminalOf(start *purserv1.ExecStart, sizes <-chan runtime.Size) *runtime.Terminal {
+	if !start.GetTty() {
+		return nil
+	}
+	return &runtime.Terminal{Size: SizeOf(start.GetSize()), Sizes: sizes}
+}
+
+// SizeOf reads a terminal's size; that of nil is unknown.
+func SizeOf(size *purserv1.TerminalSize) runtime.Size {
+	return runtime.Size{Rows: uint16(size.GetRows()), Columns: uint16(size.GetColumns())}
+}
+
+// termVariable names the kind of terminal that a program writes to, and
+// defaultTerm is one that every image knows.
+const (
+	termVariable = "TERM"
+	defaultTerm  = "xterm"
+)
+
+// execEnv are the variables that a command is given besides its container's: on a
+// terminal the client's TERM, unless the client or the workload's spec chose one.
+func (w *workload) execEnv(start *purserv1.ExecStart) map[string]string {
+	_, given := start.GetEnv()[termVariable]
+	_, specified := w.record().GetSpec().GetEnv()[termVariable]
+	if !start.GetTty() || given || specified {
+		return start.GetEnv()
+	}
+	env := map[string]string{termVariable: cmp.Or(start.GetTerm(), defaultTerm)}
+	maps.Copy(env, start.GetEnv())
+	return env
 }
 
 // secrets is what a running instance's environment has of secrets, by the revision
@@ -93,7 +144,7 @@ func execExit(code uint32, reason string, began time.Time, instance string) *pur
 // Attachment is a connection to the streams of one container.
 type Attachment struct {
 	// Stdin is the container's; nil when its spec gives it none.
-	Stdin io.WriteCloser
+	Stdin *runtime.Stdin
 
 	workload *workload
 	instance string
@@ -141,5 +192,22 @@ func (at *Attachment) Follow(ctx context.Context, send func(stream string, data 
 	return v.Status.LastExit.Message(), nil
 }
 
-// Close lets go of the output. Stdin stays open for who attaches next.
-func (at *Attachment) Close() error { return at.output.Close() }
+// Resize gives the container's terminal, if it has one, a new size, which the
+// instances after it get, too.
+func (at *Attachment) Resize(ctx context.Context, size runtime.Size) error {
+	w := at.workload
+	if !w.record().GetSpec().GetTty() {
+		return nil
+	}
+	w.setSize(size)
+	return runtimeError(w.agent.runtime.Resize(ctx, at.instance, size))
+}
+
+// Close lets go of the output and of stdin, which stays open for others.
+func (at *Attachment) Close() error {
+	var err error
+	if at.Stdin != nil {
+		err = at.Stdin.Close()
+	}
+	return errors.Join(err, at.output.Close())
+}

@@ -35,6 +35,8 @@ type plan struct {
 	workload *workload
 	// found is what the checks looked up on the way; the first start uses it.
 	found *found
+	// size of the terminal that a client waits at; zero for none.
+	size runtime.Size
 }
 
 // hidden are the secrets' keys that the spec's env covers.
@@ -65,19 +67,21 @@ func (p plan) change() *purserv1.Change {
 	return &purserv1.Change{Id: p.record.GetId(), Action: p.action, Spec: p.record.GetSpec()}
 }
 
-// Launch accepts a spec; it returns once that is persisted. generation may be
-// nil. changed tells whether the spec was not in force already.
-func (a *Agent) Launch(ctx context.Context, spec *purserv1.LaunchSpec, generation *uint64) (w *purserv1.Workload, changed bool, err error) {
+// Launch accepts the spec of a request; it returns once that is persisted.
+// changed tells whether the spec was not in force already.
+func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purserv1.Workload, changed bool, err error) {
+	spec := r.GetSpec()
 	if err := a.awaitRemoval(ctx, spec); err != nil {
 		return nil, false, err
 	}
 	images := a.lookAhead(ctx, spec)
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	p, err := a.plan(ctx, request{spec: spec, generation: generation, images: images})
+	p, err := a.plan(ctx, request{spec: spec, generation: r.Generation, images: images})
 	if err != nil {
 		return nil, false, err
 	}
+	p.size = SizeOf(r.GetSize())
 	if err := a.commit([]plan{p}, nil); err != nil {
 		return nil, false, err
 	}
@@ -320,12 +324,16 @@ func (a *Agent) apply(p plan, begun supervise.Status) {
 	a.announce(p)
 	if p.workload == nil {
 		w := newWorkload(a, p.record, begun)
+		w.size = p.size
 		w.found = p.forStart()
 		w.introduce()
 		a.add(w)
 		return
 	}
 	old := p.workload.record()
+	if p.size != (runtime.Size{}) {
+		p.workload.setSize(p.size)
+	}
 	p.workload.accept(p.record, p.forStart())
 	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	"github.com/purserd/purser/runtime"
 )
 
 // workload is a launch spec that the node has accepted.
@@ -26,6 +27,8 @@ type workload struct {
 	wanted *statev1.Workload
 	// found is what the next start need not look up, if it is of the same spec.
 	found *found
+	// size is that of the terminal which a client saw it on last.
+	size runtime.Size
 	// stale are instances whose logs nobody can ask for any more.
 	stale []string
 }
@@ -43,6 +46,18 @@ func (w *workload) record() *statev1.Workload {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.wanted
+}
+
+func (w *workload) setSize(size runtime.Size) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.size = size
+}
+
+func (w *workload) terminalSize() runtime.Size {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.size
 }
 
 func (w *workload) environment() string { return w.record().GetEnvironment() }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -39,13 +40,34 @@ type ExecSpec struct {
 	Stdin io.Reader
 	// Signals are passed on to the command. May be nil.
 	Signals <-chan syscall.Signal
+	// Terminal has the command run on one, whose output goes to stdout alone; nil
+	// for none. The end of Stdin is not the command's then.
+	Terminal *Terminal
+	// Detach lets the command run on by itself once it is closed. May be nil.
+	Detach <-chan struct{}
 }
+
+// Terminal is what a command is run on.
+type Terminal struct {
+	// Size at first; zero when unknown.
+	Size Size
+	// Sizes are those that it is given later. May be nil.
+	Sizes <-chan Size
+}
+
+// Size is that of a terminal's window, in characters.
+type Size struct{ Rows, Columns uint16 }
+
+// ErrDetached says that a command runs on by itself.
+var ErrDetached = errors.New("detached from the command")
 
 // Exec runs a command in a container and returns its exit status once all it
 // wrote has been written to stdout and stderr. When ctx ends the command is
-// killed, with what it started in its process group, and ctx's error returned.
-// A [StartError] means that the command can't be executed; ErrNotFound is
-// wrapped when the container does not run.
+// killed, with what it started in its session, and ctx's error returned. On a
+// terminal they are told by SIGHUP first, and have a second. ErrDetached is
+// returned for a command that runs on, without its stdin and with its output
+// dropped. A [StartError] means that the command can't be executed; ErrNotFound
+// is wrapped when the container does not run.
 func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stderr io.Writer) (uint32, error) {
 	ctx = r.ctx(ctx)
 	process, err := r.execProcess(ctx, id, e)
@@ -54,18 +76,22 @@ func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stder
 	}
 	forget := r.injectExec(process, id, e.Secrets, e.Env)
 	defer forget()
-	x, err := r.openExec(id, e.Stdin != nil, stdout, stderr)
+	x, err := r.openExec(id, e, stdout, stderr)
 	if err != nil {
 		return 0, r.wrapExec(err, id)
 	}
-	defer x.cleanup()
 	if err := x.start(ctx, process); err != nil {
+		x.cleanup()
 		if s := startError(err); s != nil {
 			return 0, s
 		}
 		return 0, r.wrapExec(err, id)
 	}
 	code, err := x.supervise(ctx, e)
+	if errors.Is(err, ErrDetached) {
+		return 0, err
+	}
+	x.cleanup()
 	return code, r.wrapExec(err, id)
 }
 
@@ -85,7 +111,10 @@ func (r *Runtime) execProcess(ctx context.Context, id string, e ExecSpec) (*spec
 	}
 	p := *spec.Process
 	p.Args = e.Command
-	p.Terminal = false
+	p.Terminal, p.ConsoleSize = e.Terminal != nil, nil
+	if e.Terminal != nil {
+		p.ConsoleSize = e.Terminal.Size.box()
+	}
 	if e.Workdir != "" {
 		p.Cwd = e.Workdir
 	}
@@ -121,16 +150,20 @@ type execution struct {
 	id    string // of the container
 	exec  string // of the command
 	dir   string
+	tty   bool
 	paths fifos
 	stdin *os.File
 	out   []*copier
 	pid   int
+
+	mu       sync.Mutex
+	detached bool // what it writes is dropped
 }
 
-func (r *Runtime) openExec(id string, stdin bool, stdout, stderr io.Writer) (*execution, error) {
+func (r *Runtime) openExec(id string, e ExecSpec, stdout, stderr io.Writer) (*execution, error) {
 	name := "exec-" + strings.ToLower(rand.Text()[:12])
-	x := &execution{r: r, id: id, exec: name, dir: filepath.Join(r.cfg.instanceDir(id), name)}
-	if err := x.open(stdin, stdout, stderr); err != nil {
+	x := &execution{r: r, id: id, exec: name, dir: filepath.Join(r.cfg.instanceDir(id), name), tty: e.Terminal != nil}
+	if err := x.open(e.Stdin != nil, stdout, stderr); err != nil {
 		x.cleanup()
 		return nil, err
 	}
@@ -141,7 +174,7 @@ func (x *execution) open(stdin bool, stdout, stderr io.Writer) (err error) {
 	if err := os.Mkdir(x.dir, 0o700); err != nil {
 		return err
 	}
-	if x.paths, err = makeFifos(x.dir, stdin); err != nil {
+	if x.paths, err = makeFifos(x.dir, stdin, x.tty); err != nil {
 		return err
 	}
 	if x.stdin, err = openStdin(x.paths.stdin); err != nil {
@@ -151,13 +184,27 @@ func (x *execution) open(stdin bool, stdout, stderr io.Writer) (err error) {
 		path string
 		to   io.Writer
 	}{{x.paths.stdout, stdout}, {x.paths.stderr, stderr}} {
+		if o.path == "" {
+			continue
+		}
 		f, err := openReader(o.path)
 		if err != nil {
 			return err
 		}
-		x.out = append(x.out, newCopier(f, func(data []byte) { _, _ = o.to.Write(data) }))
+		x.out = append(x.out, newCopier(f, x.writeTo(o.to)))
 	}
 	return nil
+}
+
+// writeTo hands output to a writer until the command is detached.
+func (x *execution) writeTo(to io.Writer) func([]byte) {
+	return func(data []byte) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if !x.detached {
+			_, _ = to.Write(data)
+		}
+	}
 }
 
 // start returns when the command runs. After an error nothing of it is left in
@@ -168,7 +215,7 @@ func (x *execution) start(ctx context.Context, p *specs.Process) error {
 		return fmt.Errorf("encoding the process: %w", err)
 	}
 	_, err = x.r.client.TaskService().Exec(ctx, &tasks.ExecProcessRequest{
-		ContainerID: x.id, ExecID: x.exec, Spec: spec,
+		ContainerID: x.id, ExecID: x.exec, Spec: spec, Terminal: x.tty,
 		Stdin: x.paths.stdin, Stdout: x.paths.stdout, Stderr: x.paths.stderr,
 	})
 	if err != nil {
@@ -190,35 +237,103 @@ func (x *execution) start(ctx context.Context, p *specs.Process) error {
 	return nil
 }
 
-// supervise passes stdin and signals on until the command has ended.
+// supervise passes stdin, signals and sizes on until the command has ended.
 func (x *execution) supervise(ctx context.Context, e ExecSpec) (uint32, error) {
 	if x.stdin != nil {
 		go x.feed(e.Stdin)
+	}
+	var sizes <-chan Size
+	if e.Terminal != nil {
+		sizes = e.Terminal.Sizes
+		// Not every OCI runtime heeds the size that the process was given.
+		x.resize(ctx, e.Terminal.Size)
 	}
 	ended := make(chan execEnd, 1)
 	go func() { ended <- x.wait(context.WithoutCancel(ctx)) }()
 	for {
 		select {
 		case end := <-ended:
-			if !drain(drainTime, x.out...) {
-				x.cutStreams()
-			}
-			return end.code, errors.Join(end.err, x.remove())
+			return x.settle(end)
 		case sig, ok := <-e.Signals:
 			if !ok {
 				e.Signals = nil
 				continue
 			}
 			x.signal(ctx, sig)
+		case size := <-sizes:
+			x.resize(ctx, size)
+		case <-e.Detach:
+			x.detach(ended)
+			return 0, ErrDetached
 		case <-ctx.Done():
-			x.kill()
-			select {
-			case <-ended:
-			case <-time.After(killTimeout): // what cannot be killed is not waited for
-			}
-			x.cutStreams()
+			x.end(ended)
 			return 0, errors.Join(ctx.Err(), x.remove())
 		}
+	}
+}
+
+// settle takes what a command that has ended still wrote.
+func (x *execution) settle(end execEnd) (uint32, error) {
+	if !drain(drainTime, x.out...) {
+		x.cutStreams()
+	}
+	x.letGoOfStdin()
+	return end.code, errors.Join(end.err, x.remove())
+}
+
+// detach has the command looked after until it ends, or the runtime is closed.
+func (x *execution) detach(ended <-chan execEnd) {
+	x.mu.Lock()
+	x.detached = true
+	x.mu.Unlock()
+	x.r.lookAfter(func() {
+		defer x.cleanup()
+		select {
+		case end := <-ended:
+			if _, err := x.settle(end); err != nil {
+				x.r.log.Warn("a command that was detached from could not be removed", "instance", x.id, "error", err)
+			}
+		case <-x.r.closing:
+			// It runs on, and its terminal or pipe is read no more.
+		}
+	})
+}
+
+// lookAfter does something beside its caller, which Close waits for.
+func (r *Runtime) lookAfter(do func()) {
+	r.mu.Lock()
+	if !r.closed {
+		r.detached.Go(do)
+		do = func() {}
+	}
+	r.mu.Unlock()
+	do()
+}
+
+// hangUpTime is how long what runs on a terminal may take to end once that is gone.
+const hangUpTime = time.Second
+
+// end ends the command, and with it what it started.
+func (x *execution) end(ended <-chan execEnd) {
+	s := session(x.pid)
+	if x.tty {
+		s.signal(unix.SIGHUP)
+		s.signal(unix.SIGCONT) // what is stopped would not hear of it
+		s.ends(hangUpTime)
+	}
+	x.kill()
+	select {
+	case <-ended:
+	case <-time.After(killTimeout): // what cannot be killed is not waited for
+	}
+	s.kill() // what was started while it was being killed
+	x.cutStreams()
+	x.letGoOfStdin()
+}
+
+func (x *execution) resize(ctx context.Context, size Size) {
+	if err := x.r.resize(ctx, x.id, x.exec, size); err != nil && !errors.Is(err, ErrNotFound) {
+		x.r.log.Warn("a terminal could not be given its size", "instance", x.id, "error", err)
 	}
 }
 
@@ -254,7 +369,23 @@ func (x *execution) wait(ctx context.Context) execEnd {
 // feed writes to the command's stdin and closes it.
 func (x *execution) feed(from io.Reader) {
 	_, _ = io.Copy(x.stdin, from)
+	if x.tty {
+		return // to close it would be to hang up
+	}
 	x.stdin.Close()
+	x.closeStdin()
+}
+
+// letGoOfStdin has the shim close the stdin of a command that has ended, which it
+// keeps open for ever where there is a terminal.
+func (x *execution) letGoOfStdin() {
+	if x.tty && x.stdin != nil {
+		x.stdin.Close()
+		x.closeStdin()
+	}
+}
+
+func (x *execution) closeStdin() {
 	if err := x.r.closeIO(context.Background(), x.id, x.exec); err != nil {
 		x.r.log.Debug("closing stdin of a command", "instance", x.id, "error", err)
 	}
@@ -266,9 +397,7 @@ const killTimeout = 10 * time.Second
 // kill ends the command and what it started. Killing the process alone would
 // leave its children running in the container.
 func (x *execution) kill() {
-	if pgid, err := unix.Getpgid(x.pid); x.pid > 0 && err == nil && pgid == x.pid {
-		_ = unix.Kill(-x.pid, unix.SIGKILL)
-	}
+	session(x.pid).kill()
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
 	if err := x.r.kill(ctx, x.id, x.exec, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotFound) {

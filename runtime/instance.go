@@ -32,6 +32,8 @@ type Instance struct {
 	Env Environ
 	// Files are the directories of secret files, the outer before those in them.
 	Files []inject.Directory
+	// Size of the terminal, if the spec has one; zero when unknown.
+	Size Size
 	// Record is kept on the container, for a node that lost its database. It
 	// holds no values of secrets.
 	Record *statev1.Workload
@@ -160,6 +162,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 		Files:        r.cfg.files(in.ID),
 		SecretMounts: r.cfg.secretMounts(in),
 		Host:         host,
+		ConsoleSize:  in.Size.box(),
 		NoSwap:       in.holder(),
 	})
 	if err != nil {
@@ -194,13 +197,13 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 		if err := errors.Join(r.cfg.writeFiles(in.ID, in.Spec), r.writeSecretFiles(in)); err != nil {
 			return err
 		}
-		s, err = r.openStreams(in.ID, in.Spec.GetStdin())
+		s, err = r.openStreams(in.ID, in.Spec)
 		return err
 	})
 	if err := parts.Wait(); err != nil {
 		return err
 	}
-	err := step(ctx, func(ctx context.Context) error { return r.makeTask(ctx, in.ID, rootfs, s.paths) })
+	err := step(ctx, func(ctx context.Context) error { return r.makeTask(ctx, in.ID, rootfs, s) })
 	if err != nil {
 		return err
 	}
@@ -225,13 +228,14 @@ func step(ctx context.Context, do func(context.Context) error) error {
 }
 
 // makeTask starts the shim, which makes the container up to its command.
-func (r *Runtime) makeTask(ctx context.Context, id string, rootfs []mount.Mount, paths fifos) error {
+func (r *Runtime) makeTask(ctx context.Context, id string, rootfs []mount.Mount, s *streams) error {
 	_, err := r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{
 		ContainerID: id,
 		Rootfs:      protoMounts(rootfs),
-		Stdin:       paths.stdin,
-		Stdout:      paths.stdout,
-		Stderr:      paths.stderr,
+		Stdin:       s.paths.stdin,
+		Stdout:      s.paths.stdout,
+		Stderr:      s.paths.stderr,
+		Terminal:    s.tty(),
 	})
 	return err
 }

@@ -94,6 +94,10 @@ type Runtime struct {
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted
 
+	// detached are the commands that their clients let run on.
+	detached sync.WaitGroup
+	closing  chan struct{} // closed with the runtime
+
 	mu      sync.Mutex
 	streams map[string]*streams // of containers whose output is being read
 	closed  bool
@@ -167,6 +171,7 @@ func New(cfg Config) (*Runtime, error) {
 		unswapped:   unswapped,
 		logs:        store,
 		log:         cfg.Logger,
+		closing:     make(chan struct{}),
 		streams:     make(map[string]*streams),
 	}
 	if err := r.reinstall(); err != nil {
@@ -293,10 +298,14 @@ func (r *Runtime) Logs() *logs.Store { return r.logs }
 // Close stops reading containers' output and ends the connection. Containers run on.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
-	r.closed = true
+	if !r.closed {
+		r.closed = true
+		close(r.closing)
+	}
 	open := r.streams
 	r.streams = map[string]*streams{}
 	r.mu.Unlock()
+	r.detached.Wait()
 	for _, s := range open {
 		s.close()
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"golang.org/x/sys/unix"
 
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -24,9 +24,14 @@ type fifos struct{ stdin, stdout, stderr string }
 // has ended before they are given up.
 const drainTime = 500 * time.Millisecond
 
-func makeFifos(dir string, stdin bool) (fifos, error) {
-	f := fifos{stdout: filepath.Join(dir, "stdout"), stderr: filepath.Join(dir, "stderr")}
-	paths := []string{f.stdout, f.stderr}
+// makeFifos makes those of a process, which has no stderr on a terminal.
+func makeFifos(dir string, stdin, tty bool) (fifos, error) {
+	f := fifos{stdout: filepath.Join(dir, "stdout")}
+	paths := []string{f.stdout}
+	if !tty {
+		f.stderr = filepath.Join(dir, "stderr")
+		paths = append(paths, f.stderr)
+	}
 	if stdin {
 		f.stdin = filepath.Join(dir, "stdin")
 		paths = append(paths, f.stdin)
@@ -64,11 +69,14 @@ type streams struct {
 
 	mu    sync.Mutex
 	stdin *os.File // nil when closed or not connected
+	// writers are those who write to stdin. Each has a descriptor of its own, so
+	// that it can be kept from waiting without the others'.
+	writers map[*os.File]struct{}
 }
 
 // openStreams makes a new container's FIFOs and opens them and its log.
-func (r *Runtime) openStreams(id string, stdin bool) (*streams, error) {
-	paths, err := makeFifos(r.cfg.instanceDir(id), stdin)
+func (r *Runtime) openStreams(id string, spec *purserv1.LaunchSpec) (*streams, error) {
+	paths, err := makeFifos(r.cfg.instanceDir(id), spec.GetStdin(), spec.GetTty())
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +94,7 @@ func (r *Runtime) attach(id string, paths fifos) (*streams, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &streams{paths: paths, writer: writer, ended: make(chan struct{})}
+	s := &streams{paths: paths, writer: writer, ended: make(chan struct{}), writers: map[*os.File]struct{}{}}
 	if err := s.open(r.keep(id, writer)); err != nil {
 		s.close()
 		return nil, fmt.Errorf("opening the streams of %s: %w", id, err)
@@ -103,6 +111,9 @@ func (s *streams) open(keep func(logs.Stream) func([]byte)) (err error) {
 		path   string
 		stream logs.Stream
 	}{{s.paths.stdout, logs.Stdout}, {s.paths.stderr, logs.Stderr}} {
+		if o.path == "" {
+			continue
+		}
 		f, err := openReader(o.path)
 		if err != nil {
 			return err
@@ -157,6 +168,10 @@ func (s *streams) closeStdin() error {
 	}
 	err := s.stdin.Close()
 	s.stdin = nil
+	for f := range s.writers {
+		err = errors.Join(err, f.Close())
+	}
+	clear(s.writers)
 	return err
 }
 
@@ -185,11 +200,14 @@ func (r *Runtime) OpenLogs(_ context.Context, id string) error {
 		return nil
 	}
 	dir := r.cfg.instanceDir(id)
-	paths := fifos{stdout: filepath.Join(dir, "stdout"), stderr: filepath.Join(dir, "stderr")}
-	if stdin := filepath.Join(dir, "stdin"); exists(stdin) {
-		paths.stdin = stdin
+	there := func(name string) string {
+		if path := filepath.Join(dir, name); exists(path) {
+			return path
+		}
+		return ""
 	}
-	if !exists(paths.stdout) {
+	paths := fifos{stdin: there("stdin"), stdout: there("stdout"), stderr: there("stderr")}
+	if paths.stdout == "" {
 		return fmt.Errorf("taking up the output of %s: %w: its FIFOs are gone", id, ErrNotFound)
 	}
 	s, err := r.attach(id, paths)
@@ -205,43 +223,88 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Stdin returns the writing end of a container's stdin. Closing it is seen by
-// the container as the end of its input. It wraps ErrNotFound when the
-// container's spec has no stdin or its streams are not open.
-func (r *Runtime) Stdin(id string) (io.WriteCloser, error) {
+// Stdin opens a container's stdin, for one of several who may write to it. It
+// wraps ErrNotFound when the container's spec has no stdin or its streams are not
+// open.
+func (r *Runtime) Stdin(id string) (*Stdin, error) {
 	r.mu.Lock()
 	s := r.streams[id]
 	r.mu.Unlock()
 	if s == nil || s.paths.stdin == "" {
 		return nil, fmt.Errorf("stdin of %s: %w", id, ErrNotFound)
 	}
-	return &stdinWriter{r: r, id: id, s: s}, nil
+	f, err := s.addWriter()
+	if err != nil {
+		return nil, fmt.Errorf("opening stdin of %s: %w", id, err)
+	}
+	return &Stdin{r: r, id: id, s: s, file: f}, nil
 }
 
-type stdinWriter struct {
-	r  *Runtime
-	id string
-	s  *streams
+// Stdin is a way to a container's stdin. It is to be closed.
+type Stdin struct {
+	r    *Runtime
+	id   string
+	s    *streams
+	file *os.File // nil when stdin has ended
 }
 
-func (w *stdinWriter) Write(data []byte) (int, error) {
-	w.s.mu.Lock()
-	f := w.s.stdin
-	w.s.mu.Unlock()
-	if f == nil {
+// Write returns once the container, or the FIFO before it, has taken all of data.
+// Close ends the waiting.
+func (w *Stdin) Write(data []byte) (int, error) {
+	if w.file == nil {
 		return 0, os.ErrClosed
 	}
-	return f.Write(data)
+	return w.file.Write(data)
 }
 
-// Close also tells the shim, which holds the FIFO open so that a client may go
-// and another come.
-func (w *stdinWriter) Close() error {
+// End has the container see the end of its input, whoever else writes to it. On a
+// terminal it does nothing: input ends there by what is typed.
+func (w *Stdin) End() error {
+	if w.s.tty() {
+		return nil
+	}
 	if err := w.s.closeStdin(); err != nil {
 		return err
 	}
+	// The shim, too, holds the FIFO open, so that a client may go and another come.
 	return w.r.closeIO(context.Background(), w.id, "")
 }
+
+// Close leaves stdin to the others who write to it, or will.
+func (w *Stdin) Close() error {
+	if w.file == nil {
+		return nil
+	}
+	return w.s.removeWriter(w.file)
+}
+
+// addWriter opens stdin once more; nil when it has ended.
+func (s *streams) addWriter() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdin == nil {
+		return nil, nil
+	}
+	f, err := openStdin(s.paths.stdin)
+	if err != nil {
+		return nil, err
+	}
+	s.writers[f] = struct{}{}
+	return f, nil
+}
+
+func (s *streams) removeWriter(f *os.File) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, open := s.writers[f]; !open {
+		return nil
+	}
+	delete(s.writers, f)
+	return f.Close()
+}
+
+// tty tells whether the container runs on a terminal.
+func (s *streams) tty() bool { return s.paths.stderr == "" }
 
 func (r *Runtime) closeIO(ctx context.Context, id, exec string) error {
 	ctx, cancel := context.WithTimeout(r.ctx(ctx), 10*time.Second)

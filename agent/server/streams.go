@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"syscall"
 
 	"connectrpc.com/connect"
 
+	"github.com/purserd/purser/agent"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
 )
 
 func (s workloads) Exec(ctx context.Context, stream *connect.BidiStream[purserv1.ExecRequest, purserv1.ExecResponse]) error {
@@ -21,36 +24,59 @@ func (s workloads) Exec(ctx context.Context, stream *connect.BidiStream[purserv1
 	if start == nil {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("start: the first message must say what to run"))
 	}
-	stdin, input := io.Pipe()
-	signals := make(chan syscall.Signal, 16)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	out := &output[purserv1.ExecResponse]{send: stream.Send}
+	defer out.close()
+	in := newExecInput(func(room uint32) error { return out.do(&purserv1.ExecResponse{StdinRoom: room}) })
+	defer in.stdin.close()
 	go func() {
-		defer input.Close()
-		if feedExec(stream, input, signals, !start.GetStdin()) != nil {
+		if in.receive(stream) != nil {
 			cancel() // the client is gone, and with it who could end the command
 		}
 	}()
-	defer stdin.Close()
-	var in io.Reader
-	if start.GetStdin() {
-		in = stdin
+	piece := func(name string) writer {
+		return func(p []byte) error { return out.do(&purserv1.ExecResponse{Stream: name, Data: p}) }
 	}
-	out := &output{}
-	exit, err := s.agent.Exec(ctx, start, in, signals,
-		out.to("stdout", func(name string, p []byte) error { return stream.Send(&purserv1.ExecResponse{Stream: name, Data: p}) }),
-		out.to("stderr", func(name string, p []byte) error { return stream.Send(&purserv1.ExecResponse{Stream: name, Data: p}) }))
+	streams := agent.ExecIO{Stdout: piece("stdout"), Stderr: piece("stderr"), Signals: in.signals, Sizes: in.sizes, Detach: in.detach}
+	if start.GetStdin() {
+		streams.Stdin = in.stdin
+	} else {
+		in.stdin.close()
+	}
+	exit, err := s.agent.Exec(ctx, start, streams)
 	if err != nil {
 		return coded(err)
 	}
-	return stream.Send(&purserv1.ExecResponse{Exit: exit})
+	if exit == nil {
+		return nil // detached
+	}
+	return out.do(&purserv1.ExecResponse{Exit: exit})
 }
 
-// feedExec passes on what the client sends until it sends no more.
-func feedExec(stream *connect.BidiStream[purserv1.ExecRequest, purserv1.ExecResponse], input *io.PipeWriter, signals chan<- syscall.Signal, deaf bool) error {
-	for {
+// execInput is what a client sends to a command.
+type execInput struct {
+	stdin   *inbox
+	signals chan syscall.Signal
+	sizes   chan runtime.Size
+	detach  chan struct{} // closed once
+}
+
+func newExecInput(tell func(room uint32) error) *execInput {
+	return &execInput{
+		stdin:   newInbox(tell),
+		signals: make(chan syscall.Signal, 16),
+		sizes:   make(chan runtime.Size, 1),
+		detach:  make(chan struct{}),
+	}
+}
+
+// receive takes what the client sends until it sends no more.
+func (in *execInput) receive(stream *connect.BidiStream[purserv1.ExecRequest, purserv1.ExecResponse]) error {
+	defer in.stdin.end()
+	for detached := false; ; {
 		m, err := stream.Receive()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || err != nil && detached {
 			return nil
 		}
 		if err != nil {
@@ -58,19 +84,34 @@ func feedExec(stream *connect.BidiStream[purserv1.ExecRequest, purserv1.ExecResp
 		}
 		if n := m.GetSignal(); n != 0 {
 			select {
-			case signals <- syscall.Signal(n):
+			case in.signals <- syscall.Signal(n):
 			default: // sixteen are waiting already
 			}
 		}
-		if len(m.GetStdin()) > 0 && !deaf {
-			if _, err := input.Write(m.GetStdin()); err != nil {
-				deaf = true // the command has closed its stdin; signals still matter
-			}
+		if m.GetSize() != nil {
+			newest(in.sizes, agent.SizeOf(m.GetSize()))
+		}
+		if m.GetDetach() && !detached {
+			detached = true
+			close(in.detach)
+		}
+		if len(m.GetStdin()) > 0 {
+			_, _ = in.stdin.Write(m.GetStdin())
 		}
 		if m.GetCloseStdin() {
-			input.Close()
+			in.stdin.end()
 		}
 	}
+}
+
+// newest puts a value into a channel with room for one, in the place of an older
+// one if need be. There is one sender.
+func newest[T any](c chan T, value T) {
+	select {
+	case <-c:
+	default:
+	}
+	c <- value
 }
 
 func (s workloads) Attach(ctx context.Context, stream *connect.BidiStream[purserv1.AttachRequest, purserv1.AttachResponse]) error {
@@ -85,31 +126,49 @@ func (s workloads) Attach(ctx context.Context, stream *connect.BidiStream[purser
 		return coded(err)
 	}
 	defer attachment.Close()
+	out := &output[purserv1.AttachResponse]{send: stream.Send}
+	defer out.close()
+	stdin := newInbox(func(room uint32) error { return out.do(&purserv1.AttachResponse{StdinRoom: room}) })
+	defer stdin.close()
+	if attachment.Stdin != nil {
+		go feed(attachment.Stdin, stdin)
+	} else {
+		stdin.close()
+	}
 	go func() {
-		if feedAttach(stream, first, attachment.Stdin) != nil {
+		if receiveAttach(ctx, stream, first, stdin, attachment) != nil {
 			cancel()
 		}
 	}()
 	exit, err := attachment.Follow(ctx, func(name string, p []byte) error {
-		return stream.Send(&purserv1.AttachResponse{Stream: name, Data: p})
+		return out.do(&purserv1.AttachResponse{Stream: name, Data: p})
 	})
 	if err != nil {
 		return coded(err)
 	}
-	return stream.Send(&purserv1.AttachResponse{Exit: exit})
+	return out.do(&purserv1.AttachResponse{Exit: exit})
 }
 
-// feedAttach passes stdin on to a container that has one.
-func feedAttach(stream *connect.BidiStream[purserv1.AttachRequest, purserv1.AttachResponse], m *purserv1.AttachRequest, input io.WriteCloser) error {
+// feed passes stdin on to a container, until either has ended.
+func feed(to *runtime.Stdin, from *inbox) {
+	_, err := io.Copy(to, from)
+	if err == nil && from.atEnd() {
+		_ = to.End()
+	}
+}
+
+// receiveAttach takes what the client sends until it sends no more.
+func receiveAttach(ctx context.Context, stream *connect.BidiStream[purserv1.AttachRequest, purserv1.AttachResponse], m *purserv1.AttachRequest, stdin *inbox, attachment *agent.Attachment) error {
 	for {
-		if len(m.GetStdin()) > 0 && input != nil {
-			if _, err := input.Write(m.GetStdin()); err != nil {
-				input = nil // the container does not read any more
-			}
+		if m.GetSize() != nil {
+			// One that could not be set has ended, or is set with the next.
+			_ = attachment.Resize(ctx, agent.SizeOf(m.GetSize()))
 		}
-		if m.GetCloseStdin() && input != nil {
-			input.Close()
-			input = nil
+		if len(m.GetStdin()) > 0 {
+			_, _ = stdin.Write(m.GetStdin())
+		}
+		if m.GetCloseStdin() {
+			stdin.end()
 		}
 		var err error
 		if m, err = stream.Receive(); errors.Is(err, io.EOF) {
@@ -120,24 +179,34 @@ func feedAttach(stream *connect.BidiStream[purserv1.AttachRequest, purserv1.Atta
 	}
 }
 
-// output serialises writers onto one stream, which may be sent to by one
-// goroutine at a time.
-type output struct{ mu sync.Mutex }
-
-type outputStream struct {
-	out  *output
-	name string
-	send func(name string, p []byte) error
+// output serialises what is sent on one stream, which takes one message at a time,
+// and none once its handler has returned.
+type output[T any] struct {
+	mu     sync.Mutex
+	send   func(*T) error
+	closed bool
 }
 
-func (o *output) to(name string, send func(string, []byte) error) io.Writer {
-	return &outputStream{out: o, name: name, send: send}
+func (o *output[T]) do(message *T) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return net.ErrClosed
+	}
+	return o.send(message)
 }
 
-func (w *outputStream) Write(p []byte) (int, error) {
-	w.out.mu.Lock()
-	defer w.out.mu.Unlock()
-	if err := w.send(w.name, p); err != nil {
+func (o *output[T]) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+}
+
+// writer sends what is written to it.
+type writer func(p []byte) error
+
+func (w writer) Write(p []byte) (int, error) {
+	if err := w(p); err != nil {
 		return 0, err
 	}
 	return len(p), nil

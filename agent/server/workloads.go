@@ -14,7 +14,7 @@ import (
 type workloads struct{ agent *agent.Agent }
 
 func (s workloads) Launch(ctx context.Context, r *connect.Request[purserv1.LaunchRequest]) (*connect.Response[purserv1.LaunchResponse], error) {
-	w, changed, err := s.agent.Launch(ctx, r.Msg.GetSpec(), r.Msg.Generation)
+	w, changed, err := s.agent.Launch(ctx, r.Msg)
 	return respond(&purserv1.LaunchResponse{Workload: w, Changed: changed}, err)
 }
 

@@ -30,6 +30,8 @@ type Params struct {
 	// SecretMounts are directories of secret files, the outer before those in them.
 	SecretMounts []SecretMount
 	Host         Host
+	// ConsoleSize is that of the terminal, if the spec has one; nil when unknown.
+	ConsoleSize *specs.Box
 	// NoSwap keeps the container's memory out of swap space: it holds secrets.
 	NoSwap bool
 }
@@ -50,6 +52,7 @@ type option func(*specs.Spec, Params) error
 var options = []option{
 	base,
 	args,
+	terminal,
 	account,
 	workdir,
 	rootFS,
@@ -111,6 +114,13 @@ func args(s *specs.Spec, p Params) error {
 		return fmt.Errorf("nothing to run: image %s has no command of its own; set command", p.Spec.GetImage().GetRef())
 	}
 	s.Process.Args = argv
+	return nil
+}
+
+func terminal(s *specs.Spec, p Params) error {
+	if p.Spec.GetTty() {
+		s.Process.Terminal, s.Process.ConsoleSize = true, p.ConsoleSize
+	}
 	return nil
 }
 

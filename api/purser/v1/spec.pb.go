@@ -71,7 +71,9 @@ type LaunchSpec struct {
 	// Job: how long its record and logs stay after it ended; kept when absent.
 	TtlAfterFinished *string `protobuf:"bytes,23,opt,name=ttl_after_finished,json=ttlAfterFinished,proto3,oneof" json:"ttl_after_finished,omitempty"`
 	// Keep stdin open for a client that attaches.
-	Stdin         *bool `protobuf:"varint,24,opt,name=stdin,proto3,oneof" json:"stdin,omitempty"`
+	Stdin *bool `protobuf:"varint,24,opt,name=stdin,proto3,oneof" json:"stdin,omitempty"`
+	// Run the command on a terminal: its output is one stream, stdout.
+	Tty           *bool `protobuf:"varint,25,opt,name=tty,proto3,oneof" json:"tty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +272,13 @@ func (x *LaunchSpec) GetTtlAfterFinished() string {
 func (x *LaunchSpec) GetStdin() bool {
 	if x != nil && x.Stdin != nil {
 		return *x.Stdin
+	}
+	return false
+}
+
+func (x *LaunchSpec) GetTty() bool {
+	if x != nil && x.Tty != nil {
+		return *x.Tty
 	}
 	return false
 }
@@ -932,7 +941,7 @@ var File_purser_v1_spec_proto protoreflect.FileDescriptor
 
 const file_purser_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x14purser/v1/spec.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\"\x9d\x16\n" +
+	"\x14purser/v1/spec.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\"\xbc\x16\n" +
 	"\n" +
 	"LaunchSpec\x12B\n" +
 	"\x03app\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x03app\x88\x01\x01\x12O\n" +
@@ -969,7 +978,8 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\aretries\x18\x16 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aH\n" +
 	"R\aretries\x88\x01\x01\x12h\n" +
 	"\x12ttl_after_finished\x18\x17 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\vR\x10ttlAfterFinished\x88\x01\x01\x12\x19\n" +
-	"\x05stdin\x18\x18 \x01(\bH\fR\x05stdin\x88\x01\x01\x1a6\n" +
+	"\x05stdin\x18\x18 \x01(\bH\fR\x05stdin\x88\x01\x01\x12\x15\n" +
+	"\x03tty\x18\x19 \x01(\bH\rR\x03tty\x88\x01\x01\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -995,7 +1005,8 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\n" +
 	"\b_retriesB\x15\n" +
 	"\x13_ttl_after_finishedB\b\n" +
-	"\x06_stdin\"\xa3\x04\n" +
+	"\x06_stdinB\x06\n" +
+	"\x04_tty\"\xa3\x04\n" +
 	"\x05Image\x12$\n" +
 	"\x03ref\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01\x18\x80\bH\x00R\x03ref\x88\x01\x01\x12\x8b\x02\n" +

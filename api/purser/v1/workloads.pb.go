@@ -399,7 +399,10 @@ type LaunchRequest struct {
 	Spec  *LaunchSpec            `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	// May not go down from one launch of an ID to the next (failed_precondition),
 	// so that a stale scheduler cannot undo a newer one.
-	Generation    *uint64 `protobuf:"varint,2,opt,name=generation,proto3,oneof" json:"generation,omitempty"`
+	Generation *uint64 `protobuf:"varint,2,opt,name=generation,proto3,oneof" json:"generation,omitempty"`
+	// Size of the terminal, when the spec has one, until a client that attaches
+	// gives another.
+	Size          *TerminalSize `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -446,6 +449,13 @@ func (x *LaunchRequest) GetGeneration() uint64 {
 		return *x.Generation
 	}
 	return 0
+}
+
+func (x *LaunchRequest) GetSize() *TerminalSize {
+	if x != nil {
+		return x.Size
+	}
+	return nil
 }
 
 type LaunchResponse struct {
@@ -1379,20 +1389,77 @@ func (x *LogsResponse) GetData() []byte {
 	return nil
 }
 
+// TerminalSize is the size of a terminal's window, in characters.
+type TerminalSize struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rows          uint32                 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	Columns       uint32                 `protobuf:"varint,2,opt,name=columns,proto3" json:"columns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminalSize) Reset() {
+	*x = TerminalSize{}
+	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminalSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminalSize) ProtoMessage() {}
+
+func (x *TerminalSize) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
+func (*TerminalSize) Descriptor() ([]byte, []int) {
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TerminalSize) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *TerminalSize) GetColumns() uint32 {
+	if x != nil {
+		return x.Columns
+	}
+	return 0
+}
+
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The first message names the workload; later ones carry stdin.
-	Environment   string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
-	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Stdin         []byte `protobuf:"bytes,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	CloseStdin    bool   `protobuf:"varint,4,opt,name=close_stdin,json=closeStdin,proto3" json:"close_stdin,omitempty"`
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Id          string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Stdin       []byte `protobuf:"bytes,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// The end of stdin, for the function too. Not for a terminal, whose input ends
+	// by what is typed.
+	CloseStdin bool `protobuf:"varint,4,opt,name=close_stdin,json=closeStdin,proto3" json:"close_stdin,omitempty"`
+	// New size of the function's terminal; in the first message or later.
+	Size          *TerminalSize `protobuf:"bytes,5,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	mi := &file_purser_v1_workloads_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1471,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	mi := &file_purser_v1_workloads_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1484,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{22}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AttachRequest) GetEnvironment() string {
@@ -1448,20 +1515,31 @@ func (x *AttachRequest) GetCloseStdin() bool {
 	return false
 }
 
+func (x *AttachRequest) GetSize() *TerminalSize {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
 type AttachResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// stdout or stderr.
 	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	Data   []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Last message: how the container ended.
-	Exit          *Exit `protobuf:"bytes,3,opt,name=exit,proto3" json:"exit,omitempty"`
+	Exit *Exit `protobuf:"bytes,3,opt,name=exit,proto3" json:"exit,omitempty"`
+	// How many more bytes of stdin the agent takes at once, whatever the function
+	// reads: given first when it can begin to read, then as it does. What comes
+	// behind more than that waits until the function has read.
+	StdinRoom     uint32 `protobuf:"varint,4,opt,name=stdin_room,json=stdinRoom,proto3" json:"stdin_room,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[23]
+	mi := &file_purser_v1_workloads_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1551,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[23]
+	mi := &file_purser_v1_workloads_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1564,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{23}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AttachResponse) GetStream() string {
@@ -1510,21 +1588,36 @@ func (x *AttachResponse) GetExit() *Exit {
 	return nil
 }
 
+func (x *AttachResponse) GetStdinRoom() uint32 {
+	if x != nil {
+		return x.StdinRoom
+	}
+	return 0
+}
+
 type ExecRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The first message says what to run; later ones carry stdin.
-	Start      *ExecStart `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
-	Stdin      []byte     `protobuf:"bytes,2,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	CloseStdin bool       `protobuf:"varint,3,opt,name=close_stdin,json=closeStdin,proto3" json:"close_stdin,omitempty"`
+	// The first message says what to run; later ones carry the rest. A client that
+	// goes away takes the command along: on a terminal it gets SIGHUP, and SIGKILL
+	// a second later, else SIGKILL, and so does all of its session.
+	Start *ExecStart `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Stdin []byte     `protobuf:"bytes,2,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// The end of stdin. Not for a terminal, whose input ends by what is typed.
+	CloseStdin bool `protobuf:"varint,3,opt,name=close_stdin,json=closeStdin,proto3" json:"close_stdin,omitempty"`
 	// Number of a signal for the command.
-	Signal        uint32 `protobuf:"varint,4,opt,name=signal,proto3" json:"signal,omitempty"`
+	Signal uint32 `protobuf:"varint,4,opt,name=signal,proto3" json:"signal,omitempty"`
+	// New size of the command's terminal.
+	Size *TerminalSize `protobuf:"bytes,5,opt,name=size,proto3" json:"size,omitempty"`
+	// Let the command run on by itself: the agent ends the stream without an exit,
+	// and drops what the command still writes.
+	Detach        bool `protobuf:"varint,6,opt,name=detach,proto3" json:"detach,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[24]
+	mi := &file_purser_v1_workloads_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1629,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[24]
+	mi := &file_purser_v1_workloads_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1642,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{24}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecRequest) GetStart() *ExecStart {
@@ -1580,6 +1673,20 @@ func (x *ExecRequest) GetSignal() uint32 {
 	return 0
 }
 
+func (x *ExecRequest) GetSize() *TerminalSize {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
+func (x *ExecRequest) GetDetach() bool {
+	if x != nil {
+		return x.Detach
+	}
+	return false
+}
+
 type ExecStart struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
@@ -1590,14 +1697,21 @@ type ExecStart struct {
 	Workdir string            `protobuf:"bytes,5,opt,name=workdir,proto3" json:"workdir,omitempty"`
 	User    string            `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
 	// The command reads stdin; without it, stdin is empty.
-	Stdin         bool `protobuf:"varint,7,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdin bool `protobuf:"varint,7,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// Run the command on a terminal: its output is one stream, stdout.
+	Tty bool `protobuf:"varint,8,opt,name=tty,proto3" json:"tty,omitempty"`
+	// Size of the terminal at first.
+	Size *TerminalSize `protobuf:"bytes,9,opt,name=size,proto3" json:"size,omitempty"`
+	// The kind of terminal that the client has: the command's TERM, unless env or
+	// the workload's spec sets that; xterm when empty.
+	Term          string `protobuf:"bytes,10,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[25]
+	mi := &file_purser_v1_workloads_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1723,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[25]
+	mi := &file_purser_v1_workloads_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1736,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{25}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExecStart) GetEnvironment() string {
@@ -1674,20 +1788,43 @@ func (x *ExecStart) GetStdin() bool {
 	return false
 }
 
+func (x *ExecStart) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+func (x *ExecStart) GetSize() *TerminalSize {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
+func (x *ExecStart) GetTerm() string {
+	if x != nil {
+		return x.Term
+	}
+	return ""
+}
+
 type ExecResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// stdout or stderr.
 	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	Data   []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Last message: how the command ended.
-	Exit          *Exit `protobuf:"bytes,3,opt,name=exit,proto3" json:"exit,omitempty"`
+	Exit *Exit `protobuf:"bytes,3,opt,name=exit,proto3" json:"exit,omitempty"`
+	// As in AttachResponse.
+	StdinRoom     uint32 `protobuf:"varint,4,opt,name=stdin_room,json=stdinRoom,proto3" json:"stdin_room,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[26]
+	mi := &file_purser_v1_workloads_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1836,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[26]
+	mi := &file_purser_v1_workloads_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1849,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{26}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExecResponse) GetStream() string {
@@ -1736,6 +1873,13 @@ func (x *ExecResponse) GetExit() *Exit {
 	return nil
 }
 
+func (x *ExecResponse) GetStdinRoom() uint32 {
+	if x != nil {
+		return x.StdinRoom
+	}
+	return 0
+}
+
 type SignalRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
@@ -1748,7 +1892,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[27]
+	mi := &file_purser_v1_workloads_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1904,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[27]
+	mi := &file_purser_v1_workloads_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1917,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{27}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignalRequest) GetEnvironment() string {
@@ -1805,7 +1949,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[28]
+	mi := &file_purser_v1_workloads_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1961,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[28]
+	mi := &file_purser_v1_workloads_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1974,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{28}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{29}
 }
 
 type RestartRequest struct {
@@ -1845,7 +1989,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[29]
+	mi := &file_purser_v1_workloads_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2001,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[29]
+	mi := &file_purser_v1_workloads_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2014,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{29}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestartRequest) GetEnvironment() string {
@@ -1903,7 +2047,7 @@ type RestartResponse struct {
 
 func (x *RestartResponse) Reset() {
 	*x = RestartResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[30]
+	mi := &file_purser_v1_workloads_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2059,7 @@ func (x *RestartResponse) String() string {
 func (*RestartResponse) ProtoMessage() {}
 
 func (x *RestartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[30]
+	mi := &file_purser_v1_workloads_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2072,7 @@ func (x *RestartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
 func (*RestartResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{30}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RestartResponse) GetWorkload() *Workload {
@@ -1981,12 +2125,13 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\brestarts\x18\f \x01(\rR\brestarts\x12:\n" +
 	"\vnext_try_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tnextTryAt\x129\n" +
 	"\n" +
-	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x8a\x01\n" +
+	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xb7\x01\n" +
 	"\rLaunchRequest\x121\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x127\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04B\x12\xbaH\x0f2\r\x10\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01(\x01H\x00R\n" +
-	"generation\x88\x01\x01B\r\n" +
+	"generation\x88\x01\x01\x12+\n" +
+	"\x04size\x18\x03 \x01(\v2\x17.purser.v1.TerminalSizeR\x04sizeB\r\n" +
 	"\v_generation\"[\n" +
 	"\x0eLaunchResponse\x12/\n" +
 	"\bworkload\x18\x01 \x01(\v2\x13.purser.v1.WorkloadR\bworkload\x12\x18\n" +
@@ -2047,23 +2192,31 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"x\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"R\n" +
+	"\fTerminalSize\x12\x1d\n" +
+	"\x04rows\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x04rows\x12#\n" +
+	"\acolumns\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\acolumns\"\xa5\x01\n" +
 	"\rAttachRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
 	"\x05stdin\x18\x03 \x01(\fR\x05stdin\x12\x1f\n" +
 	"\vclose_stdin\x18\x04 \x01(\bR\n" +
-	"closeStdin\"a\n" +
+	"closeStdin\x12+\n" +
+	"\x04size\x18\x05 \x01(\v2\x17.purser.v1.TerminalSizeR\x04size\"\x80\x01\n" +
 	"\x0eAttachResponse\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12#\n" +
-	"\x04exit\x18\x03 \x01(\v2\x0f.purser.v1.ExitR\x04exit\"\x88\x01\n" +
+	"\x04exit\x18\x03 \x01(\v2\x0f.purser.v1.ExitR\x04exit\x12\x1d\n" +
+	"\n" +
+	"stdin_room\x18\x04 \x01(\rR\tstdinRoom\"\xcd\x01\n" +
 	"\vExecRequest\x12*\n" +
 	"\x05start\x18\x01 \x01(\v2\x14.purser.v1.ExecStartR\x05start\x12\x14\n" +
 	"\x05stdin\x18\x02 \x01(\fR\x05stdin\x12\x1f\n" +
 	"\vclose_stdin\x18\x03 \x01(\bR\n" +
 	"closeStdin\x12\x16\n" +
-	"\x06signal\x18\x04 \x01(\rR\x06signal\"\xaf\x03\n" +
+	"\x06signal\x18\x04 \x01(\rR\x06signal\x12+\n" +
+	"\x04size\x18\x05 \x01(\v2\x17.purser.v1.TerminalSizeR\x04size\x12\x16\n" +
+	"\x06detach\x18\x06 \x01(\bR\x06detach\"\x82\x04\n" +
 	"\tExecStart\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
 	"\x02id\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x02id\x12\"\n" +
@@ -2072,14 +2225,20 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r\x1a2\x18^[A-Za-z_][A-Za-z0-9_]*$R\x03env\x12\x18\n" +
 	"\aworkdir\x18\x05 \x01(\tR\aworkdir\x12\x12\n" +
 	"\x04user\x18\x06 \x01(\tR\x04user\x12\x14\n" +
-	"\x05stdin\x18\a \x01(\bR\x05stdin\x1a6\n" +
+	"\x05stdin\x18\a \x01(\bR\x05stdin\x12\x10\n" +
+	"\x03tty\x18\b \x01(\bR\x03tty\x12+\n" +
+	"\x04size\x18\t \x01(\v2\x17.purser.v1.TerminalSizeR\x04size\x12\x12\n" +
+	"\x04term\x18\n" +
+	" \x01(\tR\x04term\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"_\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
 	"\fExecResponse\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12#\n" +
-	"\x04exit\x18\x03 \x01(\v2\x0f.purser.v1.ExitR\x04exit\"\x8f\x01\n" +
+	"\x04exit\x18\x03 \x01(\v2\x0f.purser.v1.ExitR\x04exit\x12\x1d\n" +
+	"\n" +
+	"stdin_room\x18\x04 \x01(\rR\tstdinRoom\"\x8f\x01\n" +
 	"\rSignalRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
 	"\x02id\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x02id\x12D\n" +
@@ -2118,7 +2277,7 @@ func file_purser_v1_workloads_proto_rawDescGZIP() []byte {
 	return file_purser_v1_workloads_proto_rawDescData
 }
 
-var file_purser_v1_workloads_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_purser_v1_workloads_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_purser_v1_workloads_proto_goTypes = []any{
 	(*Pin)(nil),                   // 0: purser.v1.Pin
 	(*Exit)(nil),                  // 1: purser.v1.Exit
@@ -2142,76 +2301,81 @@ var file_purser_v1_workloads_proto_goTypes = []any{
 	(*WaitResponse)(nil),          // 19: purser.v1.WaitResponse
 	(*LogsRequest)(nil),           // 20: purser.v1.LogsRequest
 	(*LogsResponse)(nil),          // 21: purser.v1.LogsResponse
-	(*AttachRequest)(nil),         // 22: purser.v1.AttachRequest
-	(*AttachResponse)(nil),        // 23: purser.v1.AttachResponse
-	(*ExecRequest)(nil),           // 24: purser.v1.ExecRequest
-	(*ExecStart)(nil),             // 25: purser.v1.ExecStart
-	(*ExecResponse)(nil),          // 26: purser.v1.ExecResponse
-	(*SignalRequest)(nil),         // 27: purser.v1.SignalRequest
-	(*SignalResponse)(nil),        // 28: purser.v1.SignalResponse
-	(*RestartRequest)(nil),        // 29: purser.v1.RestartRequest
-	(*RestartResponse)(nil),       // 30: purser.v1.RestartResponse
-	nil,                           // 31: purser.v1.ExecStart.EnvEntry
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*LaunchSpec)(nil),            // 33: purser.v1.LaunchSpec
+	(*TerminalSize)(nil),          // 22: purser.v1.TerminalSize
+	(*AttachRequest)(nil),         // 23: purser.v1.AttachRequest
+	(*AttachResponse)(nil),        // 24: purser.v1.AttachResponse
+	(*ExecRequest)(nil),           // 25: purser.v1.ExecRequest
+	(*ExecStart)(nil),             // 26: purser.v1.ExecStart
+	(*ExecResponse)(nil),          // 27: purser.v1.ExecResponse
+	(*SignalRequest)(nil),         // 28: purser.v1.SignalRequest
+	(*SignalResponse)(nil),        // 29: purser.v1.SignalResponse
+	(*RestartRequest)(nil),        // 30: purser.v1.RestartRequest
+	(*RestartResponse)(nil),       // 31: purser.v1.RestartResponse
+	nil,                           // 32: purser.v1.ExecStart.EnvEntry
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*LaunchSpec)(nil),            // 34: purser.v1.LaunchSpec
 }
 var file_purser_v1_workloads_proto_depIdxs = []int32{
-	32, // 0: purser.v1.Exit.started_at:type_name -> google.protobuf.Timestamp
-	32, // 1: purser.v1.Exit.finished_at:type_name -> google.protobuf.Timestamp
-	32, // 2: purser.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	33, // 3: purser.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	32, // 4: purser.v1.Workload.since:type_name -> google.protobuf.Timestamp
+	33, // 0: purser.v1.Exit.started_at:type_name -> google.protobuf.Timestamp
+	33, // 1: purser.v1.Exit.finished_at:type_name -> google.protobuf.Timestamp
+	33, // 2: purser.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	34, // 3: purser.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	33, // 4: purser.v1.Workload.since:type_name -> google.protobuf.Timestamp
 	0,  // 5: purser.v1.Workload.pins:type_name -> purser.v1.Pin
 	2,  // 6: purser.v1.Workload.instances:type_name -> purser.v1.Instance
 	1,  // 7: purser.v1.Workload.last_exit:type_name -> purser.v1.Exit
-	32, // 8: purser.v1.Workload.next_try_at:type_name -> google.protobuf.Timestamp
-	32, // 9: purser.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
-	33, // 10: purser.v1.LaunchRequest.spec:type_name -> purser.v1.LaunchSpec
-	3,  // 11: purser.v1.LaunchResponse.workload:type_name -> purser.v1.Workload
-	3,  // 12: purser.v1.StartResponse.workload:type_name -> purser.v1.Workload
-	3,  // 13: purser.v1.StopResponse.workload:type_name -> purser.v1.Workload
-	3,  // 14: purser.v1.GetResponse.workload:type_name -> purser.v1.Workload
-	3,  // 15: purser.v1.ListResponse.workloads:type_name -> purser.v1.Workload
-	3,  // 16: purser.v1.WatchResponse.workload:type_name -> purser.v1.Workload
-	3,  // 17: purser.v1.WaitResponse.workload:type_name -> purser.v1.Workload
-	32, // 18: purser.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
-	32, // 19: purser.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
-	1,  // 20: purser.v1.AttachResponse.exit:type_name -> purser.v1.Exit
-	25, // 21: purser.v1.ExecRequest.start:type_name -> purser.v1.ExecStart
-	31, // 22: purser.v1.ExecStart.env:type_name -> purser.v1.ExecStart.EnvEntry
-	1,  // 23: purser.v1.ExecResponse.exit:type_name -> purser.v1.Exit
-	3,  // 24: purser.v1.RestartResponse.workload:type_name -> purser.v1.Workload
-	4,  // 25: purser.v1.Workloads.Launch:input_type -> purser.v1.LaunchRequest
-	6,  // 26: purser.v1.Workloads.Start:input_type -> purser.v1.StartRequest
-	8,  // 27: purser.v1.Workloads.Stop:input_type -> purser.v1.StopRequest
-	10, // 28: purser.v1.Workloads.Remove:input_type -> purser.v1.RemoveRequest
-	12, // 29: purser.v1.Workloads.Get:input_type -> purser.v1.GetRequest
-	14, // 30: purser.v1.Workloads.List:input_type -> purser.v1.ListRequest
-	16, // 31: purser.v1.Workloads.Watch:input_type -> purser.v1.WatchRequest
-	18, // 32: purser.v1.Workloads.Wait:input_type -> purser.v1.WaitRequest
-	20, // 33: purser.v1.Workloads.Logs:input_type -> purser.v1.LogsRequest
-	22, // 34: purser.v1.Workloads.Attach:input_type -> purser.v1.AttachRequest
-	24, // 35: purser.v1.Workloads.Exec:input_type -> purser.v1.ExecRequest
-	27, // 36: purser.v1.Workloads.Signal:input_type -> purser.v1.SignalRequest
-	29, // 37: purser.v1.Workloads.Restart:input_type -> purser.v1.RestartRequest
-	5,  // 38: purser.v1.Workloads.Launch:output_type -> purser.v1.LaunchResponse
-	7,  // 39: purser.v1.Workloads.Start:output_type -> purser.v1.StartResponse
-	9,  // 40: purser.v1.Workloads.Stop:output_type -> purser.v1.StopResponse
-	11, // 41: purser.v1.Workloads.Remove:output_type -> purser.v1.RemoveResponse
-	13, // 42: purser.v1.Workloads.Get:output_type -> purser.v1.GetResponse
-	15, // 43: purser.v1.Workloads.List:output_type -> purser.v1.ListResponse
-	17, // 44: purser.v1.Workloads.Watch:output_type -> purser.v1.WatchResponse
-	19, // 45: purser.v1.Workloads.Wait:output_type -> purser.v1.WaitResponse
-	21, // 46: purser.v1.Workloads.Logs:output_type -> purser.v1.LogsResponse
-	23, // 47: purser.v1.Workloads.Attach:output_type -> purser.v1.AttachResponse
-	26, // 48: purser.v1.Workloads.Exec:output_type -> purser.v1.ExecResponse
-	28, // 49: purser.v1.Workloads.Signal:output_type -> purser.v1.SignalResponse
-	30, // 50: purser.v1.Workloads.Restart:output_type -> purser.v1.RestartResponse
-	38, // [38:51] is the sub-list for method output_type
-	25, // [25:38] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	33, // 8: purser.v1.Workload.next_try_at:type_name -> google.protobuf.Timestamp
+	33, // 9: purser.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	34, // 10: purser.v1.LaunchRequest.spec:type_name -> purser.v1.LaunchSpec
+	22, // 11: purser.v1.LaunchRequest.size:type_name -> purser.v1.TerminalSize
+	3,  // 12: purser.v1.LaunchResponse.workload:type_name -> purser.v1.Workload
+	3,  // 13: purser.v1.StartResponse.workload:type_name -> purser.v1.Workload
+	3,  // 14: purser.v1.StopResponse.workload:type_name -> purser.v1.Workload
+	3,  // 15: purser.v1.GetResponse.workload:type_name -> purser.v1.Workload
+	3,  // 16: purser.v1.ListResponse.workloads:type_name -> purser.v1.Workload
+	3,  // 17: purser.v1.WatchResponse.workload:type_name -> purser.v1.Workload
+	3,  // 18: purser.v1.WaitResponse.workload:type_name -> purser.v1.Workload
+	33, // 19: purser.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
+	33, // 20: purser.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
+	22, // 21: purser.v1.AttachRequest.size:type_name -> purser.v1.TerminalSize
+	1,  // 22: purser.v1.AttachResponse.exit:type_name -> purser.v1.Exit
+	26, // 23: purser.v1.ExecRequest.start:type_name -> purser.v1.ExecStart
+	22, // 24: purser.v1.ExecRequest.size:type_name -> purser.v1.TerminalSize
+	32, // 25: purser.v1.ExecStart.env:type_name -> purser.v1.ExecStart.EnvEntry
+	22, // 26: purser.v1.ExecStart.size:type_name -> purser.v1.TerminalSize
+	1,  // 27: purser.v1.ExecResponse.exit:type_name -> purser.v1.Exit
+	3,  // 28: purser.v1.RestartResponse.workload:type_name -> purser.v1.Workload
+	4,  // 29: purser.v1.Workloads.Launch:input_type -> purser.v1.LaunchRequest
+	6,  // 30: purser.v1.Workloads.Start:input_type -> purser.v1.StartRequest
+	8,  // 31: purser.v1.Workloads.Stop:input_type -> purser.v1.StopRequest
+	10, // 32: purser.v1.Workloads.Remove:input_type -> purser.v1.RemoveRequest
+	12, // 33: purser.v1.Workloads.Get:input_type -> purser.v1.GetRequest
+	14, // 34: purser.v1.Workloads.List:input_type -> purser.v1.ListRequest
+	16, // 35: purser.v1.Workloads.Watch:input_type -> purser.v1.WatchRequest
+	18, // 36: purser.v1.Workloads.Wait:input_type -> purser.v1.WaitRequest
+	20, // 37: purser.v1.Workloads.Logs:input_type -> purser.v1.LogsRequest
+	23, // 38: purser.v1.Workloads.Attach:input_type -> purser.v1.AttachRequest
+	25, // 39: purser.v1.Workloads.Exec:input_type -> purser.v1.ExecRequest
+	28, // 40: purser.v1.Workloads.Signal:input_type -> purser.v1.SignalRequest
+	30, // 41: purser.v1.Workloads.Restart:input_type -> purser.v1.RestartRequest
+	5,  // 42: purser.v1.Workloads.Launch:output_type -> purser.v1.LaunchResponse
+	7,  // 43: purser.v1.Workloads.Start:output_type -> purser.v1.StartResponse
+	9,  // 44: purser.v1.Workloads.Stop:output_type -> purser.v1.StopResponse
+	11, // 45: purser.v1.Workloads.Remove:output_type -> purser.v1.RemoveResponse
+	13, // 46: purser.v1.Workloads.Get:output_type -> purser.v1.GetResponse
+	15, // 47: purser.v1.Workloads.List:output_type -> purser.v1.ListResponse
+	17, // 48: purser.v1.Workloads.Watch:output_type -> purser.v1.WatchResponse
+	19, // 49: purser.v1.Workloads.Wait:output_type -> purser.v1.WaitResponse
+	21, // 50: purser.v1.Workloads.Logs:output_type -> purser.v1.LogsResponse
+	24, // 51: purser.v1.Workloads.Attach:output_type -> purser.v1.AttachResponse
+	27, // 52: purser.v1.Workloads.Exec:output_type -> purser.v1.ExecResponse
+	29, // 53: purser.v1.Workloads.Signal:output_type -> purser.v1.SignalResponse
+	31, // 54: purser.v1.Workloads.Restart:output_type -> purser.v1.RestartResponse
+	42, // [42:55] is the sub-list for method output_type
+	29, // [29:42] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_workloads_proto_init() }
@@ -2229,7 +2393,7 @@ func file_purser_v1_workloads_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_workloads_proto_rawDesc), len(file_purser_v1_workloads_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
