@@ -83,11 +83,8 @@ func commandFlagError(own int) func(*cobra.Command, error) error {
 			return flagError(cmd, err)
 		}
 		name := unknown.GetSpecifiedName()
-		switch {
-		case cmd.Flags().NArg() > own:
+		if cmd.Flags().NArg() > own {
 			return misuse(cmd, fmt.Errorf("%s is no flag of purser's: put the command after --", strconv.Quote(dashed(name))))
-		case name == "t" || name == "tty":
-			return misuse(cmd, fmt.Errorf("there is no terminal yet, so no %s; -i passes stdin", dashed(name)))
 		}
 		return misuse(cmd, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -15,20 +16,24 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
-// stdinChunk is how much of standard input is sent at once.
-const stdinChunk = 32 << 10
-
 func newExec(s *session) *cobra.Command {
 	start := &purserv1.ExecStart{}
 	var env []string
+	var keys string
 	cmd := &cobra.Command{
 		Use:   "exec ID -- COMMAND…",
 		Short: "Run a command in a workload's container",
 		Long: `Run a command in a workload's running container, beside its function and with
 its environment. Exits with the command's status; 125 when purser failed, 126
 when the command cannot be executed, 127 when it is not found. Signals are
-passed on to the command.`,
-		Example: `  purser exec rag-qna/answer-question -- sh -c 'echo $PURSER_WORKLOAD'
+passed on to the command.
+
+With -t the command runs on a terminal as large as the one that purser is on,
+with -it its keys are the command's, ctrl-c among them. The detach keys leave it
+running, with its output dropped. When purser itself ends, or its terminal
+closes, the command is ended too, with all that it started in its session.`,
+		Example: `  purser exec -it rag-qna/answer-question -- sh
+  purser exec rag-qna/answer-question -- sh -c 'echo $PURSER_WORKLOAD'
   purser exec -e DEBUG=1 --user 0 rag-qna/answer-question -- sh -c 'echo $DEBUG'
   echo hello | purser exec -i rag-qna/answer-question -- sh -c 'read line; echo "got $line"'`,
 		Args:              execArgs,
@@ -39,16 +44,22 @@ passed on to the command.`,
 			if err != nil {
 				return misuse(cmd, err)
 			}
+			detach, err := parseDetachKeys(keys)
+			if err != nil {
+				return misuse(cmd, err)
+			}
 			start.Environment, start.Id, start.Command, start.Env = s.environment, args[0], args[1:], vars
-			return notRun(s.exec(cmd.Context(), start))
+			return notRun(s.exec(cmd.Context(), start, detach))
 		},
 	}
 	cmd.SetFlagErrorFunc(commandFlagError(1))
 	flags := cmd.Flags()
 	flags.BoolVarP(&start.Stdin, "interactive", "i", false, "pass standard input on to the command")
+	flags.BoolVarP(&start.Tty, "tty", "t", false, "run the command on a terminal, as large as this one")
 	flags.StringArrayVarP(&env, "env", "e", nil, "set a variable: `K=V`; repeatable")
 	flags.StringVar(&start.User, "user", "", "run as this user[:group] instead of the container's")
 	flags.StringVar(&start.Workdir, "workdir", "", "absolute path of the working directory")
+	detachKeysFlag(cmd, &keys)
 	return cmd
 }
 
@@ -64,32 +75,110 @@ func execArgs(cmd *cobra.Command, args []string) error {
 	}
 }
 
-func (s *session) exec(ctx context.Context, start *purserv1.ExecStart) error {
+func (s *session) exec(ctx context.Context, start *purserv1.ExecStart, keys []byte) error {
 	api, err := s.dial()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	x := &execClient{session: s, start: start}
+	if start.GetTty() {
+		if x.terminal, err = s.openTerminal(keys); err != nil {
+			return err
+		}
+		start.Size = x.terminal.size()
+		start.Term, _ = s.lookup("TERM")
+	}
+	defer x.terminal.restore()
+	ctx, x.hangUp = context.WithCancel(ctx)
+	defer x.hangUp()
 	stream := api.Workloads.Exec(ctx)
 	if err := stream.Send(&purserv1.ExecRequest{Start: start}); err != nil {
 		return streamError(stream, err)
 	}
-	send := newSender(stream.Send)
-	stopSignals := passSignals(func(number syscall.Signal) {
-		_ = send.do(&purserv1.ExecRequest{Signal: uint32(number)})
-	})
-	defer stopSignals()
-	if start.GetStdin() {
-		go send.copy(s.in,
-			func(data []byte) *purserv1.ExecRequest { return &purserv1.ExecRequest{Stdin: data} },
-			&purserv1.ExecRequest{CloseStdin: true})
+	x.send = newSender(stream.Send)
+	return x.run(func() (output, error) { return stream.Receive() })
+}
+
+// execClient is the client's side of one exec.
+type execClient struct {
+	session  *session
+	start    *purserv1.ExecStart
+	terminal *terminal // nil without one
+	send     *sender[purserv1.ExecRequest]
+	// hangUp ends the stream, and with it the command.
+	hangUp context.CancelFunc
+
+	detached atomic.Bool
+	// ending is the signal that asked the command to end; 0 when none has. by is
+	// the one that hung up.
+	ending, by atomic.Int32
+}
+
+func (x *execClient) run(next func() (output, error)) error {
+	defer x.send.stop()
+	defer passSignals(x.terminal.onPanic, x.signal)()
+	if x.terminal != nil {
+		defer x.terminal.passSizes(func(size *purserv1.TerminalSize) {
+			_ = x.send.do(&purserv1.ExecRequest{Size: size})
+		})()
 	}
-	exit, err := s.receive(func() (output, error) { return stream.Receive() })
-	if err != nil {
+	if x.start.GetStdin() {
+		go x.sendStdin()
+	}
+	exit, err := receive(next, x.session.writeOutput, x.room)
+	x.terminal.restore()
+	switch by := x.by.Load(); {
+	case err == nil:
+		return passStatus(exit)
+	case x.detached.Load():
+		x.session.warn("detached: the command runs on in %s", x.start.GetId())
+		return nil
+	case by != 0:
+		return &exitError{code: exitSignalled + int(by)}
+	default:
 		return err
 	}
-	return passStatus(exit)
+}
+
+// room notes that the command reads its standard input: from now on the keys are
+// its own.
+func (x *execClient) room(n uint32) error {
+	x.send.grant(n)
+	if x.terminal == nil {
+		return nil
+	}
+	return x.terminal.giveKeys()
+}
+
+// signal passes a signal on. On a terminal the second that asks the command to
+// end hangs up, as a shell would ignore it for ever, and so does the end of the
+// terminal itself.
+func (x *execClient) signal(number syscall.Signal) {
+	if x.terminal != nil && (number == syscall.SIGHUP || ends(number) && x.ending.Swap(int32(number)) != 0) {
+		x.by.Store(int32(number))
+		x.hangUp()
+		return
+	}
+	_ = x.send.do(&purserv1.ExecRequest{Signal: uint32(number)})
+}
+
+func (x *execClient) sendStdin() {
+	defer x.terminal.onPanic()
+	in := x.session.in
+	if x.terminal != nil {
+		in = x.terminal.input()
+	}
+	err := x.send.copy(in, func(data []byte) *purserv1.ExecRequest { return &purserv1.ExecRequest{Stdin: data} })
+	switch {
+	case errors.Is(err, errDetached):
+		x.detached.Store(true)
+		_ = x.send.do(&purserv1.ExecRequest{Detach: true})
+	case x.terminal == nil:
+		_ = x.send.do(&purserv1.ExecRequest{CloseStdin: true})
+	case !errors.Is(err, errStreamOver):
+		x.by.Store(int32(syscall.SIGHUP)) // the terminal is gone
+		x.hangUp()
+	}
 }
 
 // streamError finds out why a send failed: the stream then gives io.EOF and
@@ -108,11 +197,13 @@ func streamError[Req, Res any](stream *connect.BidiStreamForClient[Req, Res], er
 type output interface {
 	GetStream() string
 	GetData() []byte
+	GetStdinRoom() uint32
 	GetExit() *purserv1.Exit
 }
 
-// receive writes what arrives until the message that tells the exit.
-func (s *session) receive(next func() (output, error)) (*purserv1.Exit, error) {
+// receive has written what arrives until the message that tells the exit. room is
+// called when the agent has more room for standard input.
+func receive(next func() (output, error), write func(output) error, room func(uint32) error) (*purserv1.Exit, error) {
 	for {
 		message, err := next()
 		if errors.Is(err, io.EOF) {
@@ -121,8 +212,13 @@ func (s *session) receive(next func() (output, error)) (*purserv1.Exit, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := writeStream(message.GetStream(), message.GetData(), s.out, s.err); err != nil {
+		if err := write(message); err != nil {
 			return nil, err
+		}
+		if n := message.GetStdinRoom(); n > 0 {
+			if err := room(n); err != nil {
+				return nil, err
+			}
 		}
 		if message.GetExit() != nil {
 			return message.GetExit(), nil
@@ -130,18 +226,24 @@ func (s *session) receive(next func() (output, error)) (*purserv1.Exit, error) {
 	}
 }
 
+// writeOutput writes what arrived to the stream that it belongs to.
+func (s *session) writeOutput(message output) error {
+	return writeStream(message.GetStream(), message.GetData(), s.out, s.err)
+}
+
 // passed are the signals that a user means for the function.
 var passed = []os.Signal{
 	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 }
 
-// passSignals hands every signal that purser gets to pass, until stop is
-// called.
-func passSignals(pass func(syscall.Signal)) (stop func()) {
+// passSignals hands every signal that purser gets to pass, until stop is called.
+// onPanic is deferred where it does.
+func passSignals(onPanic func(), pass func(syscall.Signal)) (stop func()) {
 	arrived := make(chan os.Signal, 8)
 	done := make(chan struct{})
 	signal.Notify(arrived, passed...)
 	go func() {
+		defer onPanic()
 		for {
 			select {
 			case got := <-arrived:

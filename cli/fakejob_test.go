@@ -276,10 +276,15 @@ func (n *fakeNode) Attach(ctx context.Context, stream *connect.BidiStream[purser
 	n.mu.Lock()
 	sent := len(job.log)
 	n.mu.Unlock()
+	if job.stdin != nil {
+		if err := stream.Send(&purserv1.AttachResponse{StdinRoom: 1 << 20}); err != nil {
+			return err
+		}
+	}
 	go func() {
 		for {
 			m, err := stream.Receive()
-			if err != nil {
+			if err != nil || job.stdin == nil {
 				return
 			}
 			_, _ = job.stdin.Write(m.GetStdin())
@@ -323,6 +328,9 @@ func (n *fakeNode) Exec(ctx context.Context, stream *connect.BidiStream[purserv1
 		cmd.Env = append(cmd.Env, key+"="+value)
 	}
 	if start.GetStdin() {
+		if err := stream.Send(&purserv1.ExecResponse{StdinRoom: 1 << 20}); err != nil {
+			return err
+		}
 		cmd.Stdin = execStdin(stream)
 	}
 	var out, errs bytes.Buffer

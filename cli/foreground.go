@@ -38,6 +38,10 @@ type foreground struct {
 	// grace is how long the function may take to end after a first signal.
 	grace time.Duration
 	stdin bool
+	// terminal is nil when the function has none, or purser.
+	terminal *terminal
+	// left is closed when the detach keys were typed.
+	left chan struct{}
 
 	// early are signals that came before the launch was answered.
 	early []syscall.Signal
@@ -66,12 +70,24 @@ func (r *foreground) run(ctx context.Context) error {
 	if refused {
 		return err
 	}
-	defer r.remove(ctx)
-	if err != nil {
-		return err
+	err = r.attend(ctx, cancel, signals, err)
+	r.terminal.restore()
+	if errors.Is(err, errDetached) {
+		r.session.warn("detached: it runs on as %s; come back with: purser attach -it %s", r.id, r.id)
+		return nil
 	}
-	if r.stdin {
-		go r.sendStdin(ctx)
+	r.remove(ctx)
+	return err
+}
+
+// attend stays with the function until it has ended, if it was launched.
+func (r *foreground) attend(ctx context.Context, cancel context.CancelFunc, signals <-chan os.Signal, launched error) error {
+	defer r.terminal.restore()
+	if launched != nil {
+		return launched
+	}
+	if r.stdin || r.terminal != nil {
+		go r.attach(ctx)
 	}
 	return r.follow(ctx, cancel, signals)
 }
@@ -126,7 +142,11 @@ func (r *foreground) launchWithImage(ctx context.Context) error {
 }
 
 func (r *foreground) launchOnce(ctx context.Context) error {
-	_, err := r.api.Workloads.Launch(ctx, connect.NewRequest(&purserv1.LaunchRequest{Spec: r.spec}))
+	request := &purserv1.LaunchRequest{Spec: r.spec}
+	if r.terminal != nil {
+		request.Size = r.terminal.size()
+	}
+	_, err := r.api.Workloads.Launch(ctx, connect.NewRequest(request))
 	return err
 }
 
@@ -172,6 +192,8 @@ func (r *foreground) follow(ctx context.Context, cancel context.CancelFunc, sign
 			if isOutputError(outputErr) {
 				r.kill(ctx, cancel)
 			}
+		case <-r.left:
+			return errDetached
 		case e := <-end:
 			last, end = &e, nil
 			if e.err != nil {
@@ -179,6 +201,7 @@ func (r *foreground) follow(ctx context.Context, cancel context.CancelFunc, sign
 			}
 		}
 	}
+	r.terminal.restore() // for what is said now
 	return r.status(*last, outputErr)
 }
 
@@ -198,23 +221,20 @@ func (r *foreground) wait(ctx context.Context) runEnd {
 	return runEnd{workload: response.Msg.GetWorkload()}
 }
 
-// sendStdin attaches once the container runs. A function that ended before is
-// no error: its status says what is to be said.
-func (r *foreground) sendStdin(ctx context.Context) {
+// attach passes on standard input, and the terminal's keys and sizes, once the
+// container runs. A function that ended before is no error: its status says what
+// is to be said.
+func (r *foreground) attach(ctx context.Context) {
+	defer r.terminal.onPanic()
 	request := &purserv1.WaitRequest{Environment: r.environment, Id: r.id, Until: "running"}
 	if _, err := r.api.Workloads.Wait(ctx, connect.NewRequest(request)); err != nil {
 		return
 	}
-	stream := r.api.Workloads.Attach(ctx)
-	if stream.Send(&purserv1.AttachRequest{Environment: r.environment, Id: r.id}) != nil {
-		return
-	}
-	go sendStdin(r.session, stream.Send)
+	at := &attachClient{session: r.session, environment: r.environment, id: r.id, terminal: r.terminal}
 	// The output comes by Logs, from its start; here it is only drained.
-	for {
-		if _, err := stream.Receive(); err != nil {
-			return
-		}
+	drop := func(output) error { return nil }
+	if _, err := at.connect(r.api.Workloads.Attach(ctx), r.stdin, drop); errors.Is(err, errDetached) {
+		close(r.left)
 	}
 }
 

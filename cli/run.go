@@ -28,7 +28,8 @@ type runFlags struct {
 	pull, authSecret string
 	secrets, env     []string
 	secretFiles      []string
-	stdin            bool
+	stdin, tty       bool
+	detachKeys       string
 	timeout, memory  string
 	cpu              float64
 	user, workdir    string
@@ -50,8 +51,13 @@ FILE is a launch spec, or an app file with --function; flags win over it.
 An image that is not on the node is pulled, unless --pull says otherwise.
 COMMAND replaces the image's entry point. Signals are passed on; a second
 interrupt, or one that has not ended the function within its stop grace,
-kills it.`,
-		Example: `  purser run --image localhost/tools:1 -- sh -c 'echo hello'
+kills it.
+
+With -t the function has a terminal, as large as the one that purser is on, and
+its output is one stream; with -it its keys are the function's, ctrl-c among
+them. The detach keys leave it running.`,
+		Example: `  purser run -it --image localhost/tools:1 -- sh
+  purser run --image localhost/tools:1 -- sh -c 'echo hello'
   purser run --image localhost/tools:1 --secret openai-secret -e MODEL=small -- sh -c 'echo "$MODEL, ${#OPENAI_API_KEY}"'
   purser run --image localhost/tools:1 --secret-file tls=/run/secrets/tls -- ls /run/secrets/tls
   purser run rag-qna.yaml --function reindex
@@ -59,15 +65,20 @@ kills it.`,
 		Args:        runArgs,
 		Annotations: map[string]string{standsInMark: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			keys, err := parseDetachKeys(f.detachKeys)
+			if err != nil {
+				return misuse(cmd, err)
+			}
 			spec, err := s.runSpec(cmd, &f, args)
 			if err != nil {
 				return notRun(err)
 			}
-			return notRun(rename(s.run(cmd.Context(), spec, f.stdin), flagOf(cmd)))
+			return notRun(rename(s.run(cmd.Context(), spec, &f, keys), flagOf(cmd)))
 		},
 	}
 	cmd.SetFlagErrorFunc(commandFlagError(0))
 	f.add(cmd)
+	detachKeysFlag(cmd, &f.detachKeys)
 	complete(cmd, "image", s.imageNames)
 	complete(cmd, "secret", s.secretNames)
 	complete(cmd, "secret-file", s.secretNames)
@@ -87,6 +98,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.secretFiles, "secret-file", nil, "`NAME=DIR`: a secret whose keys become files in a directory of the container, and not variables; repeatable")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "set a variable: `K=V`; repeatable")
 	flags.BoolVarP(&f.stdin, "interactive", "i", false, "pass standard input on to the function")
+	flags.BoolVarP(&f.tty, "tty", "t", false, "give the function a terminal, as large as this one")
 	flags.StringVar(&f.timeout, "timeout", "", "end it after this long (300s, 5m): SIGTERM, then SIGKILL after its stop grace")
 	flags.StringVar(&f.memory, "memory", "", "limit of memory: 256Mi, 1Gi")
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
@@ -294,9 +306,17 @@ func (s *session) makeRun(spec *purserv1.LaunchSpec) {
 }
 
 // run launches the spec, streams what it writes and returns its status.
-func (s *session) run(ctx context.Context, spec *purserv1.LaunchSpec, stdin bool) error {
-	if stdin {
+func (s *session) run(ctx context.Context, spec *purserv1.LaunchSpec, f *runFlags, keys []byte) error {
+	if f.stdin {
 		spec.Stdin = proto.Bool(true)
+	}
+	var t *terminal
+	if f.tty {
+		var err error
+		if t, err = s.openTerminal(keys); err != nil {
+			return err
+		}
+		s.giveTerminal(spec)
 	}
 	api, err := s.dial()
 	if err != nil {
@@ -305,7 +325,22 @@ func (s *session) run(ctx context.Context, spec *purserv1.LaunchSpec, stdin bool
 	r := &foreground{
 		session: s, api: api, spec: spec,
 		environment: spec.GetEnvironment(), id: spec.GetId(),
-		grace: launchspec.StopGrace(spec), stdin: stdin,
+		grace: launchspec.StopGrace(spec), stdin: f.stdin,
+		terminal: t, left: make(chan struct{}),
 	}
 	return r.run(ctx)
+}
+
+// giveTerminal makes a spec one for this terminal. Its kind comes above what the
+// image says and below what the spec does.
+func (s *session) giveTerminal(spec *purserv1.LaunchSpec) {
+	spec.Tty = proto.Bool(true)
+	kind, known := s.lookup("TERM")
+	if _, specified := spec.GetImage().GetEnv()["TERM"]; !known || kind == "" || specified {
+		return
+	}
+	if spec.Image.Env == nil {
+		spec.Image.Env = map[string]string{}
+	}
+	spec.Image.Env["TERM"] = kind
 }

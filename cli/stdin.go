@@ -1,19 +1,31 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"sync"
 )
 
-// sender lets standard input and signals share one stream, which takes only
-// one message at a time.
+// stdinChunk is how much of standard input is read at once.
+const stdinChunk = 32 << 10
+
+// sender lets standard input, signals and sizes share one stream, which takes only
+// one message at a time. It sends no more of standard input than the agent has
+// room for, so that the rest need not wait behind it.
 type sender[T any] struct {
 	mu   sync.Mutex
 	send func(*T) error
+
+	space sync.Mutex
+	more  sync.Cond
+	room  int
+	over  bool
 }
 
 func newSender[T any](send func(*T) error) *sender[T] {
-	return &sender[T]{send: send}
+	s := &sender[T]{send: send}
+	s.more.L = &s.space
+	return s
 }
 
 func (s *sender[T]) do(message *T) error {
@@ -22,18 +34,57 @@ func (s *sender[T]) do(message *T) error {
 	return s.send(message)
 }
 
-// copy sends all of in, each piece wrapped, then the message that ends it. It
-// returns when the stream has ended, whose reader learns why.
-func (s *sender[T]) copy(in io.Reader, wrap func([]byte) *T, end *T) {
+// grant notes that the agent has more room.
+func (s *sender[T]) grant(room uint32) {
+	s.space.Lock()
+	defer s.space.Unlock()
+	s.room += int(room)
+	s.more.Broadcast()
+}
+
+// stop ends copy, should it be waiting for room.
+func (s *sender[T]) stop() {
+	s.space.Lock()
+	defer s.space.Unlock()
+	s.over = true
+	s.more.Broadcast()
+}
+
+// take waits for room and takes up to n bytes of it; 0 when there will be none.
+func (s *sender[T]) take(n int) int {
+	s.space.Lock()
+	defer s.space.Unlock()
+	for s.room == 0 && !s.over {
+		s.more.Wait()
+	}
+	if s.over {
+		return 0
+	}
+	n = min(n, s.room)
+	s.room -= n
+	return n
+}
+
+// errStreamOver is where the stream has ended, whose reader learns why.
+var errStreamOver = errors.New("the stream has ended")
+
+// copy sends all of in, each piece wrapped. It returns nil at its end.
+func (s *sender[T]) copy(in io.Reader, wrap func([]byte) *T) error {
 	buffer := make([]byte, stdinChunk)
 	for {
 		n, err := in.Read(buffer)
-		if n > 0 && s.do(wrap(buffer[:n])) != nil {
-			return
+		for rest := buffer[:n]; len(rest) > 0; {
+			k := s.take(len(rest))
+			if k == 0 || s.do(wrap(rest[:k])) != nil {
+				return errStreamOver
+			}
+			rest = rest[k:]
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
 		if err != nil {
-			_ = s.do(end)
-			return
+			return err
 		}
 	}
 }

@@ -1,0 +1,422 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+// sitting is a purser command on a terminal.
+type sitting struct {
+	*rig.Terminal
+	n   *node
+	cmd *exec.Cmd
+}
+
+// sit runs a purser command on a terminal of 24 rows and 80 columns, as a shell
+// would in the foreground.
+func (n *node) sit(t testing.TB, args ...string) *sitting {
+	t.Helper()
+	s := &sitting{Terminal: rig.OpenTerminal(t, 24, 80), n: n, cmd: n.command(args...)}
+	s.cmd.Env = append(s.cmd.Env, "TERM=vt220")
+	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = s.Line, s.Line, s.Line
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// status waits for the command's end.
+func (s *sitting) status(t testing.TB) int {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- s.cmd.Wait() }()
+	select {
+	case <-done:
+	case <-within(t, patience).Done():
+		s.cmd.Process.Kill()
+		<-done
+		t.Fatalf("%v does not end; the terminal shows %q", s.cmd.Args, s.Shown())
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// terminalNode has a service of each kind: with a secret in its environment and
+// without, with a terminal and without.
+const terminalApp = `
+app: a
+defaults:
+  image: {ref: ` + image + `}
+  runtime: RUNTIME
+  stop: {grace: 0s}
+functions:
+  - {function: plain, command: [sleep, '100000']}
+  - {function: f, command: [sleep, '100000'], secrets: [{name: s}]}
+  - {function: shell, command: [sh], stdin: true, tty: true}
+`
+
+// onEachRuntime runs a test on a node for each containerd and OCI runtime.
+func onEachRuntime(t *testing.T, test func(t *testing.T, n *node, runtime string)) {
+	for _, c := range []struct {
+		version rig.Version
+		runtime string
+	}{{rig.V16, "runc"}, {rig.V24, "runc"}, {rig.V24, "crun"}, {rig.V24, "runsc"}} {
+		t.Run("containerd "+string(c.version)+" "+c.runtime, func(t *testing.T) {
+			t.Parallel()
+			config := ""
+			if c.runtime != "runc" {
+				config = fmt.Sprintf("[runtimes.%s]\npath = %q\n", c.runtime, rig.Runtime(t, c.runtime))
+			}
+			n := emptyNodeWith(t, c.version, config)
+			n.must("image", "import", boxImage(t))
+			n.runWith("one", "secret", "set", "s", "KEY=-")
+			n.deploy(strings.Replace(terminalApp, "RUNTIME", c.runtime, 1), "--wait")
+			test(t, n, c.runtime)
+		})
+	}
+}
+
+func TestExecOnATerminal(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		for _, id := range []string{"a/plain", "a/f"} {
+			s := n.sit(t, "exec", "-it", id, "--", "sh")
+			before := s.Modes()
+			s.Await("# ", 1)
+			if s.Modes() == before {
+				t.Error("the terminal's keys are not the command's")
+			}
+			s.Type("tty; echo term=$TERM key=$KEY\r")
+			s.Await("/dev/pts/", 1)
+			s.Await("term=vt220 key="+map[string]string{"a/f": "one"}[id]+"\r", 1)
+			s.Type("stty size\r")
+			s.Await("24 80\r", 1)
+			s.Resize(33, 111)
+			n.eventually("the new size", func() bool {
+				s.Type("stty size\r")
+				return strings.Contains(s.Shown(), "33 111\r")
+			})
+			s.Type("echo begun; sleep 100000 && echo never\r")
+			s.Await("begun\r", 1)
+			n.eventually("it to be interrupted", func() bool {
+				s.Type("\x03echo inter''rupted\r")
+				return strings.Contains(s.Shown(), "interrupted\r")
+			})
+			s.Type("exit 3\r")
+			if code := s.status(t); code != 3 {
+				t.Errorf("%s: exit status %d: %q", id, code, s.Shown())
+			}
+			if s.Modes() != before {
+				t.Error("the terminal is not what it was")
+			}
+		}
+		// The size is there from the start, and one stream is all.
+		s := n.sit(t, "exec", "-t", "a/f", "--", "sh", "-c", "stty size; echo err >&2; exit 4")
+		if code := s.status(t); code != 4 {
+			t.Errorf("exit status %d", code)
+		}
+		s.Await("24 80\r", 1)
+		s.Await("err\r", 1)
+		if s := n.sit(t, "exec", "-it", "a/f", "--", "no-such-command"); s.status(t) != 127 {
+			t.Errorf("not found: %q", s.Shown())
+		}
+		if r := n.run("exec", "-it", "a/f", "--", "true"); r.code != 125 || !strings.Contains(r.stderr, "-t needs a terminal") {
+			t.Errorf("without a terminal: %+v", r)
+		}
+	})
+}
+
+// procsOf are the command lines of the processes in a workload's container.
+func (n *node) procsOf(id string) string {
+	n.t.Helper()
+	out := n.must("exec", id, "--", "ps", "-o", "args")
+	return strings.ReplaceAll(out, "ps -o args\n", "")
+}
+
+// A client that dies, and a terminal that closes, take all with them that ran on
+// it; so does the end of purser by a second SIGTERM.
+func TestExecEndsWithItsClient(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		before := n.procsOf("a/f")
+		shim := n.shimFiles("a/f")
+		ends := map[string]func(s *sitting){
+			"killed": func(s *sitting) { s.cmd.Process.Kill() },
+			"window": func(s *sitting) { s.HangUp() },
+			"second": func(s *sitting) {
+				// Of these a shell ignores the first.
+				s.cmd.Process.Signal(syscall.SIGTERM)
+				s.Type("echo still''here\r")
+				s.Await("stillhere\r", 1)
+				s.cmd.Process.Signal(syscall.SIGTERM)
+			},
+		}
+		for how, end := range ends {
+			t.Run(how, func(t *testing.T) {
+				s := n.sit(t, "exec", "-it", "a/f", "--", "sh")
+				modes := s.Modes()
+				s.Await("# ", 1)
+				// Jobs have process groups of their own; one does not heed the end.
+				s.Type("sleep 4241 & (trap '' HUP; sleep 4242; sleep 4243) &\r")
+				s.Type("echo go''ing\r")
+				s.Await("going\r", 1)
+				end(s)
+				code := s.status(t)
+				if how == "second" && (code != 128+15 || s.Modes() != modes) {
+					t.Errorf("exit status %d, modes restored: %v", code, s.Modes() == modes)
+				}
+				n.eventually("nothing to be left of it", func() bool { return n.procsOf("a/f") == before })
+			})
+		}
+		t.Run("no terminal", func(t *testing.T) {
+			cmd := n.command("exec", "-i", "a/f", "--", "sh", "-c", "sleep 4244 & echo up; trap '' HUP TERM; cat; sleep 4245")
+			in, _ := cmd.StdinPipe()
+			defer in.Close()
+			out, _ := cmd.StdoutPipe()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 3)); err != nil {
+				t.Fatal(err)
+			}
+			cmd.Process.Kill()
+			cmd.Wait()
+			n.eventually("nothing to be left of it", func() bool { return n.procsOf("a/f") == before })
+		})
+		n.nothingLeft("a/f", shim)
+	})
+}
+
+// shimFiles counts the files that a workload's shim has open.
+func (n *node) shimFiles(id string) int {
+	n.t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", parentOf(n.t, n.get(id).pid())))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return len(all)
+}
+
+func parentOf(t testing.TB, pid int) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(data, []byte("PPid:\t"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	parent, err := strconv.Atoi(string(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parent
+}
+
+// nothingLeft checks that of execs nothing is left outside of the container, too.
+func (n *node) nothingLeft(id string, shim int) {
+	n.t.Helper()
+	n.eventually("the shim to close what it had open", func() bool { return n.shimFiles(id) <= shim })
+	left, _ := filepath.Glob(filepath.Join(n.dir, "run", "instances", "*", "exec-*"))
+	if len(left) > 0 {
+		n.t.Errorf("left: %v", left)
+	}
+}
+
+func TestDetachFromExec(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		s := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", "echo up; read a; echo $a; sleep 3; seq 100000; touch /tmp/done; sleep 1000")
+		before := s.Modes()
+		s.Await("up\r", 1)
+		s.Type("\x10x\r") // a start of the keys is no more than that
+		s.Await("x\r", 1)
+		s.Type("\x10\x11")
+		if code := s.status(t); code != 0 || !strings.Contains(s.Shown(), "detached") || s.Modes() != before {
+			t.Errorf("exit status %d, %q", code, s.Shown())
+		}
+		n.eventually("the command to go on", func() bool { return n.run("exec", "a/f", "--", "test", "-e", "/tmp/done").code == 0 })
+
+		s = n.sit(t, "exec", "-it", "--detach-keys", "a,ctrl-x", "a/f", "--", "cat")
+		n.eventually("it to be left by other keys", func() bool {
+			s.Type("\x10\x11a\x18")
+			return strings.Contains(s.Shown(), "detached")
+		})
+		if code := s.status(t); code != 0 {
+			t.Errorf("exit status %d", code)
+		}
+	})
+}
+
+func TestFiftyTerminalsAtOnce(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		if runtime == "runsc" {
+			t.Skip("each exec takes a process of 100 MB")
+		}
+		shim := n.shimFiles("a/f")
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				s := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", fmt.Sprintf("read a; echo got $a; exit %d", i))
+				s.Type(fmt.Sprintf("line %d\r", i))
+				if code := s.status(t); code != i || !strings.Contains(s.Shown(), fmt.Sprintf("got line %d\r", i)) {
+					t.Errorf("exec %d: exit status %d, %q", i, code, s.Shown())
+				}
+			})
+		}
+		all.Wait()
+		n.nothingLeft("a/f", shim)
+	})
+}
+
+func TestRunOnATerminal(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		for _, secret := range [][]string{nil, {"--secret", "s"}} {
+			args := append([]string{"run", "-it", "--runtime", runtime, "--image", image}, secret...)
+			s := n.sit(t, append(args, "--", "sh", "-c", "stty size; echo $TERM $KEY; exec sh")...)
+			before := s.Modes()
+			s.Await("24 80\r", 1)
+			s.Await("# ", 1)
+			s.Type("tty; sleep 100000\r")
+			s.Await("/dev/pts/0\r", 1)
+			n.eventually("it to be interrupted", func() bool {
+				s.Type("\x03echo inter''rupted\r")
+				return strings.Contains(s.Shown(), "interrupted\r")
+			})
+			s.Resize(40, 100)
+			n.eventually("the new size", func() bool {
+				s.Type("stty size\r")
+				return strings.Contains(s.Shown(), "40 100\r")
+			})
+			s.Type("exit 3\r")
+			if code := s.status(t); code != 3 || s.Modes() != before || !strings.Contains(s.Shown(), "vt220 "+strings.Join(secret, "")[len(strings.Join(secret, "")):]) {
+				t.Errorf("exit status %d, %q", code, s.Shown())
+			}
+		}
+		if out := n.must("ps", "-a", "-o", "json"); strings.Contains(out, `"run/`) {
+			t.Errorf("left: %s", out)
+		}
+	})
+}
+
+// Several at one terminal see the same, and each goes as it likes.
+func TestAttachToATerminal(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		first, second := n.sit(t, "attach", "-it", "a/shell"), n.sit(t, "attach", "-i", "a/shell")
+		before := first.Modes()
+		n.eventually("both to see it", func() bool {
+			first.Type("echo here''after\r")
+			return strings.Contains(first.Shown(), "hereafter\r") && strings.Contains(second.Shown(), "hereafter\r")
+		})
+		second.Resize(50, 50)
+		n.eventually("the size of the last", func() bool {
+			second.Type("stty size\r")
+			return strings.Contains(first.Shown(), "50 50\r")
+		})
+		first.Type("\x10\x11")
+		if code := first.status(t); code != 0 || first.Modes() != before {
+			t.Errorf("exit status %d, %q", code, first.Shown())
+		}
+		if r := n.runWith("echo from a pi''pe\n", "exec", "-i", "a/shell", "--", "true"); r.code != 0 {
+			t.Errorf("exec: %+v", r)
+		}
+		second.Type("echo on''ly; echo err >&2\r")
+		second.Await("only\r", 1)
+		second.Await("err\r", 1)
+		if out := n.run("logs", "a/shell"); !strings.Contains(out.stdout, "only\r\nerr\r\n") || out.stderr != "" {
+			t.Errorf("logs: %+v", out)
+		}
+		if w := n.get("a/shell"); w.Restarts != 0 {
+			t.Errorf("restarted: %+v", w)
+		}
+		second.Type("exit 7\r")
+		if code := second.status(t); code != 7 {
+			t.Errorf("exit status %d, %q", code, second.Shown())
+		}
+		// The next one has the size that the last was given.
+		n.await("a/shell", "restarted", func(w workload) bool { return w.State == "running" && w.Restarts > 0 })
+		if r := n.run("attach", "-it", "a/f"); r.code != 125 || !strings.Contains(r.stderr, "has no terminal") {
+			t.Errorf("without a terminal: %+v", r)
+		}
+	})
+}
+
+// A signal reaches the command at once, however much input it has not read.
+func TestSignalsPassInput(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.deploySleeper()
+		const deaf = `trap "echo got it; exit 33" TERM; echo ready; while :; do sleep 0.05; done`
+		for _, args := range [][]string{
+			{"exec", "-i", "a/f", "--", "sh", "-c", deaf},
+			{"run", "-i", "--image", image, "--", "sh", "-c", deaf},
+		} {
+			cmd := n.command(args...)
+			zero, err := os.Open("/dev/zero")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer zero.Close()
+			cmd.Stdin = zero
+			out, _ := cmd.StdoutPipe()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			n.eventually("the input to wait", func() bool { return readStill(t, cmd.Process.Pid) })
+			cmd.Process.Signal(syscall.SIGTERM)
+			ended := make(chan struct{})
+			go func() { defer close(ended); cmd.Wait() }()
+			select {
+			case <-ended:
+			case <-within(t, patience).Done():
+				cmd.Process.Kill()
+				<-ended
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 33 {
+				t.Errorf("%v: exit status %d", args[:2], code)
+			}
+		}
+	})
+}
+
+// readStill says whether a process has not read anything for a while.
+func readStill(t testing.TB, pid int) bool {
+	t.Helper()
+	reads := func() string {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		return line
+	}
+	first := reads()
+	<-within(t, 100*1e6).Done()
+	return reads() == first
+}
+
+// A job that its timeout ended and that exited with 0 is a failure for who is
+// attached, as it is for run.
+func TestAttachToATimeout(t *testing.T) {
+	n := newNode(t, rig.V24)
+	n.deploy(`
+app: a
+function: f
+kind: job
+image: {ref: ` + image + `}
+command: [sh, -c, 'trap "exit 0" TERM; while :; do sleep 0.05; done']
+timeout: 2s
+`)
+	n.await("a/f", "running", inState("running"))
+	if r := n.run("attach", "a/f"); r.code != 124 {
+		t.Errorf("exit status %d: %s", r.code, r.stderr)
+	}
+}
