@@ -76,9 +76,7 @@ func (s *session) attach(ctx context.Context, id string, f attachFlags, keys []b
 		}
 	}
 	defer at.terminal.restore()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	exit, err := at.connect(api.Workloads.Attach(ctx), f.stdin, s.writeOutput)
+	exit, err := at.connect(ctx, api.Workloads.Attach(ctx), f.stdin, s.writeOutput)
 	at.terminal.restore()
 	if errors.Is(err, errDetached) {
 		s.warn("detached: %s runs on", id)
@@ -100,15 +98,9 @@ type attachClient struct {
 	terminal        *terminal // nil without one
 }
 
-// received is what a stream came to.
-type received struct {
-	exit *purserv1.Exit
-	err  error
-}
-
 // connect passes on what is there to be until the workload, the stream or the
 // person at the terminal ends it.
-func (at *attachClient) connect(stream *attachStream, stdin bool, write func(output) error) (*purserv1.Exit, error) {
+func (at *attachClient) connect(ctx context.Context, stream *attachStream, stdin bool, write func(output) error) (*purserv1.Exit, error) {
 	request := &purserv1.AttachRequest{Environment: at.environment, Id: at.id}
 	if at.terminal != nil {
 		request.Size = at.terminal.size()
@@ -127,22 +119,20 @@ func (at *attachClient) connect(stream *attachStream, stdin bool, write func(out
 	if stdin {
 		go at.sendStdin(send, left)
 	}
-	end := async(func() (r received) {
-		defer at.terminal.onPanic()
-		r.exit, r.err = receive(func() (output, error) { return stream.Receive() }, write, func(room uint32) error {
-			send.grant(room)
-			if !stdin || at.terminal == nil {
-				return nil
-			}
-			return at.terminal.giveKeys()
-		})
-		return r
+	end := receive(at.terminal.onPanic, func() (output, error) { return stream.Receive() }, write, func(room uint32) error {
+		send.grant(room)
+		if !stdin || at.terminal == nil {
+			return nil
+		}
+		return at.terminal.giveKeys()
 	})
 	select {
-	case r := <-end:
-		return r.exit, r.err
+	case got := <-end:
+		return got.exit, got.err
 	case <-left:
 		return nil, errDetached
+	case <-ctx.Done(): // which a stream does not heed that may be sent to
+		return nil, ctx.Err()
 	}
 }
 

@@ -89,8 +89,7 @@ func (s *session) exec(ctx context.Context, start *purserv1.ExecStart, keys []by
 		start.Term, _ = s.lookup("TERM")
 	}
 	defer x.terminal.restore()
-	ctx, x.hangUp = context.WithCancel(ctx)
-	defer x.hangUp()
+	x.hungUp, x.hangUp = context.WithCancelCause(ctx)
 	stream := api.Workloads.Exec(ctx)
 	if err := stream.Send(&purserv1.ExecRequest{Start: start}); err != nil {
 		return streamError(stream, err)
@@ -105,13 +104,14 @@ type execClient struct {
 	start    *purserv1.ExecStart
 	terminal *terminal // nil without one
 	send     *sender[purserv1.ExecRequest]
-	// hangUp ends the stream, and with it the command.
-	hangUp context.CancelFunc
+	// hangUp ends purser, and with its connection the command. The stream alone
+	// can't be ended while it may be sent to.
+	hungUp context.Context
+	hangUp context.CancelCauseFunc
 
 	detached atomic.Bool
-	// ending is the signal that asked the command to end; 0 when none has. by is
-	// the one that hung up.
-	ending, by atomic.Int32
+	// asked tells that the command was asked to end by a signal.
+	asked atomic.Bool
 }
 
 func (x *execClient) run(next func() (output, error)) error {
@@ -125,18 +125,22 @@ func (x *execClient) run(next func() (output, error)) error {
 	if x.start.GetStdin() {
 		go x.sendStdin()
 	}
-	exit, err := receive(next, x.session.writeOutput, x.room)
+	end := receive(x.terminal.onPanic, next, x.session.writeOutput, x.room)
+	var got received
+	select {
+	case got = <-end:
+	case <-x.hungUp.Done():
+		got.err = context.Cause(x.hungUp)
+	}
 	x.terminal.restore()
-	switch by := x.by.Load(); {
-	case err == nil:
-		return passStatus(exit)
+	switch {
+	case got.err == nil:
+		return passStatus(got.exit)
 	case x.detached.Load():
 		x.session.warn("detached: the command runs on in %s", x.start.GetId())
 		return nil
-	case by != 0:
-		return &exitError{code: exitSignalled + int(by)}
 	default:
-		return err
+		return got.err
 	}
 }
 
@@ -154,9 +158,8 @@ func (x *execClient) room(n uint32) error {
 // end hangs up, as a shell would ignore it for ever, and so does the end of the
 // terminal itself.
 func (x *execClient) signal(number syscall.Signal) {
-	if x.terminal != nil && (number == syscall.SIGHUP || ends(number) && x.ending.Swap(int32(number)) != 0) {
-		x.by.Store(int32(number))
-		x.hangUp()
+	if x.terminal != nil && (number == syscall.SIGHUP || ends(number) && x.asked.Swap(true)) {
+		x.hangUp(&exitError{code: exitSignalled + int(number)})
 		return
 	}
 	_ = x.send.do(&purserv1.ExecRequest{Signal: uint32(number)})
@@ -176,8 +179,7 @@ func (x *execClient) sendStdin() {
 	case x.terminal == nil:
 		_ = x.send.do(&purserv1.ExecRequest{CloseStdin: true})
 	case !errors.Is(err, errStreamOver):
-		x.by.Store(int32(syscall.SIGHUP)) // the terminal is gone
-		x.hangUp()
+		x.hangUp(&exitError{code: exitSignalled + int(syscall.SIGHUP)}) // the terminal is gone
 	}
 }
 
@@ -201,29 +203,37 @@ type output interface {
 	GetExit() *purserv1.Exit
 }
 
-// receive has written what arrives until the message that tells the exit. room is
-// called when the agent has more room for standard input.
-func receive(next func() (output, error), write func(output) error, room func(uint32) error) (*purserv1.Exit, error) {
-	for {
-		message, err := next()
-		if errors.Is(err, io.EOF) {
-			return nil, errors.New("the agent ended the stream without an exit status")
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := write(message); err != nil {
-			return nil, err
-		}
-		if n := message.GetStdinRoom(); n > 0 {
-			if err := room(n); err != nil {
-				return nil, err
+// received is what a stream came to.
+type received struct {
+	exit *purserv1.Exit
+	err  error
+}
+
+// receive writes what arrives until the message that tells the exit. room is called
+// when the agent has more room for standard input. onPanic is deferred where it
+// does.
+func receive(onPanic func(), next func() (output, error), write func(output) error, room func(uint32) error) <-chan received {
+	return async(func() received {
+		defer onPanic()
+		for {
+			message, err := next()
+			if errors.Is(err, io.EOF) {
+				err = errors.New("the agent ended the stream without an exit status")
+			}
+			if err == nil {
+				err = write(message)
+			}
+			if err == nil && message.GetStdinRoom() > 0 {
+				err = room(message.GetStdinRoom())
+			}
+			if err != nil {
+				return received{err: err}
+			}
+			if message.GetExit() != nil {
+				return received{exit: message.GetExit()}
 			}
 		}
-		if message.GetExit() != nil {
-			return message.GetExit(), nil
-		}
-	}
+	})
 }
 
 // writeOutput writes what arrived to the stream that it belongs to.

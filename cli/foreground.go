@@ -233,7 +233,7 @@ func (r *foreground) attach(ctx context.Context) {
 	at := &attachClient{session: r.session, environment: r.environment, id: r.id, terminal: r.terminal}
 	// The output comes by Logs, from its start; here it is only drained.
 	drop := func(output) error { return nil }
-	if _, err := at.connect(r.api.Workloads.Attach(ctx), r.stdin, drop); errors.Is(err, errDetached) {
+	if _, err := at.connect(ctx, r.api.Workloads.Attach(ctx), r.stdin, drop); errors.Is(err, errDetached) {
 		close(r.left)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/purserd/purser/e2e/rig"
 )
@@ -51,7 +52,7 @@ func (s *sitting) status(t testing.TB) int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// terminalNode has a service of each kind: with a secret in its environment and
+// terminalApp has a service of each kind: with a secret in its environment and
 // without, with a terminal and without.
 const terminalApp = `
 app: a
@@ -135,11 +136,32 @@ func TestExecOnATerminal(t *testing.T) {
 	})
 }
 
-// procsOf are the command lines of the processes in a workload's container.
+// procsOf are the command lines of the processes in a workload's container, less
+// those that have ended: a first process such as sleep buries nobody.
 func (n *node) procsOf(id string) string {
 	n.t.Helper()
-	out := n.must("exec", id, "--", "ps", "-o", "args")
-	return strings.ReplaceAll(out, "ps -o args\n", "")
+	var procs strings.Builder
+	for line := range strings.Lines(n.must("exec", id, "--", "ps", "-o", "stat,args")) {
+		if !strings.HasPrefix(line, "Z") && !strings.Contains(line, "ps -o stat,args") {
+			procs.WriteString(strings.Join(strings.Fields(line)[1:], " ") + "\n")
+		}
+	}
+	return procs.String()
+}
+
+// onlyThere waits until those are the only processes in a workload's container.
+func (n *node) onlyThere(id, procs string) {
+	n.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		now := n.procsOf(id)
+		if now == procs {
+			return
+		}
+		if time.Now().After(deadline) {
+			n.t.Errorf("left in %s:\n%s\nthere should be\n%s", id, now, procs)
+			return
+		}
+	}
 }
 
 // A client that dies, and a terminal that closes, take all with them that ran on
@@ -173,7 +195,7 @@ func TestExecEndsWithItsClient(t *testing.T) {
 				if how == "second" && (code != 128+15 || s.Modes() != modes) {
 					t.Errorf("exit status %d, modes restored: %v", code, s.Modes() == modes)
 				}
-				n.eventually("nothing to be left of it", func() bool { return n.procsOf("a/f") == before })
+				n.onlyThere("a/f", before)
 			})
 		}
 		t.Run("no terminal", func(t *testing.T) {
@@ -189,7 +211,7 @@ func TestExecEndsWithItsClient(t *testing.T) {
 			}
 			cmd.Process.Kill()
 			cmd.Wait()
-			n.eventually("nothing to be left of it", func() bool { return n.procsOf("a/f") == before })
+			n.onlyThere("a/f", before)
 		})
 		n.nothingLeft("a/f", shim)
 	})
@@ -238,7 +260,8 @@ func TestDetachFromExec(t *testing.T) {
 		s.Type("\x10x\r") // a start of the keys is no more than that
 		s.Await("x\r", 1)
 		s.Type("\x10\x11")
-		if code := s.status(t); code != 0 || !strings.Contains(s.Shown(), "detached") || s.Modes() != before {
+		s.Await("detached", 1)
+		if code := s.status(t); code != 0 || s.Modes() != before {
 			t.Errorf("exit status %d, %q", code, s.Shown())
 		}
 		n.eventually("the command to go on", func() bool { return n.run("exec", "a/f", "--", "test", "-e", "/tmp/done").code == 0 })
@@ -265,9 +288,10 @@ func TestFiftyTerminalsAtOnce(t *testing.T) {
 			all.Go(func() {
 				s := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", fmt.Sprintf("read a; echo got $a; exit %d", i))
 				s.Type(fmt.Sprintf("line %d\r", i))
-				if code := s.status(t); code != i || !strings.Contains(s.Shown(), fmt.Sprintf("got line %d\r", i)) {
+				if code := s.status(t); code != i {
 					t.Errorf("exec %d: exit status %d, %q", i, code, s.Shown())
 				}
+				s.Await(fmt.Sprintf("got line %d\r", i), 1)
 			})
 		}
 		all.Wait()
@@ -277,9 +301,9 @@ func TestFiftyTerminalsAtOnce(t *testing.T) {
 
 func TestRunOnATerminal(t *testing.T) {
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
-		for _, secret := range [][]string{nil, {"--secret", "s"}} {
+		for key, secret := range map[string][]string{"": nil, "one": {"--secret", "s"}} {
 			args := append([]string{"run", "-it", "--runtime", runtime, "--image", image}, secret...)
-			s := n.sit(t, append(args, "--", "sh", "-c", "stty size; echo $TERM $KEY; exec sh")...)
+			s := n.sit(t, append(args, "--", "sh", "-c", "stty size; echo term=$TERM key=$KEY; exec sh")...)
 			before := s.Modes()
 			s.Await("24 80\r", 1)
 			s.Await("# ", 1)
@@ -295,7 +319,7 @@ func TestRunOnATerminal(t *testing.T) {
 				return strings.Contains(s.Shown(), "40 100\r")
 			})
 			s.Type("exit 3\r")
-			if code := s.status(t); code != 3 || s.Modes() != before || !strings.Contains(s.Shown(), "vt220 "+strings.Join(secret, "")[len(strings.Join(secret, "")):]) {
+			if code := s.status(t); code != 3 || s.Modes() != before || !strings.Contains(s.Shown(), "term=vt220 key="+key+"\r") {
 				t.Errorf("exit status %d, %q", code, s.Shown())
 			}
 		}
