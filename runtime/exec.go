@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // ExecSpec is a command to be run in a running container.
@@ -70,7 +70,11 @@ var ErrDetached = errors.New("detached from the command")
 // is wrapped when the container does not run.
 func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stderr io.Writer) (uint32, error) {
 	ctx = r.ctx(ctx)
-	process, err := r.execProcess(ctx, id, e)
+	record, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return 0, r.wrapExec(err, id)
+	}
+	process, err := r.execProcess(ctx, record, e)
 	if err != nil {
 		return 0, r.wrapExec(err, id)
 	}
@@ -80,6 +84,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stder
 	if err != nil {
 		return 0, r.wrapExec(err, id)
 	}
+	x.sandbox = r.sandboxOf(record)
 	if err := x.start(ctx, process); err != nil {
 		x.cleanup()
 		if s := startError(err); s != nil {
@@ -100,11 +105,7 @@ func (r *Runtime) wrapExec(err error, id string) error {
 }
 
 // execProcess derives the command's process from the container's.
-func (r *Runtime) execProcess(ctx context.Context, id string, e ExecSpec) (*specs.Process, error) {
-	record, err := r.client.ContainerService().Get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+func (r *Runtime) execProcess(ctx context.Context, record containers.Container, e ExecSpec) (_ *specs.Process, err error) {
 	var spec specs.Spec
 	if err := typeurl.UnmarshalTo(record.Spec, &spec); err != nil {
 		return nil, fmt.Errorf("reading its OCI spec: %w", err)
@@ -119,7 +120,7 @@ func (r *Runtime) execProcess(ctx context.Context, id string, e ExecSpec) (*spec
 		p.Cwd = e.Workdir
 	}
 	if e.User != "" {
-		if p.User, err = r.userIn(ctx, id, e.User); err != nil {
+		if p.User, err = r.userIn(ctx, record.ID, e.User); err != nil {
 			return nil, err
 		}
 		if e.Allow != nil {
@@ -155,6 +156,9 @@ type execution struct {
 	stdin *os.File
 	out   []*copier
 	pid   int
+	// sandbox is where the command runs, if not among the node's processes.
+	sandbox *sandbox
+	family  *family
 
 	mu       sync.Mutex
 	detached bool // what it writes is dropped
@@ -231,6 +235,7 @@ func (x *execution) start(ctx context.Context, p *specs.Process) error {
 		return errors.Join(err, x.abort())
 	}
 	x.pid = int(answer.Pid)
+	x.family = x.findFamily()
 	for _, c := range x.out {
 		go c.run()
 	}
@@ -310,23 +315,16 @@ func (r *Runtime) lookAfter(do func()) {
 	do()
 }
 
-// hangUpTime is how long what runs on a terminal may take to end once that is gone.
-const hangUpTime = time.Second
-
 // end ends the command, and with it what it started.
 func (x *execution) end(ended <-chan execEnd) {
-	s := session(x.pid)
 	if x.tty {
-		s.signal(unix.SIGHUP)
-		s.signal(unix.SIGCONT) // what is stopped would not hear of it
-		s.ends(hangUpTime)
+		x.family.hangUp()
 	}
 	x.kill()
 	select {
 	case <-ended:
 	case <-time.After(killTimeout): // what cannot be killed is not waited for
 	}
-	s.kill() // what was started while it was being killed
 	x.cutStreams()
 	x.letGoOfStdin()
 }
@@ -337,7 +335,27 @@ func (x *execution) resize(ctx context.Context, size Size) {
 	}
 }
 
+// findFamily finds the command that has just been started.
+func (x *execution) findFamily() *family {
+	if x.sandbox != nil {
+		if pid := readNote(noteOf(x.sandbox.notes, x.exec)); pid > 0 {
+			return familyOf(x.sandbox.processes, pid, "")
+		}
+	}
+	return familyOn(x.pid)
+}
+
+// inside says whether the command is known to its sandbox alone.
+func (x *execution) inside() bool {
+	_, is := x.family.of.(sandboxProcesses)
+	return is
+}
+
 func (x *execution) signal(ctx context.Context, sig syscall.Signal) {
+	if x.inside() {
+		x.family.of.signal(x.family.leader, sig)
+		return
+	}
 	if err := x.r.kill(ctx, x.id, x.exec, sig); err != nil && !errors.Is(err, ErrNotFound) {
 		x.r.log.Warn("a signal did not reach a command", "instance", x.id, "signal", sig, "error", err)
 	}
@@ -397,7 +415,9 @@ const killTimeout = 10 * time.Second
 // kill ends the command and what it started. Killing the process alone would
 // leave its children running in the container.
 func (x *execution) kill() {
-	session(x.pid).kill()
+	if x.family != nil {
+		x.family.kill()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
 	if err := x.r.kill(ctx, x.id, x.exec, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotFound) {
@@ -433,6 +453,9 @@ func (x *execution) cleanup() {
 		if x.pid > 0 {
 			<-c.ended
 		}
+	}
+	if x.sandbox != nil {
+		_ = os.Remove(noteOf(x.sandbox.notes, x.exec))
 	}
 	if err := os.RemoveAll(x.dir); err != nil {
 		x.r.log.Warn("files of a command are left", "dir", x.dir, "error", err)

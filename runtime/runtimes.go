@@ -72,7 +72,8 @@ func checkRuntimes(all map[string]RuntimeConfig) error {
 
 // runtimeOptions returns what a runtime is executed through, and the shim's
 // options for it, by name; empty is the default. A container that holds no secret is
-// spared the wrapper, which takes a millisecond of each call of the runtime.
+// spared the wrapper, which takes a millisecond of each call of the runtime, unless
+// its processes are known to the runtime alone.
 func (r *Runtime) runtimeOptions(name string, holder bool) (through handover.Installed, options typeurl.Any, err error) {
 	if name == "" {
 		name = r.cfg.DefaultRuntime
@@ -92,8 +93,14 @@ func (r *Runtime) runtimeOptions(name string, holder bool) (through handover.Ins
 	if through, err = r.handover.Install(name, r.cfg.Wrapper, path); err != nil {
 		return through, nil, err
 	}
+	sandbox := r.isSandbox(path)
+	if sandbox {
+		if err := through.NotePIDs(); err != nil {
+			return through, nil, err
+		}
+	}
 	o.BinaryName, o.Root = path, through.Root
-	if holder {
+	if holder || sandbox {
 		o.BinaryName = through.Path
 	}
 	options, err = typeurl.MarshalAny(o)

@@ -94,8 +94,27 @@ func (w wrapper) create() ([]string, error) {
 	return w.insert("--bundle", complete), nil
 }
 
-// exec completes the process if it carries a token of purser's.
+// exec completes the process if it carries a token of purser's, and has its process
+// ID in the container noted where that is wanted.
 func (w wrapper) exec() ([]string, error) {
+	args, err := w.execArgs()
+	if note := w.note(); err == nil && note != "" {
+		args = wrapper{command: parse(args)}.insert("--internal-pid-file", note)
+	}
+	return args, err
+}
+
+// note is the file for the process ID in the container; empty for none.
+func (w wrapper) note() string {
+	file, _ := w.own("pid-file")
+	dir := w.home + "/" + protocol.Inside
+	if _, err := os.Lstat(dir); err != nil || file == "" {
+		return ""
+	}
+	return dir + "/" + file[strings.LastIndexByte(file, '/')+1:]
+}
+
+func (w wrapper) execArgs() ([]string, error) {
 	file, _ := w.own("process", "p")
 	if file == "" {
 		return w.args, nil

@@ -58,6 +58,32 @@ type Installed struct {
 	// Root is where the runtime keeps its state, which may be a copy of the whole
 	// specification.
 	Root string
+	// Inside is where the wrapper has the runtime note the process IDs that commands
+	// have in their container, in EXEC.pid; see NotePIDs.
+	Inside string
+}
+
+// NotePIDs has the runtime, which must be runsc, note what process ID each command
+// of an exec has in its container. It is for the caller to remove the notes.
+func (i Installed) NotePIDs() error {
+	if err := os.MkdirAll(i.Inside, 0o700); err != nil {
+		return fmt.Errorf("making the directory of process IDs: %w", err)
+	}
+	return nil
+}
+
+// InstalledAt returns what Install did, by its Path; false for another path.
+func InstalledAt(path string) (Installed, bool) {
+	home := filepath.Dir(path)
+	return installed(home), filepath.Base(path) == protocol.Wrapper
+}
+
+func installed(home string) Installed {
+	return Installed{
+		Path:   filepath.Join(home, protocol.Wrapper),
+		Root:   filepath.Join(home, protocol.Root),
+		Inside: filepath.Join(home, protocol.Inside),
+	}
 }
 
 // Install puts the wrapper in front of a runtime. Called again it changes what is
@@ -67,7 +93,7 @@ func (s *Server) Install(name, wrapper, runtime string) (Installed, error) {
 		return Installed{}, fmt.Errorf("purser-oci, which gives containers their secrets, is gone; put it back beside purser, or where wrapper in the configuration says: %w", err)
 	}
 	home := filepath.Join(s.Dir, protocol.Runtimes, name)
-	r := Installed{Path: filepath.Join(home, protocol.Wrapper), Root: filepath.Join(home, protocol.Root)}
+	r := installed(home)
 	if err := os.MkdirAll(r.Root, 0o700); err != nil {
 		return r, fmt.Errorf("installing the wrapper of runtime %s: %w", name, err)
 	}

@@ -70,6 +70,10 @@ const (
 	Runtime  = "runtime"
 	// Root, in a runtime's directory, is where the runtime keeps its state.
 	Root = "root"
+	// Inside, in a runtime's directory, is where the runtime is to note the process
+	// ID that a command of an exec has in its container, in a file named as that
+	// given by --pid-file. It is there only for runtimes that can do so.
+	Inside = "inside"
 	// Bundle is given to the runtime in place of the container's own bundle. Its
 	// config.json leads to the descriptor SpecFD of whoever opens it.
 	Bundle = "bundle"

@@ -1,0 +1,202 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/typeurl/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/handover"
+)
+
+// nodeProcesses are those that the node's kernel knows.
+type nodeProcesses struct{}
+
+func (nodeProcesses) list() (map[int]process, error) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[int]process, len(names))
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			continue // it has just ended
+		}
+		if p, alive, err := parseStat(stat); err == nil && alive {
+			all[pid] = p
+		}
+	}
+	return all, nil
+}
+
+func (nodeProcesses) signal(pid int, sig syscall.Signal) { _ = unix.Kill(pid, sig) }
+
+// parseStat reads /proc/PID/stat. Of a zombie nothing is left but its status.
+func parseStat(stat []byte) (p process, alive bool, err error) {
+	// PID (name) state parent group session …; the name may contain anything.
+	end := bytes.LastIndexByte(stat, ')')
+	if end < 0 {
+		return p, false, errors.New("no name in the status of a process")
+	}
+	fields := strings.Fields(string(stat[end+1:]))
+	if len(fields) < 20 {
+		return p, false, errors.New("the status of a process is cut off")
+	}
+	if p.parent, err = strconv.Atoi(fields[1]); err != nil {
+		return p, false, fmt.Errorf("the parent of a process: %w", err)
+	}
+	if p.group, err = strconv.Atoi(fields[3]); err != nil {
+		return p, false, fmt.Errorf("the session of a process: %w", err)
+	}
+	p.born = fields[19]
+	return p, fields[0] != "Z" && fields[0] != "X", nil
+}
+
+// sandboxProcesses are those of a container that has a kernel of its own, which
+// only its OCI runtime, runsc, can ask. On the node there is but one process for
+// each exec, which waits for the command.
+type sandboxProcesses struct {
+	runtime string // path
+	root    string // where it keeps its state
+	id      string // of the container
+}
+
+// sandbox is a container with a kernel of its own.
+type sandbox struct {
+	processes sandboxProcesses
+	// notes is where the runtime notes the process IDs of commands.
+	notes string
+}
+
+// sandboxOf returns nil for a container whose processes are the node's.
+func (r *Runtime) sandboxOf(record containers.Container) *sandbox {
+	var o options.Options
+	if record.Runtime.Options == nil || typeurl.UnmarshalTo(record.Runtime.Options, &o) != nil {
+		return nil
+	}
+	installed, ok := handover.InstalledAt(o.BinaryName)
+	if !ok || !exists(installed.Inside) {
+		return nil
+	}
+	// The shim adds the namespace.
+	root := filepath.Join(o.Root, r.cfg.Namespace)
+	return &sandbox{notes: installed.Inside, processes: sandboxProcesses{runtime: o.BinaryName, root: root, id: record.ID}}
+}
+
+// run has the runtime do something, which takes it milliseconds.
+func (s sandboxProcesses) run(args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, s.runtime, append([]string{"--root", s.root}, args...)...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", s.runtime, args[0], err)
+	}
+	return out, nil
+}
+
+func (s sandboxProcesses) signal(pid int, sig syscall.Signal) {
+	_, _ = s.run("kill", "--pid", strconv.Itoa(pid), s.id, strconv.Itoa(int(sig)))
+}
+
+func (s sandboxProcesses) list() (map[int]process, error) {
+	out, err := s.run("ps", s.id)
+	if err != nil {
+		return nil, err
+	}
+	return parsePs(out)
+}
+
+// parsePs reads the table of processes that runsc prints.
+func parsePs(table []byte) (map[int]process, error) {
+	lines := strings.Split(strings.TrimSpace(string(table)), "\n")
+	column := map[string]int{}
+	for i, name := range strings.Fields(lines[0]) {
+		column[name] = i
+	}
+	all := map[int]process{}
+	for _, line := range lines[1:] {
+		fields := strings.Fields(line)
+		number := func(name string) (int, error) {
+			i, there := column[name]
+			if !there || i >= len(fields) {
+				return 0, fmt.Errorf("runsc's table of processes has no %s", name)
+			}
+			return strconv.Atoi(fields[i])
+		}
+		pid, err := number("PID")
+		parent, parentErr := number("PPID")
+		group, groupErr := number("PGID")
+		if err := errors.Join(err, parentErr, groupErr); err != nil {
+			return nil, err
+		}
+		all[pid] = process{parent: parent, group: group}
+	}
+	return all, nil
+}
+
+// familyOn is that of a process of the node.
+func familyOn(leader int) *family {
+	// Of one that has ended already only the group is left to be looked for.
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", leader))
+	p, _, _ := parseStat(stat)
+	return familyOf(nodeProcesses{}, leader, p.born)
+}
+
+// noteOf is where the runtime notes the process ID, in the container, of a command.
+func noteOf(dir, exec string) string { return filepath.Join(dir, exec+".pid") }
+
+// readNote returns the process ID that a runtime has noted; 0 when it has not.
+func readNote(path string) int {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// isSandbox tells whether an OCI runtime is runsc, by its own account.
+func (r *Runtime) isSandbox(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	key := fmt.Sprint(path, info.ModTime())
+	if known, ok := r.sandboxes.Load(key); ok {
+		return known.(bool)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	version, err := tryRuntime(ctx, path)
+	if err != nil {
+		return false // it is found out anew, and told of where it is executed
+	}
+	is := strings.HasPrefix(version, "runsc ")
+	r.sandboxes.Store(key, is)
+	return is
+}
