@@ -96,7 +96,6 @@ func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stder
 	if errors.Is(err, ErrDetached) {
 		return 0, err
 	}
-	x.cleanup()
 	return code, r.wrapExec(err, id)
 }
 
@@ -272,7 +271,8 @@ func (x *execution) supervise(ctx context.Context, e ExecSpec) (uint32, error) {
 			return 0, ErrDetached
 		case <-ctx.Done():
 			x.end(ended)
-			return 0, errors.Join(ctx.Err(), x.remove())
+			x.clear()
+			return 0, ctx.Err()
 		}
 	}
 }
@@ -282,8 +282,28 @@ func (x *execution) settle(end execEnd) (uint32, error) {
 	if !drain(drainTime, x.out...) {
 		x.cutStreams()
 	}
-	x.letGoOfStdin()
-	return end.code, errors.Join(end.err, x.remove())
+	x.clear()
+	return end.code, end.err
+}
+
+// clear removes what is left of a command that has ended. Its caller is not kept
+// waiting when that takes long: containerd 1.6 has shims that answer only after ten
+// seconds, one time in fifty when as many end at once.
+func (x *execution) clear() {
+	stop(x.out...)
+	cleared := make(chan struct{})
+	x.r.lookAfter(func() {
+		defer close(cleared)
+		defer x.cleanup()
+		x.letGoOfStdin()
+		if err := x.remove(); err != nil {
+			x.r.log.Warn("a command that has ended is still on containerd's list", "instance", x.id, "command", x.exec, "error", err)
+		}
+	})
+	select {
+	case <-cleared:
+	case <-time.After(time.Second):
+	}
 }
 
 // detach has the command looked after until it ends, or the runtime is closed.
@@ -292,14 +312,12 @@ func (x *execution) detach(ended <-chan execEnd) {
 	x.detached = true
 	x.mu.Unlock()
 	x.r.lookAfter(func() {
-		defer x.cleanup()
 		select {
 		case end := <-ended:
-			if _, err := x.settle(end); err != nil {
-				x.r.log.Warn("a command that was detached from could not be removed", "instance", x.id, "error", err)
-			}
+			_, _ = x.settle(end)
 		case <-x.r.closing:
 			// It runs on, and its terminal or pipe is read no more.
+			x.cleanup()
 		}
 	})
 }
@@ -326,7 +344,6 @@ func (x *execution) end(ended <-chan execEnd) {
 	case <-time.After(killTimeout): // what cannot be killed is not waited for
 	}
 	x.cutStreams()
-	x.letGoOfStdin()
 }
 
 func (x *execution) resize(ctx context.Context, size Size) {
@@ -425,8 +442,14 @@ func (x *execution) kill() {
 	}
 }
 
-// remove takes the command off containerd's list.
-func (x *execution) remove() error { return x.removeWithin(killTimeout) }
+// remove takes the command off containerd's list. A shim that still waits for the
+// command's streams is told by a first short try that nobody else does.
+func (x *execution) remove() error {
+	if x.removeWithin(time.Second) == nil {
+		return nil
+	}
+	return x.removeWithin(killTimeout)
+}
 
 // cutStreams removes a command whose streams are held open by what it left
 // running. The shim would wait for them for ten seconds, but no longer than
