@@ -347,8 +347,9 @@ func (x *execution) end(ended <-chan execEnd) {
 }
 
 func (x *execution) resize(ctx context.Context, size Size) {
-	if err := x.r.resize(ctx, x.id, x.exec, size); err != nil && !errors.Is(err, ErrNotFound) {
-		x.r.log.Warn("a terminal could not be given its size", "instance", x.id, "error", err)
+	// Shims have no code for "has just ended", which is what to expect.
+	if err := x.r.resize(ctx, x.id, x.exec, size); err != nil {
+		x.r.log.Debug("a terminal was not given its size", "instance", x.id, "error", err)
 	}
 }
 

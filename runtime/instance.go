@@ -203,7 +203,13 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 	if err := parts.Wait(); err != nil {
 		return err
 	}
-	err := step(ctx, func(ctx context.Context) error { return r.makeTask(ctx, in.ID, rootfs, s) })
+	err := step(ctx, func(ctx context.Context) error {
+		if err := r.makeTask(ctx, in.ID, rootfs, s); err != nil || !s.tty() {
+			return err
+		}
+		// Not every OCI runtime heeds the size in the spec.
+		return r.Resize(ctx, in.ID, in.Size)
+	})
 	if err != nil {
 		return err
 	}

@@ -134,8 +134,8 @@ func serve(l net.Listener, h http.Handler) *served {
 		ReadHeaderTimeout: 10 * time.Second,
 		// What a stream sends that is not being read must not keep the others of its
 		// connection from sending.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: inboxSize, MaxReceiveBufferPerConnection: 12 * inboxSize},
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerStream: inboxSize, MaxReceiveBufferPerConnection: 12 * inboxSize},
+		BaseContext: func(net.Listener) context.Context { return ctx },
 	}}
 	go func() { defer close(s.done); s.err = s.server.Serve(l) }()
 	return s

@@ -51,6 +51,7 @@ func meaning() map[string]string {
 		"mounts[].read_only":    fmt.Sprint(m.GetReadOnly()),
 		"read_only_root":        fmt.Sprint(s.GetReadOnlyRoot()),
 		"stdin":                 fmt.Sprint(s.GetStdin()),
+		"tty":                   fmt.Sprint(s.GetTty()),
 		"secrets[].env":         fmt.Sprint(launchspec.SecretEnv(&purserv1.SecretRef{})),
 		"secrets[].file.format": launchspec.FileFormat(&purserv1.SecretFile{}),
 		"secrets[].file.mode":   fmt.Sprintf("%04o", launchspec.FileMode(&purserv1.SecretFile{})),

@@ -16,7 +16,7 @@ func TestValidate(t *testing.T) {
 		want   []string
 	}{
 		"least":                 {``, nil},
-		"everything":            {`"environment": "prod", "id": "x/y.z", "kind": "job", "command": [""], "timeout": "1h1m", "retries": 3, "ttl_after_finished": "0", "runtime": "crun", "user": "app:1000", "workdir": "/", "network": {"mode": "host"}, "stdin": true`, nil},
+		"everything":            {`"environment": "prod", "id": "x/y.z", "kind": "job", "command": [""], "timeout": "1h1m", "retries": 3, "ttl_after_finished": "0", "runtime": "crun", "user": "app:1000", "workdir": "/", "network": {"mode": "host"}, "stdin": true, "tty": true`, nil},
 		"service.restart":       {`"kind": "job", "restart": {}`, []string{"restart: must not be given for a job, which has retries: restart belongs to kind: service (service.restart)"}},
 		"job.fields":            {`"retries": 1, "ttl_after_finished": "1s"`, []string{"retries: must not be given for a service"}},
 		"empty strings":         {`"environment": "", "id": "", "kind": "", "user": "", "workdir": "", "runtime": ""`, []string{"environment: must be 1 to 64", "id: must be letters", "kind: must be service or job", "runtime: must be 1 to 64", "user: must be a user", "workdir: must be an absolute path"}},
