@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/core/containers"
@@ -190,9 +189,7 @@ func (r *Runtime) isSandbox(path string) bool {
 	if known, ok := r.sandboxes.Load(key); ok {
 		return known.(bool)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	version, err := tryRuntime(ctx, path)
+	version, err := call(context.Background(), path, "--version")
 	if err != nil {
 		return false // it is found out anew, and told of where it is executed
 	}
