@@ -35,6 +35,11 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	if err := a.awaitRemoval(ctx, specs...); err != nil {
 		return nil, 0, err
 	}
+	if !dryRun {
+		if err := a.pullAhead(ctx, specs...); err != nil {
+			return nil, 0, err
+		}
+	}
 	seen := a.lookAhead(ctx, specs...)
 	a.writing.Lock()
 	defer a.writing.Unlock()
@@ -245,6 +250,9 @@ func (a *Agent) Rollback(ctx context.Context, environment, app string, number ui
 		specs = append(specs, f.GetSpec())
 	}
 	if err := a.awaitRemoval(ctx, specs...); err != nil {
+		return nil, 0, err
+	}
+	if err := a.pullAhead(ctx, specs...); err != nil {
 		return nil, 0, err
 	}
 	seen := a.lookAhead(ctx, specs...)

@@ -74,6 +74,9 @@ func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purse
 	if err := a.awaitRemoval(ctx, spec); err != nil {
 		return nil, false, err
 	}
+	if err := a.pullAhead(ctx, spec); err != nil {
+		return nil, false, err
+	}
 	images := a.lookAhead(ctx, spec)
 	a.writing.Lock()
 	defer a.writing.Unlock()

@@ -264,6 +264,9 @@ func pullResult(err error) string {
 // PullImage pulls an image, or waits for a pull of it, and tells watch of each layer
 // that has come further.
 func (a *Agent) PullImage(ctx context.Context, m *purserv1.PullRequest, watch func(*purserv1.LayerProgress) error) (*purserv1.NodeImage, error) {
+	if m.GetPolicy() == launchspec.PullIfNotPresent && m.GetPlatform() != "" {
+		return nil, refuse(Invalid, "policy %s goes by the name alone, whatever platform the image is for: leave out the platform, or pull it always", launchspec.PullIfNotPresent)
+	}
 	if m.GetPolicy() == launchspec.PullIfNotPresent {
 		image, err := a.runtime.Image(ctx, m.GetRef())
 		if err == nil {
@@ -341,4 +344,42 @@ func (w *workload) pull(ctx context.Context, r *statev1.Workload, enter func(sup
 	w.agent.emit(normal, "Pulled", w.environment(), w.id(), "image %s is there after %s, as %s", got.Ref, took, got.Digest)
 	enter(supervise.Starting, "")
 	return nil
+}
+
+// pullAhead pulls the images of specs that are to take the place of what runs, before
+// that is stopped for them: an image that cannot be had must not take away what works,
+// nor the time that it takes to come.
+func (a *Agent) pullAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) error {
+	for _, spec := range specs {
+		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
+		if w == nil || w.runsAlready(spec) || !mayPull(spec) {
+			continue
+		}
+		if v, _ := w.supervisor.View(); v.Status.State != supervise.Running {
+			continue
+		}
+		if err := a.pullUpdate(ctx, spec); err != nil {
+			return fmt.Errorf("workload %s runs on as it is, the image of its update cannot be had: %w", w.id(), runtimeError(err))
+		}
+	}
+	return nil
+}
+
+func (a *Agent) pullUpdate(ctx context.Context, spec *purserv1.LaunchSpec) error {
+	// First: what comes next may show what the reference says.
+	if err := copied(ctx, launchspec.Environment(spec), spec, a.copies); err != nil {
+		return err
+	}
+	image := spec.GetImage()
+	_, err := a.runtime.Image(ctx, image.GetRef())
+	if launchspec.PullPolicy(spec) != launchspec.PullAlways && !errors.Is(err, runtime.ErrImageNotFound) {
+		return nil // it is there, or the start will say what is wrong
+	}
+	request := pullRequest{ref: image.GetRef(), environment: launchspec.Environment(spec), secret: image.GetAuthSecret()}
+	request, login, err := a.newPull(ctx, request)
+	if err != nil {
+		return err
+	}
+	_, err = a.await(ctx, request, login, nil)
+	return err
 }

@@ -415,3 +415,23 @@ func (d *diskNode) percent() int {
 	used := s.Blocks - s.Bfree
 	return int((used*100 + used + s.Bavail - 1) / (used + s.Bavail))
 }
+
+// An update whose image cannot be had is refused, and what runs, runs on.
+func TestUpdateToAnImageThatIsNotThere(t *testing.T) {
+	n := newNode(t, rig.V24)
+	spec := func(ref string) string {
+		return "\napp: a\nfunctions:\n  - {function: f, image: {ref: \"" + ref + "\"}, command: [sh, -c, 'exec sleep 100000'], stop: {grace: 0s}}\n"
+	}
+	n.deploy(spec(image), "--wait")
+	before := n.get("a/f")
+	// Nobody listens on this port of loopback.
+	path := file(t, "app.yaml", spec("127.0.0.1:1/team/app:2"))
+	n.must("deploy", path, "--dry-run")
+	text := n.refused("deploy", path)
+	if !strings.Contains(text, "a/f runs on as it is") || !strings.Contains(text, "connection refused") {
+		t.Errorf("deploy says %s", text)
+	}
+	if after := n.get("a/f"); after.pid() != before.pid() || after.State != "running" {
+		t.Errorf("process %d has become %d, %s", before.pid(), after.pid(), after.State)
+	}
+}

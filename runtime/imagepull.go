@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -118,6 +119,8 @@ type pulling struct {
 }
 
 func (p *pulling) pull(ctx context.Context) error {
+	// Another pull of the image, with other credentials, has the same lease.
+	defer p.runtime.leased.lock(p.leaseID())()
 	ctx, cancel := context.WithCancelCause(registry.Silent(p.runtime.ctx(ctx)))
 	defer cancel(nil)
 	lease, err := p.lease(ctx)
@@ -175,7 +178,7 @@ func isLocal(snapshotter string) bool {
 // the same for each pull of the image, so that none is forgotten.
 func (p *pulling) lease(ctx context.Context) (leases.Lease, error) {
 	manager := p.runtime.client.LeasesService()
-	id := "purser-pull-" + digest.FromString(p.name + " " + p.options.Platform).Encoded()[:24]
+	id := p.leaseID()
 	create := func() (leases.Lease, error) {
 		return manager.Create(ctx, leases.WithID(id), leases.WithExpiration(2*keptFor))
 	}
@@ -194,6 +197,45 @@ func (p *pulling) lease(ctx context.Context) (leases.Lease, error) {
 		return leases.Lease{}, err
 	}
 	return create()
+}
+
+func (p *pulling) leaseID() string {
+	return "purser-pull-" + digest.FromString(p.name + " " + p.options.Platform).Encoded()[:24]
+}
+
+// locks are mutexes by name. The zero locks are ready to be used.
+type locks struct {
+	mu   sync.Mutex
+	held map[string]*namedLock
+}
+
+type namedLock struct {
+	sync.Mutex
+	users int
+}
+
+// lock waits for a name and returns what gives it back.
+func (l *locks) lock(name string) (unlock func()) {
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[string]*namedLock{}
+	}
+	n := l.held[name]
+	if n == nil {
+		n = &namedLock{}
+		l.held[name] = n
+	}
+	n.users++
+	l.mu.Unlock()
+	n.Lock()
+	return func() {
+		n.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if n.users--; n.users == 0 {
+			delete(l.held, name)
+		}
+	}
 }
 
 // explain makes the error of a pull one that begins with its reason.

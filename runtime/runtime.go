@@ -91,6 +91,7 @@ type Runtime struct {
 	images    imageCache
 	snapshot  snapshotterChoice
 	tried     trials
+	leased    locks    // of pulls
 	sandboxes sync.Map // by path of an OCI runtime: whether it is runsc
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted

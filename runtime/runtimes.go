@@ -94,10 +94,12 @@ func (r *Runtime) runtimeOptions(name string, holder bool) (through handover.Ins
 		return through, nil, err
 	}
 	sandbox := r.isSandbox(path)
-	if sandbox {
-		if err := through.NotePIDs(); err != nil {
-			return through, nil, err
-		}
+	note := through.NotePIDs
+	if !sandbox {
+		note = through.NoteNoPIDs // another runtime may have had the name
+	}
+	if err := note(); err != nil {
+		return through, nil, err
 	}
 	o.BinaryName, o.Root = path, through.Root
 	if holder || sandbox {

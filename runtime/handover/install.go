@@ -72,6 +72,14 @@ func (i Installed) NotePIDs() error {
 	return nil
 }
 
+// NoteNoPIDs ends what NotePIDs began.
+func (i Installed) NoteNoPIDs() error {
+	if err := os.RemoveAll(i.Inside); err != nil {
+		return fmt.Errorf("removing the directory of process IDs: %w", err)
+	}
+	return nil
+}
+
 // InstalledAt returns what Install did, by its Path; false for another path.
 func InstalledAt(path string) (Installed, bool) {
 	home := filepath.Dir(path)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -53,6 +54,9 @@ func (c Config) Resolver(ctx context.Context, registry string, login *Login, lim
 	return resolver, used.close
 }
 
+// headerPatience is how long a registry may take to begin an answer.
+const headerPatience = time.Minute
+
 // connections are those of the clients that a resolver has made.
 type connections struct {
 	mu         sync.Mutex
@@ -63,6 +67,8 @@ func (c *connections) add(client *http.Client) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t, ok := client.Transport.(*http.Transport); ok {
+		// What has been answered is watched as it comes.
+		t.ResponseHeaderTimeout = headerPatience
 		c.transports = append(c.transports, t)
 	}
 	return nil
