@@ -160,7 +160,7 @@ func TestStdin(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Fprintln(second, "two")
-		if err := second.Close(); err != nil {
+		if err := second.End(); err != nil {
 			t.Error(err)
 		}
 		if exit := n.wait("i"); exit.Code != 0 {
