@@ -31,6 +31,7 @@ func (c *collector) secretFiles(s *purserv1.LaunchSpec) {
 		if m, taken := mounted[FileDirectory(f)]; taken {
 			c.add(at, "file.path", "must not be where mounts[%d] is: the files of a secret are in a directory of their own", m)
 		}
+		c.hiddenMounts(s.GetMounts(), ref)
 		if FileFormat(f) == FormatKeys {
 			continue
 		}
@@ -38,6 +39,17 @@ func (c *collector) secretFiles(s *purserv1.LaunchSpec) {
 			c.add(at, "file.path", "is the file of secret %s already", other)
 		}
 		single[f.GetPath()] = ref.GetName()
+	}
+}
+
+// hiddenMounts finds what would be mounted below the directory of a secret's files,
+// which is mounted over it and has no place for it.
+func (c *collector) hiddenMounts(mounts []*purserv1.Mount, ref *purserv1.SecretRef) {
+	dir := FileDirectory(ref.GetFile())
+	for i, m := range mounts {
+		if target := gopath.Clean(m.GetTarget()); target != dir && within(target, dir) {
+			c.add(path{"mounts", i, "target"}, "mount.target", "must not be below %s, where the files of secret %s are", dir, ref.GetName())
+		}
 	}
 }
 
