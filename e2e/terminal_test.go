@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/purserd/purser/e2e/rig"
 )
 
@@ -21,6 +23,8 @@ type sitting struct {
 	*rig.Terminal
 	n   *node
 	cmd *exec.Cmd
+	// before are the terminal's modes before purser came.
+	before unix.Termios
 }
 
 // sit runs a purser command on a terminal of 24 rows and 80 columns, as a shell
@@ -31,6 +35,7 @@ func (n *node) sit(t testing.TB, args ...string) *sitting {
 	s.cmd.Env = append(s.cmd.Env, "TERM=vt220")
 	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = s.Line, s.Line, s.Line
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	s.before = s.Modes()
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,11 +96,8 @@ func TestExecOnATerminal(t *testing.T) {
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		for id, key := range map[string]string{"a/plain": "", "a/f": "one"} {
 			s := n.sit(t, "exec", "-it", id, "--", "sh")
-			before := s.Modes()
 			s.Await("# ", 1)
-			if s.Modes() == before {
-				t.Error("the terminal's keys are not the command's")
-			}
+			n.eventually("the terminal's keys to be the command's", func() bool { return s.Modes() != s.before })
 			// gVisor's terminals have no names.
 			s.Type("test -t 0 && tty; echo term=$TERM key=$KEY\r")
 			s.Await(map[bool]string{true: "not a tty\r", false: "/dev/pts/"}[runtime == "runsc"], 1)
@@ -117,7 +119,7 @@ func TestExecOnATerminal(t *testing.T) {
 			if code := s.status(t); code != 3 {
 				t.Errorf("%s: exit status %d: %q", id, code, s.Shown())
 			}
-			if s.Modes() != before {
+			if s.Modes() != s.before {
 				t.Error("the terminal is not what it was")
 			}
 		}
@@ -187,7 +189,6 @@ func TestExecEndsWithItsClient(t *testing.T) {
 		for how, end := range ends {
 			t.Run(how, func(t *testing.T) {
 				s := n.sit(t, "exec", "-it", "a/f", "--", "sh")
-				modes := s.Modes()
 				s.Await("# ", 1)
 				// Jobs have process groups of their own; one does not heed the end.
 				s.Type("sleep 4241 & (trap '' HUP; sleep 4242; sleep 4243) &\r")
@@ -195,8 +196,8 @@ func TestExecEndsWithItsClient(t *testing.T) {
 				s.Await("going\r", 1)
 				end(s)
 				code := s.status(t)
-				if how == "second" && (code != 128+15 || s.Modes() != modes) {
-					t.Errorf("exit status %d, modes restored: %v", code, s.Modes() == modes)
+				if how == "second" && (code != 128+15 || s.Modes() != s.before) {
+					t.Errorf("exit status %d, modes restored: %v", code, s.Modes() == s.before)
 				}
 				n.onlyThere("a/f", before)
 			})
@@ -260,13 +261,12 @@ func (n *node) nothingLeft(id string, shim int) {
 func TestDetachFromExec(t *testing.T) {
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		s := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", "echo up; read a; echo $a; sleep 3; seq 100000; touch /tmp/done; sleep 1000")
-		before := s.Modes()
 		s.Await("up\r", 1)
 		s.Type("\x10x\r") // a start of the keys is no more than that
 		s.Await("x\r", 1)
 		s.Type("\x10\x11")
 		s.Await("detached", 1)
-		if code := s.status(t); code != 0 || s.Modes() != before {
+		if code := s.status(t); code != 0 || s.Modes() != s.before {
 			t.Errorf("exit status %d, %q", code, s.Shown())
 		}
 		n.eventually("the command to go on", func() bool { return n.run("exec", "a/f", "--", "test", "-e", "/tmp/done").code == 0 })
@@ -312,7 +312,6 @@ func TestRunOnATerminal(t *testing.T) {
 		for key, secret := range map[string][]string{"": nil, "one": {"--secret", "s"}} {
 			args := append([]string{"run", "-it", "--runtime", runtime, "--image", image}, secret...)
 			s := n.sit(t, append(args, "--", "sh", "-c", "stty size; echo term=$TERM key=$KEY; exec sh")...)
-			before := s.Modes()
 			s.Await("24 80\r", 1)
 			s.Await("# ", 1)
 			s.Type("test -t 0 && echo begun; sleep 100000\r")
@@ -327,7 +326,7 @@ func TestRunOnATerminal(t *testing.T) {
 				return strings.Contains(s.Shown(), "40 100\r")
 			})
 			s.Type("exit 3\r")
-			if code := s.status(t); code != 3 || s.Modes() != before || !strings.Contains(s.Shown(), "term=vt220 key="+key+"\r") {
+			if code := s.status(t); code != 3 || s.Modes() != s.before || !strings.Contains(s.Shown(), "term=vt220 key="+key+"\r") {
 				t.Errorf("exit status %d, %q", code, s.Shown())
 			}
 		}
@@ -341,7 +340,6 @@ func TestRunOnATerminal(t *testing.T) {
 func TestAttachToATerminal(t *testing.T) {
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		first, second := n.sit(t, "attach", "-it", "a/shell"), n.sit(t, "attach", "-i", "a/shell")
-		before := first.Modes()
 		n.eventually("both to see it", func() bool {
 			first.Type("echo here''after\r")
 			return strings.Contains(first.Shown(), "hereafter\r") && strings.Contains(second.Shown(), "hereafter\r")
@@ -352,7 +350,7 @@ func TestAttachToATerminal(t *testing.T) {
 			return strings.Contains(first.Shown(), "50 50\r")
 		})
 		first.Type("\x10\x11")
-		if code := first.status(t); code != 0 || first.Modes() != before {
+		if code := first.status(t); code != 0 || first.Modes() != first.before {
 			t.Errorf("exit status %d, %q", code, first.Shown())
 		}
 		if r := n.runWith("echo from a pi''pe\n", "exec", "-i", "a/shell", "--", "true"); r.code != 0 {
