@@ -316,7 +316,7 @@ func TestRuntimes(t *testing.T) {
 	n.Close()
 	n.open()
 	all := n.Runtimes(t.Context())
-	if len(all) != 5 || all[0].Err == nil || all[1].Err == nil || !strings.Contains(all[1].Err.Error(), "cannot run a container here: exit status 1: no cgroups here") ||
+	if len(all) != 5 || all[0].Err == nil || all[1].Err == nil || !strings.Contains(all[1].Err.Error(), "no container can be run with it here: "+broken+": exit status 1: no cgroups here") ||
 		all[2].Err != nil || all[3].Err != nil || all[4].Err != nil || !all[3].Default || !strings.HasPrefix(all[3].Version, "runc version") {
 		t.Errorf("%+v", all)
 	}

@@ -178,22 +178,3 @@ func readNote(path string) int {
 	}
 	return pid
 }
-
-// isSandbox tells whether an OCI runtime is runsc, by its own account.
-func (r *Runtime) isSandbox(path string) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	key := fmt.Sprint(path, info.ModTime())
-	if known, ok := r.sandboxes.Load(key); ok {
-		return known.(bool)
-	}
-	version, err := call(context.Background(), path, "--version")
-	if err != nil {
-		return false // it is found out anew, and told of where it is executed
-	}
-	is := strings.HasPrefix(version, "runsc ")
-	r.sandboxes.Store(key, is)
-	return is
-}

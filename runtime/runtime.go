@@ -90,9 +90,9 @@ type Runtime struct {
 	unswapped private.Cgroup
 	images    imageCache
 	snapshot  snapshotterChoice
-	tried     trials
-	leased    locks    // of pulls
-	sandboxes sync.Map // by path of an OCI runtime: whether it is runsc
+	tried     byExecutable[error]
+	leased    locks // of pulls
+	versions  byExecutable[string]
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted
 

@@ -32,75 +32,103 @@ func (r *Runtime) Runtimes(ctx context.Context) []RuntimeInfo {
 	for _, name := range slices.Sorted(maps.Keys(r.cfg.Runtimes)) {
 		i := RuntimeInfo{Name: name, Default: name == r.cfg.DefaultRuntime}
 		if i.Path, i.Err = r.cfg.Runtimes[name].find(name); i.Err == nil {
-			i.Version, i.Err = r.tried.try(ctx, r.cfg, i.Path)
+			i.Version, i.Err = r.version(i.Path)
+		}
+		if i.Err == nil {
+			i.Err = r.try(ctx, i.Path)
 		}
 		all = append(all, i)
 	}
 	return all
 }
 
-// trials are what became of runtimes that were tried.
-type trials struct {
-	mu      sync.Mutex // held while one is tried: a runtime is not tried twice at once
-	results map[string]trial
+// version is the first line of what a runtime says of itself.
+func (r *Runtime) version(path string) (string, error) {
+	return r.versions.get(path, func() (string, error) {
+		out, err := call(context.Background(), path, "--version")
+		if err != nil {
+			return "", err
+		}
+		version, _, _ := strings.Cut(out, "\n")
+		return version, nil
+	})
 }
 
-type trial struct {
+// isSandbox tells whether an OCI runtime is runsc, by its own account. Of one that
+// cannot say it is told where it is executed.
+func (r *Runtime) isSandbox(path string) bool {
+	version, err := r.version(path)
+	return err == nil && strings.HasPrefix(version, "runsc ")
+}
+
+// try tells why no container can be run with a runtime.
+func (r *Runtime) try(ctx context.Context, path string) error {
+	failed, err := r.tried.get(path, func() (failed, err error) {
+		failed = r.cfg.tryRuntime(ctx, path)
+		return failed, ctx.Err()
+	})
+	return errors.Join(failed, err)
+}
+
+// byExecutable remembers what was found out about executables, until they are
+// replaced. Its zero value is ready to be used.
+type byExecutable[T any] struct {
+	mu    sync.Mutex // held while it is found out, so that it is found out once
+	known map[string]finding[T]
+}
+
+type finding[T any] struct {
 	modified time.Time // the executable
-	version  string
-	err      error
+	value    T
 }
 
-func (t *trials) try(ctx context.Context, cfg Config, path string) (version string, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// get returns what is known of an executable. What find returns with an error is not
+// remembered.
+func (b *byExecutable[T]) get(path string, find func() (T, error)) (value T, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", err
+		return value, err
 	}
-	if known, ok := t.results[path]; ok && known.modified.Equal(info.ModTime()) {
-		return known.version, known.err
+	if f, ok := b.known[path]; ok && f.modified.Equal(info.ModTime()) {
+		return f.value, nil
 	}
-	version, err = cfg.tryRuntime(ctx, path)
-	if ctx.Err() == nil {
-		if t.results == nil {
-			t.results = map[string]trial{}
-		}
-		t.results[path] = trial{modified: info.ModTime(), version: version, err: err}
+	if value, err = find(); err != nil {
+		return value, err
 	}
-	return version, err
+	if b.known == nil {
+		b.known = map[string]finding[T]{}
+	}
+	b.known[path] = finding[T]{info.ModTime(), value}
+	return value, nil
 }
 
-// tryRuntime asks a runtime for its version and runs a container with it that does
-// nothing.
-func (c Config) tryRuntime(ctx context.Context, path string) (version string, err error) {
-	out, err := call(ctx, path, "--version")
-	if err != nil {
-		return "", err
-	}
-	version, _, _ = strings.Cut(out, "\n")
+// tryRuntime runs a container with a runtime that does nothing.
+func (c Config) tryRuntime(ctx context.Context, path string) (err error) {
 	parent := c.RootDir
 	if parent == "" {
 		parent = c.RunDir
 	}
 	if err := os.MkdirAll(parent, 0o711); err != nil {
-		return version, fmt.Errorf("making a directory for a container to try: %w", err)
+		return fmt.Errorf("making a directory for a container to try: %w", err)
 	}
 	dir, err := os.MkdirTemp(parent, probePrefix)
 	if err != nil {
-		return version, fmt.Errorf("making a directory for a container to try: %w", err)
+		return fmt.Errorf("making a directory for a container to try: %w", err)
 	}
 	// runsc leaves a mount where it keeps its state.
 	defer func() { err = errors.Join(err, mount.UnmountRecursive(dir, 0), os.RemoveAll(dir)) }()
 	id := "try-" + strings.ToLower(rand.Text()[:12])
 	if err := c.writeTrial(dir, id); err != nil {
-		return version, fmt.Errorf("making a container to try: %w", err)
+		return fmt.Errorf("making a container to try: %w", err)
 	}
 	state := filepath.Join(dir, "state")
 	if _, err = call(ctx, path, "--root", state, "run", "--bundle", dir, id); err != nil {
 		_, _ = call(context.WithoutCancel(ctx), path, "--root", state, "delete", "--force", id)
+		return fmt.Errorf("no container can be run with it here: %w", err)
 	}
-	return version, err
+	return nil
 }
 
 // writeTrial makes a bundle whose command is purser-oci, which needs nothing else.
@@ -147,5 +175,5 @@ func call(ctx context.Context, path string, args ...string) (out string, err err
 		return string(text), nil
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return "", fmt.Errorf("%s cannot run a container here: %w: %s", path, err, lines[len(lines)-1])
+	return "", fmt.Errorf("%s: %w: %s", path, err, lines[len(lines)-1])
 }
