@@ -117,6 +117,9 @@ func (at *attachClient) connect(ctx context.Context, stream *attachStream, stdin
 	}
 	left := make(chan struct{})
 	if stdin {
+		if err := at.terminal.hush(); err != nil {
+			return nil, err
+		}
 		go at.sendStdin(send, left)
 	}
 	end := receive(at.terminal.onPanic, func() (output, error) { return stream.Receive() }, write, func(room uint32) error {

@@ -135,6 +135,9 @@ func headline(err error) string {
 	if !errors.As(err, &remote) {
 		return text
 	}
+	if broken(remote) {
+		return "the connection to the agent has broken: it has ended, or is being restarted"
+	}
 	if foreign(remote) {
 		return "what answers there is not purser's API: " + remote.Message()
 	}
@@ -148,6 +151,11 @@ func headline(err error) string {
 		message = strings.ReplaceAll(remote.Code().String(), "_", " ")
 	}
 	return strings.Replace(text, remote.Error(), message, 1)
+}
+
+// broken tells a stream that ended in the middle, as those of an agent that dies do.
+func broken(remote *connect.Error) bool {
+	return !connect.IsWireError(remote) && strings.Contains(remote.Message(), "unexpected EOF")
 }
 
 // foreign tells an answer of another server from one of an agent: it is no

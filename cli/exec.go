@@ -123,6 +123,9 @@ func (x *execClient) run(next func() (output, error)) error {
 		})()
 	}
 	if x.start.GetStdin() {
+		if err := x.terminal.hush(); err != nil {
+			return err
+		}
 		go x.sendStdin()
 	}
 	end := receive(x.terminal.onPanic, next, x.session.writeOutput, x.room)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -26,17 +27,18 @@ type terminal struct {
 
 // openTerminal takes the terminal on standard input.
 func (s *session) openTerminal(keys []byte) (*terminal, error) {
-	if !s.onTerminal() {
+	file, ok := terminalFile(s.in)
+	if !ok {
 		return nil, hint(errors.New("-t needs a terminal, and standard input is none"),
 			"leave -t out: -i alone passes standard input on")
 	}
-	return &terminal{file: s.in.(*os.File), keys: keys}, nil
+	return &terminal{file: file, keys: keys}, nil
 }
 
 // onTerminal tells whether standard input is a terminal.
 func (s *session) onTerminal() bool {
-	file, ok := s.in.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
+	_, ok := terminalFile(s.in)
+	return ok
 }
 
 // size is that of the window; nil when unknown.
@@ -72,16 +74,41 @@ func (t *terminal) passSizes(pass func(*purserv1.TerminalSize)) (stop func()) {
 	}
 }
 
+// hush makes the terminal show what comes as it is, and not what is typed, until
+// restore is called. The keys that make signals still do. It may be called on nil.
+func (t *terminal) hush() error {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.makeRaw(); err != nil || t.left {
+		return err
+	}
+	modes, err := unix.IoctlGetTermios(int(t.file.Fd()), unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	modes.Lflag |= unix.ISIG
+	return unix.IoctlSetTermios(int(t.file.Fd()), unix.TCSETS, modes)
+}
+
 // giveKeys has every key, those too that make signals, be read as it is, until
 // restore is called. It may be called again.
 func (t *terminal) giveKeys() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.left || t.before != nil {
+	return t.makeRaw()
+}
+
+func (t *terminal) makeRaw() error {
+	if t.left {
 		return nil
 	}
-	var err error
-	t.before, err = term.MakeRaw(int(t.file.Fd()))
+	before, err := term.MakeRaw(int(t.file.Fd()))
+	if t.before == nil {
+		t.before = before
+	}
 	return err
 }
 

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -157,16 +156,7 @@ func (n *node) procsOf(id string) string {
 // onlyThere waits until those are the only processes in a workload's container.
 func (n *node) onlyThere(id, procs string) {
 	n.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		now := n.procsOf(id)
-		if now == procs {
-			return
-		}
-		if time.Now().After(deadline) {
-			n.t.Errorf("left in %s:\n%s\nthere should be\n%s", id, now, procs)
-			return
-		}
-	}
+	n.eventually("nothing else to run in "+id+" than\n"+procs, func() bool { return n.procsOf(id) == procs })
 }
 
 // A client that dies, and a terminal that closes, take all with them that ran on
@@ -218,6 +208,45 @@ func TestExecEndsWithItsClient(t *testing.T) {
 			n.onlyThere("a/f", before)
 		})
 		n.nothingLeft("a/f", shim)
+	})
+}
+
+// An agent that is killed takes its clients' commands along, once the next one is
+// there; a command that was let run on does so, and is not kept from writing.
+func TestExecOutlivesNoAgent(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		before := n.procsOf("a/f")
+		left := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", "echo up; while ! test -e /tmp/go; do sleep 0.1; done; seq 100000; touch /tmp/done; rm /tmp/go")
+		left.Await("up\r", 1)
+		left.Type("\x10\x11")
+		if code := left.status(t); code != 0 {
+			t.Errorf("detaching: exit status %d, %q", code, left.Shown())
+		}
+		s := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", "sleep 4246 & echo up; sleep 4247")
+		s.Await("up\r", 1)
+		agent := n.pidOf(t, "purser agent")
+		if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if code := s.status(t); code != 125 || s.Modes() != s.before {
+			t.Errorf("exit status %d, %q", code, s.Shown())
+		}
+		s.Await("the connection to the agent has broken", 1)
+		if strings.Contains(s.Shown(), "\r\r\n") {
+			t.Errorf("the terminal was not the command's from the start: %q", s.Shown())
+		}
+		n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+		n.await("a/f", "adopted", inState("running"))
+		n.eventually("the command of the client that is gone to end", func() bool {
+			return !strings.Contains(n.procsOf("a/f"), "sleep 424")
+		})
+		n.must("exec", "a/f", "--", "touch", "/tmp/go")
+		n.eventually("the other to go on", func() bool { return n.run("exec", "a/f", "--", "test", "-e", "/tmp/done").code == 0 })
+		n.onlyThere("a/f", before)
+		n.eventually("the FIFOs to be gone", func() bool {
+			left, err := filepath.Glob(filepath.Join(n.dir, "run", "instances", "*", "exec-*"))
+			return err == nil && len(left) == 0
+		})
 	})
 }
 

@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -159,12 +159,11 @@ type execution struct {
 	sandbox *sandbox
 	family  *family
 
-	mu       sync.Mutex
-	detached bool // what it writes is dropped
+	detached atomic.Bool // what it writes is dropped
 }
 
 func (r *Runtime) openExec(id string, e ExecSpec, stdout, stderr io.Writer) (*execution, error) {
-	name := "exec-" + strings.ToLower(rand.Text()[:12])
+	name := execPrefix + strings.ToLower(rand.Text()[:12])
 	x := &execution{r: r, id: id, exec: name, dir: filepath.Join(r.cfg.instanceDir(id), name), tty: e.Terminal != nil}
 	if err := x.open(e.Stdin != nil, stdout, stderr); err != nil {
 		x.cleanup()
@@ -183,6 +182,11 @@ func (x *execution) open(stdin bool, stdout, stderr io.Writer) (err error) {
 	if x.stdin, err = openStdin(x.paths.stdin); err != nil {
 		return err
 	}
+	return x.openOutput(stdout, stderr)
+}
+
+// openOutput opens our ends of the output, for the writers that get it.
+func (x *execution) openOutput(stdout, stderr io.Writer) error {
 	for _, o := range []struct {
 		path string
 		to   io.Writer
@@ -202,9 +206,7 @@ func (x *execution) open(stdin bool, stdout, stderr io.Writer) (err error) {
 // writeTo hands output to a writer until the command is detached.
 func (x *execution) writeTo(to io.Writer) func([]byte) {
 	return func(data []byte) {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if !x.detached {
+		if !x.detached.Load() {
 			_, _ = to.Write(data)
 		}
 	}
@@ -252,8 +254,7 @@ func (x *execution) supervise(ctx context.Context, e ExecSpec) (uint32, error) {
 		// Not every OCI runtime heeds the size that the process was given.
 		x.resize(ctx, e.Terminal.Size)
 	}
-	ended := make(chan execEnd, 1)
-	go func() { ended <- x.wait(context.WithoutCancel(ctx)) }()
+	ended := x.awaitEnd(ctx)
 	for {
 		select {
 		case end := <-ended:
@@ -304,22 +305,6 @@ func (x *execution) clear() {
 	case <-cleared:
 	case <-time.After(time.Second):
 	}
-}
-
-// detach has the command looked after until it ends, or the runtime is closed.
-func (x *execution) detach(ended <-chan execEnd) {
-	x.mu.Lock()
-	x.detached = true
-	x.mu.Unlock()
-	x.r.lookAfter(func() {
-		select {
-		case end := <-ended:
-			_, _ = x.settle(end)
-		case <-x.r.closing:
-			// It runs on, and its terminal or pipe is read no more.
-			x.cleanup()
-		}
-	})
 }
 
 // lookAfter does something beside its caller, which Close waits for.
@@ -397,14 +382,24 @@ type execEnd struct {
 	err  error
 }
 
+// awaitEnd waits for the command beside its caller, also when ctx has ended.
+func (x *execution) awaitEnd(ctx context.Context) <-chan execEnd {
+	ended := make(chan execEnd, 1)
+	go func() { ended <- x.wait(context.WithoutCancel(ctx)) }()
+	return ended
+}
+
 func (x *execution) wait(ctx context.Context) execEnd {
 	answer, err := x.r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: x.id, ExecID: x.exec})
 	return execEnd{code: answer.GetExitStatus(), err: err}
 }
 
-// feed writes to the command's stdin and closes it.
+// feed writes to the command's stdin and closes it. What it does not take any more is
+// read all the same: whoever sends it has signals to send, too.
 func (x *execution) feed(from io.Reader) {
-	_, _ = io.Copy(x.stdin, from)
+	if _, err := io.Copy(x.stdin, from); err != nil {
+		_, _ = io.Copy(io.Discard, from)
+	}
 	if x.tty {
 		return // to close it would be to hang up
 	}
@@ -469,15 +464,7 @@ func (x *execution) removeWithin(limit time.Duration) error {
 
 // cleanup closes our ends of the streams and removes them.
 func (x *execution) cleanup() {
-	if x.stdin != nil {
-		x.stdin.Close()
-	}
-	for _, c := range x.out {
-		c.from.Close()
-		if x.pid > 0 {
-			<-c.ended
-		}
-	}
+	x.closeEnds()
 	if x.sandbox != nil {
 		_ = os.Remove(noteOf(x.sandbox.notes, x.exec))
 	}

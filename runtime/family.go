@@ -75,16 +75,18 @@ const tries = 10
 // kill ends everybody, having stopped them first: one that is killed leaves
 // children that nobody would find.
 func (f *family) kill() {
+	// A sandbox that hangs takes long over each call.
+	deadline := time.Now().Add(killTimeout)
 	for range tries {
 		grown := f.look()
 		f.signal(syscall.SIGSTOP)
-		if !grown {
+		if !grown || time.Now().After(deadline) {
 			break
 		}
 	}
 	for range tries {
 		f.signal(syscall.SIGKILL)
-		if f.end(100 * time.Millisecond) {
+		if f.end(100*time.Millisecond) || time.Now().After(deadline) {
 			return
 		}
 	}

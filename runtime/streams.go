@@ -199,14 +199,7 @@ func (r *Runtime) OpenLogs(_ context.Context, id string) error {
 	if reading {
 		return nil
 	}
-	dir := r.cfg.instanceDir(id)
-	there := func(name string) string {
-		if path := filepath.Join(dir, name); exists(path) {
-			return path
-		}
-		return ""
-	}
-	paths := fifos{stdin: there("stdin"), stdout: there("stdout"), stderr: there("stderr")}
+	paths := fifosIn(r.cfg.instanceDir(id))
 	if paths.stdout == "" {
 		return fmt.Errorf("taking up the output of %s: %w: its FIFOs are gone", id, ErrNotFound)
 	}
@@ -215,6 +208,7 @@ func (r *Runtime) OpenLogs(_ context.Context, id string) error {
 		return err
 	}
 	s.copy()
+	r.takeUpExecs(id)
 	return nil
 }
 

@@ -149,10 +149,13 @@ func (s workloads) Attach(ctx context.Context, stream *connect.BidiStream[purser
 	return out.do(&purserv1.AttachResponse{Exit: exit})
 }
 
-// feed passes stdin on to a container, until either has ended.
+// feed passes stdin on to a container. What that does not take any more is read all
+// the same: the client has sizes to send, too.
 func feed(to *runtime.Stdin, from *inbox) {
-	_, err := io.Copy(to, from)
-	if err == nil && from.atEnd() {
+	switch _, err := io.Copy(to, from); {
+	case err != nil:
+		_, _ = io.Copy(io.Discard, from)
+	case from.atEnd():
 		_ = to.End()
 	}
 }
