@@ -103,6 +103,9 @@ func (s *session) eventPrinter(follow bool) eventPrinter {
 // line is printed at once.
 const eventColumns = "%-19s  %s  %-16s  %-32s  %s\n"
 
+// eventWidth is that of all columns but the last.
+const eventWidth = 19 + 2 + 8 + 2 + 16 + 2 + 32 + 2
+
 // eventTable prints events under a heading, which comes with the first.
 func (s *session) eventTable() func(*purserv1.EventsResponse) error {
 	heading := sync.OnceFunc(func() {
@@ -115,9 +118,13 @@ func (s *session) eventTable() func(*purserv1.EventsResponse) error {
 }
 
 func (s *session) eventLine(r *purserv1.EventsResponse) error {
-	e := r.GetEvent()
+	e, on := r.GetEvent(), screenOf(s.out)
+	message := printable(e.GetMessage())
+	if on.width > 0 {
+		message = shorten(message, max(on.width-eventWidth, least))
+	}
 	_, err := fmt.Fprintf(s.out, eventColumns, orDash(clock(e.GetTime())),
-		screenOf(s.out).paint(fmt.Sprintf("%-8s", printable(e.GetSeverity())), severityStyle(e.GetSeverity())), printable(e.GetType()), printable(subjectText(e)), printable(e.GetMessage()))
+		on.paint(fmt.Sprintf("%-8s", printable(e.GetSeverity())), severityStyle(e.GetSeverity())), printable(e.GetType()), printable(subjectText(e)), message)
 	return err
 }
 

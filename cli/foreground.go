@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,6 +44,8 @@ type foreground struct {
 	// left is closed when the detach keys were typed.
 	left chan struct{}
 
+	// pulling is set while the image is pulled, before anything is launched.
+	pulling atomic.Bool
 	// early are signals that came before the launch was answered.
 	early []syscall.Signal
 	// ending is the signal that asked the function to end; 0 when none has.
@@ -96,6 +99,8 @@ func (r *foreground) attend(ctx context.Context, cancel context.CancelFunc, sign
 // workload to remove, even with an error. A signal that comes before the
 // answer is for the function, if there is an answer soon.
 func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refused bool, err error) {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	answer := async(func() error { return r.launchWithImage(ctx) })
 	var impatient <-chan time.Time
 	for {
@@ -105,10 +110,14 @@ func (r *foreground) launch(ctx context.Context, signals <-chan os.Signal) (refu
 		case got := <-signals:
 			number := got.(syscall.Signal)
 			r.early = append(r.early, number)
-			if ends(number) {
+			if ends(number) && r.pulling.Load() {
+				impatient = time.After(0) // nothing is launched yet
+			} else if ends(number) {
 				impatient = time.After(launchPatience)
 			}
 		case <-impatient:
+			giveUp()
+			<-answer // so that nothing is launched after it has been removed
 			return false, &exitError{code: exitSignalled + int(r.early[len(r.early)-1])}
 		}
 	}
@@ -151,6 +160,8 @@ func (r *foreground) launchOnce(ctx context.Context) error {
 }
 
 func (r *foreground) pull(ctx context.Context) error {
+	r.pulling.Store(true)
+	defer r.pulling.Store(false)
 	image := r.spec.GetImage()
 	r.session.warn("pulling image %s", printable(image.GetRef()))
 	_, err := r.session.pull(ctx, r.api, &purserv1.PullRequest{Ref: image.GetRef(), Environment: r.environment, AuthSecret: image.AuthSecret})

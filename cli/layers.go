@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +27,7 @@ type layers struct {
 
 func newLayers(w io.Writer) *layers {
 	l := &layers{out: w, now: time.Now}
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if file, ok := terminalFile(w); ok {
 		l.size = func() (int, int, error) { return term.GetSize(int(file.Fd())) }
 	}
 	return l
@@ -94,11 +93,7 @@ func (l *layers) bar(p *purserv1.LayerProgress) string {
 	if done == "downloading" {
 		done = fmt.Sprintf("%s of %s", bytesText(p.GetOffset()), bytesText(p.GetTotal()))
 	}
-	part := 0
-	if p.GetTotal() > 0 {
-		part = int(min(p.GetOffset(), p.GetTotal()) * barWidth / p.GetTotal())
-	}
-	return fmt.Sprintf("%s [%s%s] %s", shortDigest(p.GetDigest()), strings.Repeat("=", part), strings.Repeat(" ", barWidth-part), printable(done))
+	return fmt.Sprintf("%s %s %s", shortDigest(p.GetDigest()), bar(p.GetOffset(), p.GetTotal()), printable(done))
 }
 
 // finish draws the last state, which stays.

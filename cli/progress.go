@@ -3,17 +3,11 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"time"
-
-	"golang.org/x/term"
 )
 
-const (
-	barWidth    = 30
-	redrawPause = 100 * time.Millisecond
-)
+// redrawPause is what is between two drawings at least.
+const redrawPause = 100 * time.Millisecond
 
 // progress counts bytes and draws a bar, on a terminal alone: elsewhere it
 // stays silent.
@@ -28,7 +22,7 @@ type progress struct {
 
 func newProgress(w io.Writer, total int64, now func() time.Time) *progress {
 	p := &progress{total: total, now: now}
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if _, ok := terminalFile(w); ok {
 		p.out = w
 	}
 	return p
@@ -54,7 +48,5 @@ func (p *progress) text() string {
 	if p.total <= 0 {
 		return bytesText(uint64(p.done))
 	}
-	part := min(p.done, p.total) * barWidth / p.total
-	bar := strings.Repeat("=", int(part)) + strings.Repeat(" ", barWidth-int(part))
-	return fmt.Sprintf("[%s] %s of %s", bar, bytesText(uint64(p.done)), bytesText(uint64(p.total)))
+	return fmt.Sprintf("%s %s of %s", bar(uint64(p.done), uint64(p.total)), bytesText(uint64(p.done)), bytesText(uint64(p.total)))
 }

@@ -268,7 +268,7 @@ func addSecret(refs []*purserv1.SecretRef, name string) []*purserv1.SecretRef {
 func addSecretFiles(refs []*purserv1.SecretRef, files []string) ([]*purserv1.SecretRef, error) {
 	for _, text := range files {
 		name, dir, ok := strings.Cut(text, "=")
-		if !ok {
+		if !ok || name == "" {
 			return nil, fmt.Errorf("--secret-file %s: must be NAME=DIR, such as openai-secret=/run/secrets/openai", text)
 		}
 		i := slices.IndexFunc(refs, func(ref *purserv1.SecretRef) bool { return ref.GetName() == name })
@@ -335,6 +335,7 @@ func (s *session) run(ctx context.Context, spec *purserv1.LaunchSpec, f *runFlag
 // image says and below what the spec does.
 func (s *session) giveTerminal(spec *purserv1.LaunchSpec) {
 	spec.Tty = proto.Bool(true)
+	spec.Retries = nil // who sits at it tries again by hand
 	kind, known := s.lookup("TERM")
 	if _, specified := spec.GetImage().GetEnv()["TERM"]; !known || kind == "" || specified {
 		return

@@ -3,6 +3,7 @@ package cli
 import (
 	"io"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -19,8 +20,8 @@ type screen struct {
 // screenOf tells of a terminal how wide it is, and whether its user wants colour
 // (no-color.org); everything else has neither.
 func screenOf(w io.Writer) screen {
-	file, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	file, ok := terminalFile(w)
+	if !ok {
 		return screen{}
 	}
 	s := screen{colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
@@ -29,6 +30,24 @@ func screenOf(w io.Writer) screen {
 	}
 	return s
 }
+
+// terminalFile returns a stream as the terminal that it is.
+func terminalFile(stream any) (*os.File, bool) {
+	file, ok := stream.(*os.File)
+	return file, ok && term.IsTerminal(int(file.Fd()))
+}
+
+// bar shows how much is done of something.
+func bar(done, total uint64) string {
+	part := 0
+	if total > 0 {
+		part = int(min(done, total) * barWidth / total)
+	}
+	return "[" + strings.Repeat("=", part) + strings.Repeat(" ", barWidth-part) + "]"
+}
+
+// barWidth is what is between a bar's brackets.
+const barWidth = 30
 
 // style is how text looks, as the number of a terminal's colour or weight.
 type style string

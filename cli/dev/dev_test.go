@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/purserd/purser/agent/config"
@@ -217,10 +219,20 @@ func TestShellQuote(t *testing.T) {
 }
 
 func TestRunNeedsRoot(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("runs as root")
-	}
-	err := Run(Options{Dir: t.TempDir(), Out: new(bytes.Buffer), Err: new(bytes.Buffer)})
+	failed := make(chan error)
+	go func() {
+		// This thread alone is nobody's from now on, and ends with the goroutine.
+		goruntime.LockOSThread()
+		if os.Geteuid() == 0 {
+			const nobody, same = 65534, ^uintptr(0)
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, same, nobody, same); errno != 0 {
+				failed <- errno
+				return
+			}
+		}
+		failed <- Run(Options{Dir: t.TempDir(), Out: new(bytes.Buffer), Err: new(bytes.Buffer)})
+	}()
+	err := <-failed
 	if err == nil || !strings.Contains(err.Error(), "sudo purser dev") {
 		t.Errorf("without root: %v", err)
 	}
