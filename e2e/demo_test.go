@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // The README's first command, in a clean clone.
 func TestDemoInACleanClone(t *testing.T) {
 	if testing.Short() {
-		t.Skip("SKIPPED: the demo takes a minute; run without -short")
+		rig.Lacking(t, "a minute: run it without -short")
 	}
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {

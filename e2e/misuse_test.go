@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -119,5 +121,58 @@ functions:
 	data, err := os.ReadFile(filepath.Join(n.dir, "state", "state.db"))
 	if err != nil || strings.Contains(string(data), value) {
 		t.Errorf("the value is in the database, %v", err)
+	}
+}
+
+// Neither the command line nor the variables of an exec may have a secret's value:
+// both are in a file for a moment. Purser's own variables are its own there, too.
+func TestValueInAnExec(t *testing.T) {
+	n := newNode(t, rig.V24)
+	const value = "value-XcV73nQ0pLd9sJ2k"
+	n.runWith(value, "secret", "set", "s", "KEY=-")
+	n.deploy(strings.ReplaceAll(sleeperWithSecret, "RUNTIME", "runc"), "--wait")
+	for want, args := range map[string][]string{
+		"command[1]":               {"a/f", "--", "echo", "x" + value},
+		`env["COPY"]`:              {"-e", "COPY=" + value, "a/f", "--", "true"},
+		"workdir":                  {"--workdir", "/" + value, "a/f", "--", "true"},
+		"purser alone sets":        {"-e", "PURSER_APP=x", "a/f", "--", "true"},
+		"must not start with PURS": {"-e", "PURSER_OCI_TOKEN=x", "a/f", "--", "true"},
+	} {
+		r := n.run(append([]string{"exec"}, args...)...)
+		if r.code != 125 || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, value) {
+			t.Errorf("exec %v: %+v", args, r)
+		}
+	}
+	if events := n.must("events"); strings.Contains(events, value) || strings.Contains(events, " Exec ") {
+		t.Errorf("events:\n%s", events)
+	}
+	n.must("exec", "a/f", "--", "sh", "-c", `test -n "$KEY"`)
+}
+
+// The process that reads a value makes no core, and is locked in memory.
+func TestSecretSetKeepsOffDisks(t *testing.T) {
+	n := emptyNode(t, rig.V24)
+	cmd := n.command("secret", "set", "s", "KEY=-")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string) string {
+		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", cmd.Process.Pid, name))
+		return strings.Join(strings.Fields(string(data)), " ")
+	}
+	n.eventually("no core of more than a byte", func() bool {
+		return regexp.MustCompile(`Max core file size [01] [01] bytes`).MatchString(read("limits"))
+	})
+	n.eventually("its memory to be locked", func() bool {
+		return regexp.MustCompile(`VmLck: [1-9]`).MatchString(read("status"))
+	})
+	in.Write([]byte("value"))
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -435,3 +435,61 @@ func TestUpdateToAnImageThatIsNotThere(t *testing.T) {
 		t.Errorf("process %d has become %d, %s", before.pid(), after.pid(), after.State)
 	}
 }
+
+// Pulls of one image with credentials that differ do not get into each other's way.
+func TestPullsWithOtherCredentials(t *testing.T) {
+	t.Parallel()
+	r := rig.StartRegistry(t, rig.RegistryOptions{User: "user", Password: "password-pX7"})
+	i := speaking("x")
+	i.Layers = []map[string]string{{"one": noise(t, 4<<20)}}
+	r.Push("app:1", i)
+	n := emptyNode(t, rig.V24)
+	config := file(t, "config.json", fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, r.Addr, base64.StdEncoding.EncodeToString([]byte("user:password-pX7"))))
+	n.must("secret", "set", "good", "USERNAME=user", "PASSWORD=@"+file(t, "p", "password-pX7"))
+	n.must("secret", "set", "other", "DOCKERCONFIGJSON=@"+config)
+	n.must("secret", "set", "bad", "USERNAME=user", "PASSWORD=@"+file(t, "p", "wrong"))
+	for range 5 {
+		var all errgroup.Group
+		for _, secret := range []string{"good", "bad", "other", "bad", "good"} {
+			all.Go(func() error {
+				got := n.run("image", "pull", r.Addr+"/app:1", "--auth-secret", secret)
+				if refused := strings.Contains(got.stderr, "purser: unauthorized: "); (got.code == 0) == (secret == "bad") || (secret == "bad") != refused {
+					return fmt.Errorf("with %s: status %d: %s", secret, got.code, got.stderr)
+				}
+				return nil
+			})
+		}
+		if err := all.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		n.must("image", "rm", r.Addr+"/app:1")
+	}
+}
+
+// An interrupt of a run that waits for its image ends it at once, with nothing left.
+func TestInterruptedPullOfARun(t *testing.T) {
+	t.Parallel()
+	r := rig.StartRegistry(t, rig.RegistryOptions{})
+	i := speaking("x")
+	i.Layers = []map[string]string{{"one": noise(t, 8<<20)}}
+	r.Push("app:1", i)
+	l := newLink(t, r)
+	l.set(func() { l.rate = 1 << 17 })
+	n := emptyNode(t, rig.V24)
+	cmd := n.command("run", "--image", l.addr()+"/app:1", "--", "true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("a pull", func() bool { return l.reading() > 0 })
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit status %d", code)
+	}
+	if left := n.must("ps", "-a"); strings.Contains(left, "run/") {
+		t.Errorf("left: %s", left)
+	}
+	n.eventually("the pull's end", func() bool { return l.reading() == 0 })
+}

@@ -144,6 +144,12 @@ func testForeignExec(t *testing.T, n *node, oci string) {
 	if err != nil || strings.Contains(string(out), "SECRET") || !strings.Contains(string(out), "GREETING=hello") {
 		t.Errorf("%v: %s", err, out)
 	}
+	// Nor is the container of a secret written to a disk for one.
+	ctr = exec.Command(filepath.Join(n.daemon.BinDir, "ctr"), "--address", n.daemon.Address, "--namespace", n.cfg.Namespace,
+		"tasks", "checkpoint", "--image-path", t.TempDir(), id)
+	if out, err := ctr.CombinedOutput(); err == nil || !strings.Contains(string(out), "would write the secrets of container "+id+" to disk") {
+		t.Errorf("checkpoint: %v: %s", err, out)
+	}
 }
 
 // Containers that an earlier agent has made are in good hands although the wrapper has
@@ -190,7 +196,7 @@ func TestRemovedCgroup(t *testing.T) {
 	n := newNode(t, rig.V24)
 	left, err := filepath.Glob("/sys/fs/cgroup/memory" + n.cfg.CgroupParent + "/_runtimes-*")
 	if err != nil || len(left) != 1 {
-		t.Skipf("SKIPPED: not a memory controller of version 1: %v, %v", left, err)
+		rig.Lacking(t, "a memory controller of version 1: %v, %v", left, err)
 	}
 	if err := os.Remove(left[0]); err != nil {
 		t.Fatal(err)

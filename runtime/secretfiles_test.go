@@ -71,6 +71,9 @@ func testSecretFiles(t *testing.T, n *node, oci string) {
 	if got := inside("cd /run/secrets; stat -L -c '%a %u %g' all.json keys/KEY"); got != "444 7 7\n400 54321 54321\n" {
 		t.Errorf("modes and owners: %q", got)
 	}
+	if got := inside("grep ' /run/secrets' /proc/mounts"); strings.Count(got, "\n") != 2 || strings.Count(got, " ro,") != 2 || oci != "runsc" && strings.Count(got, "nosuid,nodev,noexec") != 2 {
+		t.Errorf("mounted as\n%s", got)
+	}
 	if got := inside("echo x >/run/secrets/keys/new; rm /run/secrets/keys/KEY; rm -r /run/secrets/keys/..data"); strings.Count(got, "Read-only file system") != 3 {
 		t.Errorf("not read-only: %s", got)
 	}

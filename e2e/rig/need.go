@@ -11,13 +11,18 @@ import (
 // under CI=true.
 func Root(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
+	if os.Geteuid() != 0 {
+		Lacking(t, "root: run it with sudo")
 	}
+}
+
+// Lacking ends the test here for want of something: skipped, or failed under CI=true.
+func Lacking(t testing.TB, what string, args ...any) {
+	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs root, and CI=true promises it")
+		t.Fatalf("this test needs "+what+" (CI=true promises it)", args...)
 	}
-	t.Skip("SKIPPED: this test needs root: run it with sudo")
+	t.Skipf("SKIPPED: this test needs "+what, args...)
 }
 
 // need returns the path of a program, or fails the test saying where it comes from.

@@ -21,7 +21,7 @@ func smallDisk(t *testing.T) (place, string) {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("mounting a tmpfs: %v", err)
 		}
-		t.Skipf("needs root, to mount a tmpfs: %v", err)
+		t.Skipf("needs root, to mount a tmpfs: run the tests with sudo: %v", err)
 	}
 	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
 	keys, err := keyring.Open(filepath.Join(t.TempDir(), "identity.age"))

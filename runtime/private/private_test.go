@@ -80,8 +80,23 @@ func TestOwnNamespaceIsRefused(t *testing.T) {
 		}
 		return
 	}
+	t.Run("beside the machine's", ownBesideTheMachines)
 	cmd := exec.Command("unshare", "--mount", os.Args[0], "-test.run=^TestOwnNamespaceIsRefused$")
 	cmd.Env = append(os.Environ(), "PRIVATE_TEST_DIR="+filepath.Join(t.TempDir(), "private"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// What is mounted at the same place of the machine is not the agent's.
+func ownBesideTheMachines(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "private")
+	t.Cleanup(func() { _ = private.Unmount(dir) })
+	if err := private.Mount(dir, private.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `umount "$PRIVATE_TEST_DIR" && exec "$0" -test.run='^TestOwnNamespaceIsRefused$'`, os.Args[0])
+	cmd.Env = append(os.Environ(), "PRIVATE_TEST_DIR="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
