@@ -42,7 +42,7 @@ func TestPullsAreShared(t *testing.T) {
 		}
 		var all sync.WaitGroup
 		for i := range 5 {
-			all.Go(func() { wait(time.Duration(i) * time.Second) })
+			all.Go(func() { wait(time.Duration(i+1) * time.Second) })
 		}
 		all.Go(func() { wait(time.Hour) })
 		all.Wait()
