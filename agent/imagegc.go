@@ -27,6 +27,8 @@ const (
 type imageUse struct {
 	mu   sync.Mutex
 	last map[string]time.Time
+	// unknown is until when uses are not known: any image may have been used then.
+	unknown time.Time
 }
 
 // touch notes that an image is used now.
@@ -47,10 +49,14 @@ func (u *imageUse) set(ref string, at time.Time) {
 func (u *imageUse) lastUse(i runtime.Image) time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if at := u.last[i.Ref]; at.After(i.Updated) {
-		return at
-	}
-	return i.Updated
+	return slices.MaxFunc([]time.Time{i.Updated, u.last[i.Ref], u.unknown}, time.Time.Compare)
+}
+
+// forgotten notes that what was known of uses up to now is lost.
+func (u *imageUse) forgotten() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.unknown = time.Now()
 }
 
 // keep forgets all but some images.
@@ -77,13 +83,7 @@ func (a *Agent) collect() {
 
 // keepImages looks after the images' disk until ctx ends.
 func (a *Agent) keepImages(ctx context.Context) {
-	uses, err := a.db.ImageUses()
-	if err != nil {
-		a.log.Warn("when images were used last is not known", "error", err)
-	}
-	for ref, at := range uses {
-		a.imageUse.set(ref, at)
-	}
+	a.loadImageUses()
 	defer a.saveImageUses()
 	tick, save := time.NewTicker(imagesEvery), time.NewTicker(usesEvery)
 	defer tick.Stop()
@@ -102,6 +102,17 @@ func (a *Agent) keepImages(ctx context.Context) {
 	}
 }
 
+func (a *Agent) loadImageUses() {
+	uses, err := a.db.ImageUses()
+	if err != nil {
+		a.log.Warn("when images were used last is not known: each counts as used now", "error", err)
+		a.imageUse.forgotten()
+	}
+	for ref, at := range uses {
+		a.imageUse.set(ref, at)
+	}
+}
+
 func (a *Agent) saveImageUses() {
 	err := a.db.Update(func(tx *state.Tx) error { return tx.PutImageUses(a.imageUse.all()) })
 	if err != nil {
@@ -109,8 +120,9 @@ func (a *Agent) saveImageUses() {
 	}
 }
 
-// tidyImages measures the images, notes which are used, and removes some if their
-// disk is too full. It returns whether that has not helped, which is told once.
+// tidyImages measures the images, notes which are used, and removes those that are
+// too old, and more if their disk is too full. It returns whether that has not helped,
+// which is told once.
 func (a *Agent) tidyImages(ctx context.Context, wasFull bool) (full bool) {
 	images, err := a.runtime.ListImages(ctx)
 	if err != nil {
@@ -120,6 +132,9 @@ func (a *Agent) tidyImages(ctx context.Context, wasFull bool) (full bool) {
 		return wasFull
 	}
 	a.noteImages(images)
+	if err := a.removeOld(ctx, images); err != nil && ctx.Err() == nil {
+		a.log.Warn("cannot remove images that nothing has used for long", "error", err)
+	}
 	disk, err := a.runtime.ImageDisk(ctx)
 	if err != nil {
 		a.log.Warn("cannot tell how full the images' disk is", "error", err)
@@ -158,30 +173,81 @@ func (a *Agent) noteImages(images []runtime.Image) {
 	a.imageUse.keep(here)
 }
 
+// unused are the images that may go and that nothing has used for some time, at least
+// for gc_min_age: that used longest ago is the first.
+func (a *Agent) unused(images []runtime.Image, now time.Time, age time.Duration) []runtime.Image {
+	age = max(age, time.Duration(a.cfg.Images.GCMinAge))
+	var found []runtime.Image
+	for _, i := range images {
+		if (i.Pulled || a.cfg.Images.GCImported) && now.Sub(a.imageUse.lastUse(i)) >= age {
+			found = append(found, i)
+		}
+	}
+	slices.SortFunc(found, func(x, y runtime.Image) int {
+		return a.imageUse.lastUse(x).Compare(a.imageUse.lastUse(y))
+	})
+	return found
+}
+
+// removeOld removes images that nothing has used for gc_max_age and no rollback would
+// bring back.
+func (a *Agent) removeOld(ctx context.Context, images []runtime.Image) error {
+	age, now := time.Duration(a.cfg.Images.GCMaxAge), time.Now()
+	if age == 0 {
+		return nil
+	}
+	gone := 0
+	for _, i := range a.unused(images, now, age) {
+		went, err := a.removeIdle(ctx, i, removal{chosen: now, reason: metrics.ByAge, keep: a.inHistory, why: fmt.Sprintf("gc_max_age is %s", age)})
+		if err != nil {
+			return err
+		}
+		if went {
+			gone++
+		}
+	}
+	if gone == 0 {
+		return nil
+	}
+	return a.runtime.CollectGarbage(ctx)
+}
+
+// inHistory says whether a revision that an app can be rolled back to names an image.
+func (a *Agent) inHistory(same func(ref string) bool) (bool, error) {
+	apps, err := a.db.Apps()
+	if err != nil {
+		return false, err
+	}
+	for _, app := range apps {
+		for _, r := range app.GetRevisions() {
+			for _, f := range r.GetFunctions() {
+				if same(f.GetSpec().GetImage().GetRef()) {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
 // removeUnused removes images, the longest unused first, until the disk is as empty
 // as it should be.
 func (a *Agent) removeUnused(ctx context.Context, images []runtime.Image, disk runtime.Disk) (runtime.Disk, error) {
 	began := time.Now()
-	var idle []runtime.Image
-	for _, i := range images {
-		if (i.Pulled || a.cfg.Images.GCImported) && began.Sub(a.imageUse.lastUse(i)) >= time.Duration(a.cfg.Images.GCMinAge) {
-			idle = append(idle, i)
-		}
-	}
-	slices.SortFunc(idle, func(x, y runtime.Image) int {
-		return a.imageUse.lastUse(x).Compare(a.imageUse.lastUse(y))
-	})
-	for _, i := range idle {
+	for _, i := range a.unused(images, began, 0) {
 		if disk.Used <= a.cfg.Images.GCLow {
 			return disk, nil
 		}
-		if err := a.removeIdle(ctx, i, began, disk); err != nil {
+		went, err := a.removeIdle(ctx, i, removal{chosen: began, reason: metrics.ByGC, why: fmt.Sprintf("%d%% of the images' disk was used", disk.Used)})
+		if err != nil {
 			return disk, err
+		}
+		if !went {
+			continue
 		}
 		if err := a.runtime.CollectGarbage(ctx); err != nil {
 			return disk, err
 		}
-		var err error
 		if disk, err = a.runtime.ImageDisk(ctx); err != nil {
 			return disk, err
 		}
@@ -189,34 +255,56 @@ func (a *Agent) removeUnused(ctx context.Context, images []runtime.Image, disk r
 	return disk, nil
 }
 
+// removal is why an unused image is to go.
+type removal struct {
+	// chosen is when: what has been used since stays.
+	chosen time.Time
+	// reason is the metric's, why what the event says.
+	reason, why string
+	// keep says of an image that it stays. May be nil.
+	keep func(same func(ref string) bool) (bool, error)
+}
+
 // errInUse ends the removal of an image that has come into use.
 var errInUse = errors.New("in use")
 
 // removeIdle removes an image unless it is in use, is being pulled, or has been used
 // since it was chosen.
-func (a *Agent) removeIdle(ctx context.Context, i runtime.Image, chosen time.Time, disk runtime.Disk) error {
+func (a *Agent) removeIdle(ctx context.Context, i runtime.Image, r removal) (went bool, err error) {
 	since := a.imageUse.lastUse(i)
 	// No launch may take the image into use meanwhile.
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	contained, err := a.runtime.ContainerImages(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	removed, err := a.runtime.RemoveImage(ctx, i.Ref, func(same func(string) bool) error {
-		if slices.ContainsFunc(contained, same) || len(a.imageUsers(same)) > 0 || a.pulls.has(same) || a.imageUse.lastUse(i).After(chosen) {
+		if slices.ContainsFunc(contained, same) || len(a.imageUsers(same)) > 0 || a.pulls.has(same) || a.imageUse.lastUse(i).After(r.chosen) {
 			return errInUse
 		}
-		return nil
+		return r.keeps(same)
 	})
 	switch {
 	case errors.Is(err, errInUse), errors.Is(err, runtime.ErrImageNotFound):
-		return nil
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("removing image %s: %w", i.Ref, err)
+		return false, fmt.Errorf("removing image %s: %w", i.Ref, err)
 	}
 	a.removals.Add(1)
-	a.metrics.Removed(metrics.ByGC)
-	a.emit(normal, "ImageRemoved", "", removed, "%d%% of the images' disk was used, and nothing has used it for %s", disk.Used, time.Since(since).Round(time.Second))
-	return nil
+	a.metrics.Removed(r.reason)
+	a.emit(normal, "ImageRemoved", "", removed, "%s, and nothing has used it for %s", r.why, time.Since(since).Round(time.Second))
+	return true, nil
+}
+
+// keeps returns errInUse for an image that stays.
+func (r removal) keeps(same func(ref string) bool) error {
+	if r.keep == nil {
+		return nil
+	}
+	kept, err := r.keep(same)
+	if kept {
+		return errInUse
+	}
+	return err
 }

@@ -339,6 +339,39 @@ func TestImagesGo(t *testing.T) {
 	}
 }
 
+// However empty the disk is, an image goes that nothing has used for long: none that a
+// workload names or an app can be rolled back to, and none that was imported.
+func TestOldImagesGo(t *testing.T) {
+	onEachWith(t, "[images]\ngc_high = 100\ngc_min_age = \"0s\"\ngc_max_age = \"2s\"\n", func(t *testing.T, n *node) {
+		n.must("image", "import", boxImage(t))
+		r := rig.StartRegistry(t, rig.RegistryOptions{})
+		for _, tag := range []string{"app:1", "app:2", "idle:1", "probe:1"} {
+			r.Push(tag, speaking(tag))
+		}
+		first, second, idle, probe := r.Addr+"/app:1", r.Addr+"/app:2", r.Addr+"/idle:1", r.Addr+"/probe:1"
+		n.deploy(service("f", first, ""), "--wait")
+		n.deploy(service("f", second, ""), "--wait")
+		n.must("stop", "a/f")
+		n.must("image", "pull", idle)
+		n.eventually("the idle image to go", func() bool {
+			n.must("image", "pull", probe) // which makes the agent look
+			return !slices.Contains(n.refs(), idle)
+		})
+		for _, ref := range []string{first, second, probe, image} {
+			if left := n.refs(); !slices.Contains(left, ref) {
+				t.Errorf("%s went; %v are left", ref, left)
+			}
+		}
+		if events := n.must("events"); !strings.Contains(events, "gc_max_age is 2s, and nothing has used it for ") {
+			t.Errorf("events:\n%s", events)
+		}
+		if text := finish(t, exec.Command("curl", "-sS", n.metrics)).stdout; !strings.Contains(text, `purser_images_removed_total{reason="age"} 1`) {
+			t.Errorf("metrics:\n%s", text)
+		}
+		n.must("app", "rollback", "a")
+	})
+}
+
 // Images go at any moment, but none from under a launch.
 func TestImagesGoWhileLaunched(t *testing.T) {
 	onEachWith(t, "[images]\ngc_high = 1\ngc_low = 0\ngc_min_age = \"0s\"\n", func(t *testing.T, n *node) {
@@ -394,10 +427,10 @@ func onEachWith(t *testing.T, config string, test func(t *testing.T, n *node)) {
 }
 
 // refs are the names of the node's images.
-func (d *diskNode) refs() []string {
-	d.t.Helper()
+func (n *node) refs() []string {
+	n.t.Helper()
 	var list struct{ Images []struct{ Ref string } }
-	d.json(&list, "image", "list")
+	n.json(&list, "image", "list")
 	var refs []string
 	for _, i := range list.Images {
 		refs = append(refs, i.Ref)

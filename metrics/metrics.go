@@ -39,7 +39,8 @@ var PullResults = []string{
 // What removes an image.
 const (
 	ByRequest = "request"
-	ByGC      = "gc"
+	ByGC      = "gc"  // the disk was too full
+	ByAge     = "age" // nothing had used it for long
 )
 
 // Metrics is a node's registry.
@@ -86,8 +87,9 @@ func New(build version.Info, source Source) *Metrics {
 	for _, result := range PullResults {
 		m.pulls.WithLabelValues(result)
 	}
-	m.removed.WithLabelValues(ByRequest)
-	m.removed.WithLabelValues(ByGC)
+	for _, reason := range []string{ByRequest, ByGC, ByAge} {
+		m.removed.WithLabelValues(reason)
+	}
 	for _, phase := range []string{Pull, Resolve, Create, Start, Total} {
 		m.launches.WithLabelValues(phase, "ok")
 		m.launches.WithLabelValues(phase, "error")
@@ -127,7 +129,7 @@ func (m *Metrics) Injected(result string) { m.injects.WithLabelValues(result).In
 // Pulled notes a pull that has ended: ok, or why it failed.
 func (m *Metrics) Pulled(result string) { m.pulls.WithLabelValues(result).Inc() }
 
-// Removed notes an image that was removed by request or by gc.
+// Removed notes an image that was removed, and for which reason.
 func (m *Metrics) Removed(reason string) { m.removed.WithLabelValues(reason).Inc() }
 
 // Images notes the size of all images, in bytes.

@@ -77,6 +77,9 @@ type Images struct {
 	GCLow  int `toml:"gc_low"`
 	// GCMinAge is for how long after its last use an image is kept in any case.
 	GCMinAge Duration `toml:"gc_min_age"`
+	// GCMaxAge is after how long without use an image goes however empty the disk is;
+	// zero for never.
+	GCMaxAge Duration `toml:"gc_max_age"`
 	// GCImported lets images go, too, that were imported and cannot be pulled again.
 	GCImported bool `toml:"gc_imported"`
 }
@@ -305,6 +308,9 @@ func (c *Config) checkImages() error {
 	}
 	if i.GCLow < 0 || i.GCLow > i.GCHigh {
 		errs = append(errs, fmt.Errorf("images.gc_low: %d is not a percentage from 0 to gc_high, %d", i.GCLow, i.GCHigh))
+	}
+	if i.GCMaxAge > 0 && i.GCMaxAge < i.GCMinAge {
+		errs = append(errs, fmt.Errorf("images.gc_max_age: %s is less than gc_min_age, %s", time.Duration(i.GCMaxAge), time.Duration(i.GCMinAge)))
 	}
 	return errors.Join(errs...)
 }

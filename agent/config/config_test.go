@@ -45,6 +45,7 @@ func TestMistakes(t *testing.T) {
 		"high":             {"[images]\ngc_high = 101", "images.gc_high: 101 is not a percentage"},
 		"low over high":    {"[images]\ngc_high = 50\ngc_low = 60", "images.gc_low: 60 is not a percentage from 0 to gc_high, 50"},
 		"age":              {"[images]\ngc_min_age = 'a day'", "is not a duration such as 90s or 1h30m"},
+		"max age":          {"[images]\ngc_min_age = '1h'\ngc_max_age = '30m'", "images.gc_max_age: 30m0s is less than gc_min_age, 1h0m0s"},
 		"negative age":     {"[images]\ngc_min_age = '-1h'", "is not a duration"},
 		"certs":            {"[images]\ncerts_dir = 'certs.d'", "images.certs_dir: \"certs.d\" is not an absolute path"},
 		"keeping versions": {"[secrets]\nkeep_versions = 0", "must be 1 or more"},
