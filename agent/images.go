@@ -110,10 +110,10 @@ func runtimeError(err error) error {
 func pullRefusal(err error) error {
 	var failed *runtime.PullError
 	errors.As(err, &failed)
-	switch failed.Reason {
-	case registry.NotFound:
+	switch {
+	case failed.Reason == registry.NotFound:
 		return &Refusal{Reason: NotFound, Err: err}
-	case registry.NoHost, registry.Refused, registry.TimedOut, registry.TooMany, registry.Broken:
+	case registry.Transient(failed.Reason):
 		return &Refusal{Reason: Later, Err: err}
 	default:
 		return &Refusal{Reason: Precondition, Err: err}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -91,6 +93,24 @@ func TestPullResults(t *testing.T) {
 	}
 	if !known[pullResult(context.Canceled)] || !known[pullResult(runtime.ErrUnavailable)] || pullResult(nil) != metrics.OK {
 		t.Error("unknown results")
+	}
+}
+
+// What the registry or the way to it is to blame for may be right soon.
+func TestPullRefusals(t *testing.T) {
+	later := []string{registry.NoHost, registry.Refused, registry.TimedOut, registry.TooMany, registry.Unavailable, registry.Broken}
+	for _, reason := range registry.Reasons {
+		want := Precondition
+		switch {
+		case slices.Contains(later, reason):
+			want = Later
+		case reason == registry.NotFound:
+			want = NotFound
+		}
+		var refusal *Refusal
+		if err := runtimeError(&runtime.PullError{Reason: reason}); !errors.As(err, &refusal) || refusal.Reason != want {
+			t.Errorf("%s: %v, want %v", reason, refusal.Reason, want)
+		}
 	}
 }
 

@@ -25,6 +25,8 @@ type link struct {
 	cutAfter int
 	// down: every request is cut.
 	down bool
+	// status is what every request is answered with, unless zero.
+	status int
 	// blobs are the GETs of blobs, manifests those of manifests.
 	blobs, manifests []fetch
 	// open and most count the blobs on their way at the same time.
@@ -45,6 +47,11 @@ func newLink(t testing.TB, r *rig.Registry) *link {
 	l.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.isDown() {
 			panic(http.ErrAbortHandler)
+		}
+		if status := l.answer(); status != 0 {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(status)
+			return
 		}
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
 			l.carry(proxy, w, r)
@@ -72,6 +79,12 @@ func (l *link) isDown() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.down
+}
+
+func (l *link) answer() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
 }
 
 // carry carries a blob, and notes how much of it.

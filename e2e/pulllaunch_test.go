@@ -339,6 +339,28 @@ func TestImagesGo(t *testing.T) {
 	}
 }
 
+// A registry that is broken or busy is asked again, for ever, and the workload says why.
+func TestRegistryThatIsUnavailable(t *testing.T) {
+	t.Parallel()
+	n := emptyNode(t, rig.V24)
+	r := rig.StartRegistry(t, rig.RegistryOptions{})
+	r.Push("app:1", speaking("x"))
+	l := newLink(t, r)
+	l.set(func() { l.status = 503 })
+	n.deploy(service("f", l.addr()+"/app:1", ""))
+	reason := func(text string) func(workload) bool {
+		return func(w workload) bool { return w.State == "backing_off" && strings.HasPrefix(w.Reason, text) }
+	}
+	n.await("a/f", "broken", reason("registry unavailable: image "+l.addr()+"/app:1: "+l.addr()+" answers 503 "))
+	l.set(func() { l.status = 429 })
+	n.await("a/f", "busy", reason("too many requests: image "+l.addr()+"/app:1: "+l.addr()+" takes no more requests for 30s"))
+	if got := n.run("image", "pull", l.addr()+"/app:1"); got.code == 0 || !strings.HasPrefix(got.stderr, "purser: too many requests: ") {
+		t.Errorf("%+v", got)
+	}
+	l.set(func() { l.status = 0 })
+	n.await("a/f", "running", inState("running"))
+}
+
 // However empty the disk is, an image goes that nothing has used for long: none that a
 // workload names or an app can be rolled back to, and none that was imported.
 func TestOldImagesGo(t *testing.T) {

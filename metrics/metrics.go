@@ -33,7 +33,7 @@ const OK = "ok"
 // PullResults are the results of a pull.
 var PullResults = []string{
 	OK, "unauthorized", "not_found", "no_such_host", "connection_refused", "certificate_not_trusted", "no_image_for",
-	"timed_out", "too_many_requests", "no_space", "connection_lost", "misconfigured", "canceled", "failed",
+	"timed_out", "too_many_requests", "registry_unavailable", "no_space", "connection_lost", "misconfigured", "canceled", "failed",
 }
 
 // What removes an image.

@@ -72,8 +72,6 @@ func (e *PullError) Unwrap() error { return e.Err }
 const (
 	// connections bounds the layers that come at the same time, of all pulls.
 	connections = 8
-	// stallAfter is how long a pull goes on although nothing comes.
-	stallAfter = 2 * time.Minute
 	// keptFor is how long what came of an image is kept after its pull has failed.
 	keptFor = 24 * time.Hour
 	// labelPulled, on an image, says that it came from a registry and can again, and
@@ -121,15 +119,14 @@ type pulling struct {
 func (p *pulling) pull(ctx context.Context) error {
 	// Another pull of the image, with other credentials, has the same lease.
 	defer p.runtime.leased.lock(p.leaseID())()
-	ctx, cancel := context.WithCancelCause(registry.Silent(p.runtime.ctx(ctx)))
-	defer cancel(nil)
+	ctx = registry.Silent(p.runtime.ctx(ctx))
 	lease, err := p.lease(ctx)
 	if err != nil {
 		return p.runtime.wrap(err, "pulling image %s", p.name)
 	}
 	resolver, done := p.runtime.cfg.Registry.Resolver(ctx, registry.Registry(p.name), p.options.Login, p.runtime.connections)
 	defer done()
-	image, err := p.runtime.client.Pull(leases.WithLease(ctx, lease.ID), p.name, p.how(counting{resolver, p, cancel})...)
+	image, err := p.runtime.client.Pull(leases.WithLease(ctx, lease.ID), p.name, p.how(counting{resolver, p})...)
 	if err == nil {
 		p.runtime.images.forget(cacheKey(image.Metadata()))
 	}
@@ -243,9 +240,7 @@ func (p *pulling) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, registry.ErrStalled) {
-		err = cause
-	} else if ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err := native(err); errdefs.IsUnavailable(err) {
@@ -342,11 +337,16 @@ func (p *pulling) tell(d imagespec.Descriptor, offset int64, state LayerState) {
 	}
 }
 
-// counting is a resolver that counts what comes, and gives up when nothing does.
+// counting is a resolver that counts what comes, and tells the registry's errors from
+// containerd's.
 type counting struct {
 	remotes.Resolver
 	pulling *pulling
-	stalled context.CancelCauseFunc
+}
+
+func (c counting) Resolve(ctx context.Context, ref string) (string, imagespec.Descriptor, error) {
+	name, descriptor, err := c.Resolver.Resolve(ctx, ref)
+	return name, descriptor, registry.Said(err)
 }
 
 func (c counting) Fetcher(ctx context.Context, ref string) (remotes.Fetcher, error) {
@@ -357,30 +357,28 @@ func (c counting) Fetcher(ctx context.Context, ref string) (remotes.Fetcher, err
 	return remotes.FetcherFunc(func(ctx context.Context, d imagespec.Descriptor) (io.ReadCloser, error) {
 		content, err := fetcher.Fetch(ctx, d)
 		if err != nil {
-			return nil, err
+			return nil, registry.Said(err)
 		}
-		return &counted{ReadCloser: content, resolver: c, descriptor: d}, nil
+		return &counted{ReadCloser: content, pulling: c.pulling, descriptor: d}, nil
 	}), nil
 }
 
 // counted is content on its way.
 type counted struct {
 	io.ReadCloser
-	resolver   counting
+	pulling    *pulling
 	descriptor imagespec.Descriptor
 	offset     int64
 }
 
 func (c *counted) Read(b []byte) (int, error) {
-	watchdog := time.AfterFunc(stallAfter, func() { c.resolver.stalled(registry.ErrStalled) })
 	n, err := c.ReadCloser.Read(b)
-	watchdog.Stop()
 	c.offset += int64(n)
-	c.resolver.pulling.received.Add(int64(n))
+	c.pulling.received.Add(int64(n))
 	if images.IsLayerType(c.descriptor.MediaType) && n > 0 {
-		c.resolver.pulling.tell(c.descriptor, c.offset, LayerDownloading)
+		c.pulling.tell(c.descriptor, c.offset, LayerDownloading)
 	}
-	return n, err
+	return n, registry.Said(err)
 }
 
 // Seek is how content is gone on with that has come in part.

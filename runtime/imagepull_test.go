@@ -2,14 +2,24 @@ package runtime_test
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/containerd/containerd/v2/contrib/snapshotservice"
@@ -20,6 +30,7 @@ import (
 
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/registry"
 )
 
 // TestPull brings an image with several layers, and tells of each.
@@ -69,6 +80,66 @@ func TestPull(t *testing.T) {
 		}
 		if err := n.removeImage(image.Ref); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// stalling is the way to a registry on which large blobs stop half way.
+func stalling(t *testing.T, r *rig.Registry, half int64) (addr string, goOn func()) {
+	t.Helper()
+	var stall atomic.Bool
+	stall.Store(true)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: r.Addr})
+	proxy.FlushInterval = -1
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.ModifyResponse = func(a *http.Response) error {
+		if stall.Load() && a.Request.Method == http.MethodGet && a.ContentLength > half {
+			gone := a.Request.Context().Done()
+			a.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(io.LimitReader(a.Body, half), endless(gone)), a.Body}
+		}
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://"), func() { stall.Store(false) }
+}
+
+// endless has nothing to be read until it is closed.
+type endless <-chan struct{}
+
+func (e endless) Read([]byte) (int, error) {
+	<-e
+	return 0, io.ErrUnexpectedEOF
+}
+
+// A registry that stalls is given up, and what came from it is kept.
+func TestPullFromSilentRegistry(t *testing.T) {
+	eachVersion(t, func(t *testing.T, n *node) {
+		r := rig.StartRegistry(t, rig.RegistryOptions{})
+		noise := make([]byte, 2<<20)
+		_, _ = rand.Read(noise)
+		r.Push("app:1", rig.Image{Layers: []map[string]string{{"big": string(noise)}}})
+		addr, goOn := stalling(t, r, 1<<20)
+		n.Close()
+		n.cfg.Registry.Patience = registry.Patience{More: time.Second}
+		n.open()
+		var failed *runtime.PullError
+		_, err := n.Pull(t.Context(), addr+"/app:1", runtime.PullOptions{})
+		if !errors.As(err, &failed) || failed.Reason != registry.TimedOut || err.Error() != "timed out: image "+addr+"/app:1: "+addr+" has sent nothing more for 1s" {
+			t.Fatal(err)
+		}
+		goOn()
+		var first atomic.Int64
+		_, err = n.Pull(t.Context(), addr+"/app:1", runtime.PullOptions{Progress: func(l runtime.Layer) {
+			if l.State == runtime.LayerDownloading && l.Total > 1<<20 {
+				first.CompareAndSwap(0, l.Offset)
+			}
+		}})
+		if err != nil || first.Load() < 1<<20 {
+			t.Errorf("%v; it went on from %d", err, first.Load())
 		}
 	})
 }

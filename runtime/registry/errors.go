@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,6 +28,7 @@ const (
 	WrongImage   = "no image for"
 	TimedOut     = "timed out"
 	TooMany      = "too many requests"
+	Unavailable  = "registry unavailable"
 	NoSpace      = "no space"
 	Broken       = "connection lost"
 	Misconfigure = "misconfigured"
@@ -35,11 +37,29 @@ const (
 
 // Reasons are all reasons, for what has to enumerate them.
 var Reasons = []string{
-	Unauthorized, NotFound, NoHost, Refused, Certificate, WrongImage, TimedOut, TooMany, NoSpace, Broken, Misconfigure, Failed,
+	Unauthorized, NotFound, NoHost, Refused, Certificate, WrongImage, TimedOut, TooMany, Unavailable, NoSpace, Broken, Misconfigure, Failed,
 }
 
-// ErrStalled is the cause of a pull that was given up as nothing came any more.
-var ErrStalled = errors.New("nothing has come for a long time")
+// Transient says whether an image that cannot be had for a reason may be had soon,
+// with nothing changed on this node.
+func Transient(reason string) bool {
+	return slices.Contains([]string{NoHost, Refused, TimedOut, TooMany, Unavailable, Broken}, reason)
+}
+
+// MissingError is a registry's word that it does not have something. containerd says
+// "not found", too, of what it should have itself.
+type MissingError struct{ Err error }
+
+func (e *MissingError) Error() string { return e.Err.Error() }
+func (e *MissingError) Unwrap() error { return e.Err }
+
+// Said marks an error as what a registry has said.
+func Said(err error) error {
+	if errdefs.IsNotFound(err) {
+		return &MissingError{err}
+	}
+	return err
+}
 
 // Explain puts the reason why an image cannot be had in front of what is known of
 // it. It is meant for errors of the registry and of the way there.
@@ -48,10 +68,16 @@ func Explain(err error, registry string, login *Login) (reason, text string) {
 	var dns *net.DNSError
 	var hosts *HostsError
 	var config *ConfigError
+	var busy *BusyError
+	var silent *SilentError
 	host := failedHost(err, registry)
 	switch {
 	case errors.As(err, &hosts), errors.As(err, &config):
 		return Misconfigure, innermost(err, hosts, config)
+	case errors.As(err, &busy):
+		return TooMany, busy.Error()
+	case errors.As(err, &silent):
+		return TimedOut, silent.Error()
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return NoHost, dns.Name + " is not known to this node: check the reference, and the node's DNS"
 	case isUntrusted(err):
@@ -62,10 +88,12 @@ func Explain(err error, registry string, login *Login) (reason, text string) {
 		return Refused, host + " cannot be reached from this node"
 	case isUnauthorized(err):
 		return Unauthorized, wants(host, login)
-	case errors.As(err, &status) && status.StatusCode == http.StatusTooManyRequests:
-		return TooMany, host + " takes no more requests for now"
-	case errdefs.IsNotFound(err):
+	case errors.As(err, new(*MissingError)):
 		return NotFound, fmt.Sprintf("registry %s has no such image: check its name and tag", registry)
+	case errdefs.IsNotFound(err):
+		return Failed, "containerd does not have what it had of it: " + err.Error()
+	case errors.As(err, &status) && status.StatusCode >= http.StatusInternalServerError:
+		return Unavailable, fmt.Sprintf("%s answers %s, which is for its operators to mend", host, status.Status)
 	case errors.As(err, &status):
 		return Failed, fmt.Sprintf("%s answers %s", host, status.Status)
 	case isTimeout(err):
@@ -144,7 +172,7 @@ func certificateText(err error) string {
 
 func isTimeout(err error) bool {
 	var timeout net.Error
-	return errors.Is(err, ErrStalled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func isBroken(err error) bool {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -33,6 +32,8 @@ type Config struct {
 	CertsDir string
 	// DockerConfig is the path of docker's config.json, which may be missing.
 	DockerConfig string
+	// Patience is how long registries are waited for.
+	Patience Patience
 }
 
 // Resolver finds images, and fetches their content, with the credentials of login,
@@ -44,7 +45,7 @@ func (c Config) Resolver(ctx context.Context, registry string, login *Login, lim
 	if login != nil {
 		known = login.credentials(origin)
 	}
-	var used connections
+	used := connections{patience: c.Patience}
 	resolver := docker.NewResolver(docker.ResolverOptions{
 		Hosts: config.ConfigureHosts(ctx, config.HostOptions{HostDir: c.hostDir, Credentials: known, UpdateClient: used.add}),
 	})
@@ -54,22 +55,21 @@ func (c Config) Resolver(ctx context.Context, registry string, login *Login, lim
 	return resolver, used.close
 }
 
-// headerPatience is how long a registry may take to begin an answer.
-const headerPatience = time.Minute
-
 // connections are those of the clients that a resolver has made.
 type connections struct {
+	patience   Patience
 	mu         sync.Mutex
 	transports []*http.Transport
 }
 
+// add is called with each client, and again with a copy that is to be like no other.
 func (c *connections) add(client *http.Client) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t, ok := client.Transport.(*http.Transport); ok {
-		// What has been answered is watched as it comes.
-		t.ResponseHeaderTimeout = headerPatience
+		t.ResponseHeaderTimeout = 0 // after which the library would begin again, and again
 		c.transports = append(c.transports, t)
+		client.Transport = impatient{t, c.patience}
 	}
 	return nil
 }

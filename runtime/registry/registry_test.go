@@ -12,13 +12,18 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 
+	"go.uber.org/goleak"
+
 	"github.com/purserd/purser/inject"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func secret(data map[string]string) *inject.Secret {
 	s := &inject.Secret{Environment: "dev", Name: "s", Version: 3, Data: map[string]inject.Value{}}
@@ -102,11 +107,14 @@ func TestExplain(t *testing.T) {
 		{fmt.Errorf("no: %w", docker.ErrInvalidAuthorization), Unauthorized, "image.auth_secret"},
 		{status(401), Unauthorized, "mirror.example"},
 		{status(403), Unauthorized, "mirror.example"},
-		{status(429), TooMany, "mirror.example"},
-		{status(503), Failed, "mirror.example answers 503"},
-		{fmt.Errorf("x: %w", errdefs.ErrNotFound), NotFound, "a.example has no such image"},
+		{&BusyError{Host: "mirror.example"}, TooMany, "mirror.example takes no more requests for now"},
+		{status(500), Unavailable, "mirror.example answers 500"},
+		{status(503), Unavailable, "mirror.example answers 503"},
+		{status(400), Failed, "mirror.example answers 400"},
+		{Said(fmt.Errorf("x: %w", errdefs.ErrNotFound)), NotFound, "a.example has no such image"},
+		{fmt.Errorf("lease x: %w", errdefs.ErrNotFound), Failed, "containerd does not have what it had of it"},
 		{context.DeadlineExceeded, TimedOut, "a.example"},
-		{ErrStalled, TimedOut, "a.example"},
+		{&SilentError{Host: "mirror.example", After: time.Minute}, TimedOut, "mirror.example has not answered for 1m0s"},
 		{errors.New("rpc error: no space left on device"), NoSpace, "full"},
 		{fmt.Errorf("short read: %w", io.ErrUnexpectedEOF), Broken, "goes on"},
 		{&net.OpError{Err: syscall.ECONNRESET}, Broken, "goes on"},
