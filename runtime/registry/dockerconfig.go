@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
+	dockercredentials "github.com/docker/cli/cli/config/credentials"
 )
 
 // dockerHub is what docker's own registry is called in images' names, hubHost where
@@ -26,32 +28,27 @@ func (e *ConfigError) Error() string { return e.Err.Error() }
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 // dockerCredentials looks hosts up in the file at path. One that is not there has
-// none. Its credential helpers are run, for as long as ctx lasts.
-func dockerCredentials(ctx context.Context, path string, o origin) credentials {
-	return func(host string) (string, string, error) {
+// none. Its credential helpers are run for as long as ctx lasts, but no longer than
+// patience, each.
+func dockerCredentials(ctx context.Context, path string, o origin, patience time.Duration) credentials {
+	return func(host string) (username, password string, err error) {
 		file, err := readDockerConfig(path)
 		if err != nil || file == nil {
 			return "", "", err
 		}
-		type answer struct {
-			username, password string
-			err                error
+		name := o.name(host)
+		if helper := helperOf(file, name); helper != "" {
+			username, password, err = askHelper(ctx, helper, name, patience)
+		} else {
+			username, password, err = lookUp(file, name)
 		}
-		answered := make(chan answer, 1)
-		go func() {
-			var a answer
-			a.username, a.password, a.err = lookUp(file, o.name(host))
-			answered <- a
-		}()
-		select {
-		case a := <-answered:
-			if a.err != nil {
-				a.err = &ConfigError{fmt.Errorf("looking for the credentials of %s as %s says: %w", host, path, a.err)}
-			}
-			return a.username, a.password, a.err
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return "", "", ctx.Err()
 		}
+		if err != nil {
+			err = &ConfigError{fmt.Errorf("looking for the credentials of %s as %s says: %w", host, path, err)}
+		}
+		return username, password, err
 	}
 }
 
@@ -75,9 +72,10 @@ func readDockerConfig(path string) (*configfile.ConfigFile, error) {
 	return file, nil
 }
 
-// lookUp returns what a configuration has under a name.
+// lookUp returns what a configuration itself has under a name. Nothing of the
+// agent's environment gets in its way.
 func lookUp(file *configfile.ConfigFile, name string) (username, password string, err error) {
-	found, err := file.GetAuthConfig(name)
+	found, err := dockercredentials.NewFileStore(file).Get(name)
 	if err != nil {
 		return "", "", err
 	}

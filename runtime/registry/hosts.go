@@ -41,7 +41,7 @@ type Config struct {
 // connections that content comes over. done closes those that are left.
 func (c Config) Resolver(ctx context.Context, registry string, login *Login, limiter *semaphore.Weighted) (r remotes.Resolver, done func()) {
 	origin := c.origin(registry)
-	known := dockerCredentials(ctx, c.DockerConfig, origin)
+	known := dockerCredentials(ctx, c.DockerConfig, origin, c.Patience.answer())
 	if login != nil {
 		known = login.credentials(origin)
 	}

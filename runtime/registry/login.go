@@ -78,6 +78,5 @@ func (l *Login) fromConfig(name string) (string, string, error) {
 	if file.LoadFromReader(bytes.NewReader(content)) != nil {
 		return "", "", fmt.Errorf("key %s of %s is no docker configuration file", KeyDockerConfig, l.From)
 	}
-	file.CredentialsStore, file.CredentialHelpers = "", nil
 	return lookUp(file, name)
 }

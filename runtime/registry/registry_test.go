@@ -36,6 +36,7 @@ func secret(data map[string]string) *inject.Secret {
 // A username and password go to the image's registry alone, a configuration's to
 // the hosts that it names.
 func TestLoginIsForItsHost(t *testing.T) {
+	t.Setenv("DOCKER_AUTH_CONFIG", `{"auths": {"a.example": {"auth": "bm9kZTpw"}}}`) // the agent's own, which docker's library heeds
 	config := `{"auths": {"mirror.example": {"auth": "dTpw"}, "https://index.docker.io/v1/": {"username": "hub", "password": "p"},
 		"token.example": {"identitytoken": "t"}, "moved.example": {"username": "moved", "password": "p"}}, "credsStore": "no-such-program"}`
 	certs := t.TempDir()
@@ -135,7 +136,7 @@ func TestExplain(t *testing.T) {
 
 func TestDockerConfigMayBeMissing(t *testing.T) {
 	dir := t.TempDir()
-	user, _, err := dockerCredentials(t.Context(), filepath.Join(dir, "none.json"), origin{})("a.example")
+	user, _, err := dockerCredentials(t.Context(), filepath.Join(dir, "none.json"), origin{}, time.Minute)("a.example")
 	if user != "" || err != nil {
 		t.Errorf("%q, %v", user, err)
 	}
@@ -144,7 +145,7 @@ func TestDockerConfigMayBeMissing(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := dockerCredentials(t.Context(), path, origin{})("a.example"); !errors.As(err, &wrong) || !strings.Contains(err.Error(), path) {
+	if _, _, err := dockerCredentials(t.Context(), path, origin{}, time.Minute)("a.example"); !errors.As(err, &wrong) || !strings.Contains(err.Error(), path) {
 		t.Error(err)
 	}
 }
