@@ -108,7 +108,7 @@ func (at *attachClient) connect(ctx context.Context, stream *attachStream, stdin
 	if err := stream.Send(request); err != nil {
 		return nil, streamError(stream, err)
 	}
-	send := newSender(stream.Send)
+	send := newSender(stream.Send, at.session.warnOfNoRoom(at.terminal))
 	defer send.stop()
 	if at.terminal != nil {
 		defer at.terminal.passSizes(func(size *purserv1.TerminalSize) {

@@ -94,7 +94,7 @@ func (s *session) exec(ctx context.Context, start *purserv1.ExecStart, keys []by
 	if err := stream.Send(&purserv1.ExecRequest{Start: start}); err != nil {
 		return streamError(stream, err)
 	}
-	x.send = newSender(stream.Send)
+	x.send = newSender(stream.Send, s.warnOfNoRoom(x.terminal))
 	return x.run(func() (output, error) { return stream.Receive() })
 }
 
@@ -109,7 +109,9 @@ type execClient struct {
 	hungUp context.Context
 	hangUp context.CancelCauseFunc
 
-	detached atomic.Bool
+	// detaching tells that the agent was asked to let the command run on. It then
+	// ends the stream without an exit, and no other stream so.
+	detaching atomic.Bool
 	// asked tells that the command was asked to end by a signal.
 	asked atomic.Bool
 }
@@ -139,7 +141,7 @@ func (x *execClient) run(next func() (output, error)) error {
 	switch {
 	case got.err == nil:
 		return passStatus(got.exit)
-	case x.detached.Load():
+	case errors.Is(got.err, errNoExit) && x.detaching.Load():
 		x.session.warn("detached: the command runs on in %s", x.start.GetId())
 		return nil
 	default:
@@ -177,7 +179,7 @@ func (x *execClient) sendStdin() {
 	err := x.send.copy(in, func(data []byte) *purserv1.ExecRequest { return &purserv1.ExecRequest{Stdin: data} })
 	switch {
 	case errors.Is(err, errDetached):
-		x.detached.Store(true)
+		x.detaching.Store(true)
 		_ = x.send.do(&purserv1.ExecRequest{Detach: true})
 	case x.terminal == nil:
 		_ = x.send.do(&purserv1.ExecRequest{CloseStdin: true})
@@ -212,6 +214,9 @@ type received struct {
 	err  error
 }
 
+// errNoExit is where the agent has ended a stream by itself.
+var errNoExit = errors.New("the agent ended the stream without an exit status")
+
 // receive writes what arrives until the message that tells the exit. room is called
 // when the agent has more room for standard input. onPanic is deferred where it
 // does.
@@ -221,7 +226,7 @@ func receive(onPanic func(), next func() (output, error), write func(output) err
 		for {
 			message, err := next()
 			if errors.Is(err, io.EOF) {
-				err = errors.New("the agent ended the stream without an exit status")
+				err = errNoExit
 			}
 			if err == nil {
 				err = write(message)

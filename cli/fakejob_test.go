@@ -323,6 +323,9 @@ func (n *fakeNode) Exec(ctx context.Context, stream *connect.BidiStream[purserv1
 	if _, err := n.find(start.GetEnvironment(), start.GetId()); err != nil {
 		return err
 	}
+	if start.GetTty() {
+		return execOnTerminal(stream, start.GetCommand()[0])
+	}
 	cmd := exec.CommandContext(ctx, start.GetCommand()[0], start.GetCommand()[1:]...)
 	for key, value := range start.GetEnv() {
 		cmd.Env = append(cmd.Env, key+"="+value)
@@ -349,6 +352,27 @@ func (n *fakeNode) Exec(ctx context.Context, stream *connect.BidiStream[purserv1
 		}
 	}
 	return stream.Send(&purserv1.ExecResponse{Exit: exit})
+}
+
+// execOnTerminal says that it is ready, and lets a command that is detached from run
+// on, unless it is called lost.
+func execOnTerminal(stream *connect.BidiStream[purserv1.ExecRequest, purserv1.ExecResponse], command string) error {
+	for _, m := range []*purserv1.ExecResponse{{StdinRoom: 1 << 20}, {Stream: "stdout", Data: []byte("ready")}} {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := stream.Receive()
+		switch {
+		case err != nil:
+			return err
+		case m.GetDetach() && command == "lost":
+			return connect.NewError(connect.CodeUnavailable, errors.New("the node is gone"))
+		case m.GetDetach():
+			return nil
+		}
+	}
 }
 
 // execStdin is what a client sends, up to its end.

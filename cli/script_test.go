@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,14 +17,28 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
 // TestMain lets the test binary be the purser that the scripts run.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"purser": func() { os.Exit(Main(os.Args[1:])) },
+	testscript.Main(leakless{m}, map[string]func(){
+		"purser":           func() { os.Exit(Main(os.Args[1:])) },
+		"panicking-purser": func() { panickingMain(os.Args[1:]) },
 	})
+}
+
+// leakless are tests after which no goroutine of theirs runs.
+type leakless struct{ *testing.M }
+
+func (m leakless) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 type nodeKey struct{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 )
 
 // stdinChunk is how much of standard input is read at once.
@@ -20,10 +21,17 @@ type sender[T any] struct {
 	more  sync.Cond
 	room  int
 	over  bool
+	// asked tells that the agent has ever had room, late is called when it has not
+	// for roomPatience.
+	asked bool
+	late  func()
 }
 
-func newSender[T any](send func(*T) error) *sender[T] {
-	s := &sender[T]{send: send}
+// roomPatience is how long standard input waits before the user is told.
+const roomPatience = 10 * time.Second
+
+func newSender[T any](send func(*T) error, late func()) *sender[T] {
+	s := &sender[T]{send: send, late: late}
 	s.more.L = &s.space
 	return s
 }
@@ -39,6 +47,7 @@ func (s *sender[T]) grant(room uint32) {
 	s.space.Lock()
 	defer s.space.Unlock()
 	s.room += int(room)
+	s.asked = true
 	s.more.Broadcast()
 }
 
@@ -54,6 +63,9 @@ func (s *sender[T]) stop() {
 func (s *sender[T]) take(n int) int {
 	s.space.Lock()
 	defer s.space.Unlock()
+	if !s.asked {
+		defer time.AfterFunc(roomPatience, s.late).Stop()
+	}
 	for s.room == 0 && !s.over {
 		s.more.Wait()
 	}
@@ -63,6 +75,18 @@ func (s *sender[T]) take(n int) int {
 	n = min(n, s.room)
 	s.room -= n
 	return n
+}
+
+// warnOfNoRoom tells why standard input may wait for ever. That is not known: a busy
+// node takes its time, too, to run a command.
+func (s *session) warnOfNoRoom(t *terminal) func() {
+	return func() {
+		end := ""
+		if t != nil {
+			end = "\r" // it shows lines as they are by now
+		}
+		s.warn("standard input waits, as the agent has not asked for it for %s: an agent that is older than this purser never does (compare purser node with purser version)%s", roomPatience, end)
+	}
 }
 
 // errStreamOver is where the stream has ended, whose reader learns why.
