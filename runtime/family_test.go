@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,6 +20,74 @@ func (i imagined) signal(pid int, sig syscall.Signal) {
 	if sig == syscall.SIGKILL {
 		delete(i, pid)
 	}
+}
+
+func (i imagined) await(_ map[int]string, within time.Duration) { time.Sleep(within) }
+
+// looked counts how often it is looked.
+type looked struct {
+	imagined
+	times *int
+}
+
+func (l looked) list() (map[int]process, error) {
+	*l.times++
+	return l.imagined.list()
+}
+
+// Nobody looks as long as nobody is to end, and then not all the time.
+func TestFamilyIsLookedForSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := 0
+		f := familyOf(looked{imagined{10: {parent: 1, group: 10, born: "5"}}, &times}, 10, "5")
+		time.Sleep(time.Hour)
+		if times > 0 {
+			t.Errorf("looked %d times in an hour", times)
+		}
+		// Who does not heed the end of the terminal has a second.
+		if f.hangUp(); times > 2+int(hangUpTime/lookAgain) {
+			t.Errorf("looked %d times in a second", times)
+		}
+	})
+}
+
+// The end of the last of several is noticed when it comes, and not before.
+func TestAwaitEnd(t *testing.T) {
+	pids := map[int]string{1 << 30: ""} // none has that ID
+	var first, second *exec.Cmd
+	for _, cmd := range []**exec.Cmd{&first, &second} {
+		*cmd = exec.Command("sleep", "1000")
+		if err := (*cmd).Start(); err != nil {
+			t.Fatal(err)
+		}
+		pids[(*cmd).Process.Pid] = ""
+	}
+	began := time.Now()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		nodeProcesses{}.await(pids, time.Minute)
+	}()
+	_, _ = first.Process.Kill(), first.Wait()
+	select {
+	case <-ended:
+		t.Error("one still runs")
+	default:
+	}
+	_, _ = second.Process.Kill(), second.Wait()
+	<-ended
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func BenchmarkLook(b *testing.B) {
+	there := 0
+	for b.Loop() {
+		list, _ := nodeProcesses{}.list()
+		there = len(list)
+	}
+	b.ReportMetric(float64(there), "processes")
 }
 
 func TestFamily(t *testing.T) {

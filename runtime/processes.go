@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/core/containers"
@@ -51,6 +53,30 @@ func (nodeProcesses) list() (map[int]process, error) {
 }
 
 func (nodeProcesses) signal(pid int, sig syscall.Signal) { _ = unix.Kill(pid, sig) }
+
+// await has the kernel say who has ended. One whose ID was given anew meanwhile is
+// waited for in vain, but not for long.
+func (nodeProcesses) await(pids map[int]string, within time.Duration) {
+	var left []unix.PollFd
+	for pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		switch {
+		case err == nil:
+			defer unix.Close(fd)
+			left = append(left, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		case !errors.Is(err, unix.ESRCH):
+			time.Sleep(min(within, 10*time.Millisecond)) // there are no more descriptors
+			return
+		}
+	}
+	for deadline := time.Now().Add(within); len(left) > 0 && time.Now().Before(deadline); {
+		_, err := unix.Poll(left, int(time.Until(deadline).Milliseconds())+1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		left = slices.DeleteFunc(left, func(p unix.PollFd) bool { return err == nil && p.Revents != 0 })
+	}
+}
 
 // parseStat reads /proc/PID/stat. Of a zombie nothing is left but its status.
 func parseStat(stat []byte) (p process, alive bool, err error) {
@@ -117,6 +143,11 @@ func (s sandboxProcesses) run(args ...string) ([]byte, error) {
 
 func (s sandboxProcesses) signal(pid int, sig syscall.Signal) {
 	_, _ = s.run("kill", "--pid", strconv.Itoa(pid), s.id, strconv.Itoa(int(sig)))
+}
+
+// await asks nobody: that takes a process of 100 MB each time.
+func (s sandboxProcesses) await(_ map[int]string, within time.Duration) {
+	time.Sleep(min(within, 50*time.Millisecond))
 }
 
 func (s sandboxProcesses) list() (map[int]process, error) {
