@@ -6,8 +6,11 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A client that keeps to the room it is told of never waits, and every byte
 // arrives.
