@@ -139,6 +139,7 @@ func TestPullErrors(t *testing.T) {
 	r.Push("app:1", speaking("x"))
 	r.Push("foreign:1", rig.Image{Arch: "s390x"})
 	r.PushIndex("foreign:2", rig.Image{Arch: "s390x"}, rig.Image{Arch: "ppc64le"})
+	r.PushIndex("empty:1")
 	locked.Push("app:1", speaking("x"))
 	n := newNode(t, rig.V24)
 	for _, tc := range []struct{ ref, want string }{
@@ -150,6 +151,7 @@ func TestPullErrors(t *testing.T) {
 		{locked.Addr + "/app:1", "unauthorized: image " + locked.Addr + "/app:1: registry " + locked.Addr + " wants credentials"},
 		{r.Addr + "/foreign:1", "no image for linux/amd64: " + r.Addr + "/foreign:1 is for linux/s390x"},
 		{r.Addr + "/foreign:2", "no image for linux/amd64: " + r.Addr + "/foreign:2 is for linux/ppc64le, linux/s390x"},
+		{r.Addr + "/empty:1", "no image for linux/amd64: " + r.Addr + "/empty:1 is for no platform that it names"},
 	} {
 		for _, command := range [][]string{{"image", "pull", tc.ref}, {"run", "--image", tc.ref}} {
 			got := n.run(command...)

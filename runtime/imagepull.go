@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -249,7 +250,7 @@ func (p *pulling) explain(ctx context.Context, err error) error {
 	var wrong wrongPlatform
 	if errors.As(err, &wrong) {
 		reason := registry.WrongImage + " " + wrong.wanted
-		return &PullError{Reason: registry.WrongImage, Err: err, Text: fmt.Sprintf("%s: %s is for %s", reason, p.name, strings.Join(wrong.others, ", "))}
+		return &PullError{Reason: registry.WrongImage, Err: err, Text: fmt.Sprintf("%s: %s is for %s", reason, p.name, cmp.Or(strings.Join(wrong.others, ", "), "no platform that it names"))}
 	}
 	reason, text := registry.Explain(err, registry.Registry(p.name), p.options.Login)
 	return &PullError{Reason: reason, Err: err, Text: fmt.Sprintf("%s: image %s: %s", reason, p.name, text)}
@@ -296,9 +297,6 @@ func (p *pulling) unmatched(ctx context.Context, d imagespec.Descriptor, err err
 		if m.Platform != nil && m.Platform.OS != "unknown" { // attestations
 			wrong.others = append(wrong.others, platforms.Format(*m.Platform))
 		}
-	}
-	if len(wrong.others) == 0 {
-		return err
 	}
 	slices.Sort(wrong.others)
 	wrong.others = slices.Compact(wrong.others)
