@@ -23,9 +23,6 @@ func (s *session) newConsole() *console {
 	return &console{out: s.out, err: s.err, screen: screenOf(s.out)}
 }
 
-// functionStyles tell functions apart: colours that mean nothing else.
-var functionStyles = []style{"36", "35", "34", "96", "95", "94"}
-
 // name makes room for the names of functions.
 func (c *console) name(functions ...string) {
 	c.mu.Lock()

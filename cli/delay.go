@@ -28,29 +28,23 @@ func (r *foreground) tellDelay(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if reason := r.delay(ctx); reason != "" && reason != told && ctx.Err() == nil {
-			r.session.warn("waiting: %s; interrupt to give up", printable(reason))
+		w := r.look(ctx)
+		if reason := waitsFor(w); reason != "" && reason != told && ctx.Err() == nil {
+			r.session.warn("%s; interrupt to give up", sentence(w, time.Now()))
 			told = reason
 		}
 		timer.Reset(delayNext)
 	}
 }
 
-// delay is why the job does not run; empty when it does, or nobody can tell.
-func (r *foreground) delay(ctx context.Context) string {
+// look asks for the job; nil when nobody can tell of it.
+func (r *foreground) look(ctx context.Context) *purserv1.Workload {
 	ctx, done := context.WithTimeout(ctx, callTimeout)
 	defer done()
 	request := &purserv1.GetRequest{Environment: r.environment, Id: r.id}
 	response, err := r.api.Workloads.Get(ctx, connect.NewRequest(request))
 	if err != nil {
-		return ""
+		return nil
 	}
-	switch w := response.Msg.GetWorkload(); w.GetState() {
-	case "pulling":
-		return "pulling " + w.GetReason()
-	case "backing_off", "starting":
-		return w.GetReason()
-	default:
-		return ""
-	}
+	return response.Msg.GetWorkload()
 }

@@ -194,9 +194,8 @@ func (s *session) waitAll(ctx context.Context, api *client.Client, changes []*pu
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	all, ctx := errgroup.WithContext(ctx)
-	watching, done := context.WithCancel(ctx)
-	defer done()
-	go s.tellPulls(watching, api, pluck(changes, (*purserv1.Change).GetId))
+	ids := pluck(changes, (*purserv1.Change).GetId)
+	defer beside(ctx, func(ctx context.Context) { s.tellWaits(ctx, api, ids) })()
 	for _, change := range changes {
 		if change.GetAction() == "remove" {
 			continue
@@ -227,10 +226,7 @@ func (s *session) unready(ctx context.Context, api *client.Client, changes []*pu
 		if !slices.Contains(deployed, w.GetId()) || w.GetState() == "running" || w.GetState() == "completed" {
 			continue
 		}
-		fmt.Fprintf(&lines, "\n%s: %s", w.GetId(), w.GetState())
-		if w.GetReason() != "" {
-			fmt.Fprintf(&lines, ": %s", printable(w.GetReason()))
-		}
+		lines.WriteString("\n" + sentence(w, time.Now()))
 	}
 	return lines.String()
 }
@@ -243,7 +239,7 @@ func (s *session) waitOne(ctx context.Context, api *client.Client, id string) er
 	}
 	w := response.Msg.GetWorkload()
 	if w.GetState() == "failed" || w.GetState() == "stopped" {
-		return hint(fmt.Errorf("%s is %s: %s", id, w.GetState(), orDash(w.GetReason())), "see purser logs -E %s %s", s.environment, id)
+		return hint(errors.New(sentence(w, time.Now())), "see purser logs -E %s %s", s.environment, id)
 	}
 	return nil
 }

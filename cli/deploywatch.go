@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -245,10 +244,7 @@ func (w *watching) follow(ctx context.Context, file *launchspec.File, from time.
 	if !file.Whole {
 		f.id = launchspec.ID(file.Specs[0])
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { f.run(ctx) })
-	w.stopFollower = func() { cancel(); running.Wait() }
+	w.stopFollower = beside(ctx, f.run)
 }
 
 // place is what a file is of: an app, or a single workload.

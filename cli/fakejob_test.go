@@ -166,6 +166,21 @@ func (n *fakeNode) killAll() {
 	}
 }
 
+// Watch tells what there is now, and of no change.
+func (n *fakeNode) Watch(ctx context.Context, r *connect.Request[purserv1.WatchRequest], stream *connect.ServerStream[purserv1.WatchResponse]) error {
+	list, err := n.List(ctx, connect.NewRequest(&purserv1.ListRequest{Environment: r.Msg.GetEnvironment()}))
+	if err != nil {
+		return err
+	}
+	for _, w := range list.Msg.GetWorkloads() {
+		if err := stream.Send(&purserv1.WatchResponse{Type: "updated", Workload: w}); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
 func (j *fakeJob) message() *purserv1.Workload {
 	j.node.mu.Lock()
 	defer j.node.mu.Unlock()

@@ -170,13 +170,6 @@ func tellsSomething(w *purserv1.Workload) bool {
 	return w.GetState() == "running" || w.GetState() == "backing_off" || slices.Contains(ended, w.GetState())
 }
 
-func stateText(w *purserv1.Workload, now time.Time) string {
-	if reason := reasonText(w, now); reason != "" {
-		return w.GetState() + ": " + printable(reason)
-	}
-	return w.GetState()
-}
-
 func (f *follower) removed(id string) {
 	if one := f.followed[id]; one != nil {
 		delete(f.followed, id)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -184,9 +185,7 @@ func surelyRefused(err error) bool {
 func (r *foreground) follow(ctx context.Context, cancel context.CancelFunc, signals <-chan os.Signal) error {
 	output := async(func() error { return r.copyOutput(ctx) })
 	end := async(func() runEnd { return r.wait(ctx) })
-	watching, done := context.WithCancel(ctx)
-	defer done()
-	go r.tellDelay(watching)
+	defer beside(ctx, r.tellDelay)()
 	for _, number := range r.early {
 		r.pass(ctx, cancel, number)
 	}
@@ -339,4 +338,15 @@ func async[T any](f func() T) <-chan T {
 	result := make(chan T, 1)
 	go func() { result <- f() }()
 	return result
+}
+
+// beside runs f beside the caller until stop is called, which waits for its end.
+func beside(ctx context.Context, f func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { f(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }

@@ -49,47 +49,6 @@ func bar(done, total uint64) string {
 // barWidth is what is between a bar's brackets.
 const barWidth = 30
 
-// style is how text looks, as the number of a terminal's colour or weight.
-type style string
-
-const (
-	plainText style = ""
-	dim       style = "2"
-	red       style = "31"
-	green     style = "32"
-	yellow    style = "33"
-)
-
-// paint gives text a style where that is understood.
-func (s screen) paint(text string, in style) string {
-	if !s.colour || in == plainText || text == "" {
-		return text
-	}
-	return "\x1b[" + string(in) + "m" + text + "\x1b[0m"
-}
-
-// stateStyle is that of a workload's state.
-func stateStyle(state string) style {
-	switch state {
-	case "running", "ready":
-		return green
-	case "backing_off", "failed":
-		return red
-	case "stopped", "completed":
-		return dim
-	default:
-		return yellow // on the way somewhere
-	}
-}
-
-// severityStyle is that of an event's severity.
-func severityStyle(severity string) style {
-	if severity == "warning" {
-		return yellow
-	}
-	return plainText
-}
-
 // shorten cuts text that is longer than it may be.
 func shorten(text string, width int) string {
 	if utf8.RuneCountInString(text) <= width {

@@ -18,9 +18,6 @@ import (
 	"github.com/purserd/purser/client"
 )
 
-// ended are the states of workloads that ps leaves out unless asked.
-var ended = []string{"stopped", "completed", "failed"}
-
 func newPs(s *session) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
@@ -116,15 +113,6 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 	t.flush()
 }
 
-// reasonText is why a workload is in its state, and when it is tried again.
-func reasonText(w *purserv1.Workload, now time.Time) string {
-	next := w.GetNextTryAt()
-	if next == nil {
-		return w.GetReason()
-	}
-	return strings.TrimPrefix(w.GetReason()+"; next try in "+shortDuration(next.AsTime().Sub(now)), "; ")
-}
-
 func newGet(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "get ID",
@@ -175,7 +163,7 @@ func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
 	}
 	t.field("Reason", w.GetReason())
 	if next := w.GetNextTryAt(); next != nil {
-		t.field("Next try", fmt.Sprintf("%s, in %s", clock(next), shortDuration(next.AsTime().Sub(now))))
+		t.field("Next try", clock(next)+", "+until(next, now))
 	}
 	t.field("Generation", generationText(w))
 	t.field("Restarts", fmt.Sprint(w.GetRestarts()))

@@ -112,7 +112,7 @@ func TestLaunchBacksOffFromPulls(t *testing.T) {
 	if err := wait.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, out.String())
 	}
-	if !strings.Contains(out.String(), "purser: a/late: pulling image "+ref) {
+	if !strings.Contains(out.String(), "purser: a/late is pulling image "+ref) {
 		t.Errorf("deploy --wait said %q", out.String())
 	}
 	if w := n.get("a/late"); w.State != "running" || w.Restarts != 0 {

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// ended are the states of workloads that do nothing more by themselves.
+var ended = []string{"stopped", "completed", "failed"}
+
+// onTheWay are the states in which a workload waits for something.
+var onTheWay = []string{"starting", "pulling", "backing_off"}
+
+// sentence says what a workload is: "a/f is backing_off: why; next try in 3s".
+func sentence(w *purserv1.Workload, now time.Time) string {
+	return w.GetId() + " is " + stateText(w, now)
+}
+
+// stateText is a workload's state and why it is in it.
+func stateText(w *purserv1.Workload, now time.Time) string {
+	reason := printable(reasonText(w, now))
+	switch {
+	case reason == "":
+		return w.GetState()
+	case w.GetState() == "pulling":
+		return "pulling " + reason // which is what is pulled
+	default:
+		return w.GetState() + ": " + reason
+	}
+}
+
+// reasonText is why a workload is in its state, and when it is tried again.
+func reasonText(w *purserv1.Workload, now time.Time) string {
+	if w.GetNextTryAt() == nil {
+		return w.GetReason()
+	}
+	return strings.TrimPrefix(w.GetReason()+"; next try "+until(w.GetNextTryAt(), now), "; ")
+}
+
+// until is when at comes: in 3s, or now.
+func until(at *timestamppb.Timestamp, now time.Time) string {
+	left := at.AsTime().Sub(now)
+	if left < time.Second {
+		return "now"
+	}
+	return "in " + shortDuration(left)
+}
+
+// waitsFor tells one thing that a workload waits for from another, whenever it is
+// tried again; empty when it waits for nothing that is known.
+func waitsFor(w *purserv1.Workload) string {
+	if w.GetReason() == "" || !slices.Contains(onTheWay, w.GetState()) {
+		return ""
+	}
+	return w.GetState() + ": " + w.GetReason()
+}

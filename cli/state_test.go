@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// What a workload is and waits for has one wording, wherever it is told.
+func TestSentence(t *testing.T) {
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	in := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(now.Add(d)) }
+	for _, c := range []struct {
+		of          *purserv1.Workload
+		want, waits string
+	}{
+		{&purserv1.Workload{State: "running"}, "a/f is running", ""},
+		{&purserv1.Workload{State: "starting"}, "a/f is starting", ""},
+		{&purserv1.Workload{State: "failed", Reason: "exited with status 3"}, "a/f is failed: exited with status 3", ""},
+		{&purserv1.Workload{State: "pulling", Reason: "image x:1"}, "a/f is pulling image x:1", "pulling: image x:1"},
+		{&purserv1.Workload{State: "backing_off", Reason: "why", NextTryAt: in(3 * time.Second)}, "a/f is backing_off: why; next try in 3s", "backing_off: why"},
+		{&purserv1.Workload{State: "backing_off", Reason: "why", NextTryAt: in(900 * time.Millisecond)}, "a/f is backing_off: why; next try now", "backing_off: why"},
+		{&purserv1.Workload{State: "backing_off", Reason: "why", NextTryAt: in(-time.Minute)}, "a/f is backing_off: why; next try now", "backing_off: why"},
+		{&purserv1.Workload{State: "backing_off", NextTryAt: in(time.Second)}, "a/f is backing_off: next try in 1s", ""},
+		{&purserv1.Workload{State: "backing_off", Reason: "a\x1b[31m\nb"}, "a/f is backing_off: a [31m b", "backing_off: a\x1b[31m\nb"},
+	} {
+		c.of.Id = "a/f"
+		if got := sentence(c.of, now); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+		if got := waitsFor(c.of); got != c.waits {
+			t.Errorf("%s waits for %q, want %q", c.want, got, c.waits)
+		}
+	}
+	if got := waitsFor(nil); got != "" {
+		t.Errorf("nothing waits for %q", got)
+	}
+}
+
+// What runs beside a command has ended when that goes on.
+func TestBeside(t *testing.T) {
+	ended := false
+	stop := beside(t.Context(), func(ctx context.Context) {
+		<-ctx.Done()
+		ended = true
+	})
+	stop()
+	if !ended {
+		t.Error("it was not waited for")
+	}
+}
