@@ -291,7 +291,9 @@ func (a *Agent) PullImage(ctx context.Context, m *purserv1.PullRequest, watch fu
 }
 
 func layerMessage(l runtime.Layer) *purserv1.LayerProgress {
-	return &purserv1.LayerProgress{Digest: l.Digest, Offset: uint64(l.Offset), Total: uint64(l.Total), State: string(l.State)}
+	return &purserv1.LayerProgress{
+		Digest: l.Digest, Offset: uint64(l.Offset), Total: uint64(l.Total), State: string(l.State), Resumed: uint64(l.Resumed),
+	}
 }
 
 // mayPull says whether an image that a spec names may be looked for at its registry.

@@ -54,12 +54,13 @@ func (l *layers) update(layer *purserv1.LayerProgress) {
 // line tells of a step.
 func (l *layers) line(p *purserv1.LayerProgress) string {
 	text := fmt.Sprintf("%s: %s", shortDigest(p.GetDigest()), printable(p.GetState()))
-	switch p.GetState() {
-	case "downloading":
-		return fmt.Sprintf("%s %s, from %s", text, bytesText(p.GetTotal()), bytesText(p.GetOffset()))
-	default:
-		return text
+	if p.GetState() == "downloading" {
+		text += " " + bytesText(p.GetTotal())
 	}
+	if p.GetState() == "downloading" && p.GetResumed() > 0 {
+		text += ", from " + bytesText(p.GetResumed())
+	}
+	return text
 }
 
 // draw draws all bars over those that were drawn last. Of more layers than the

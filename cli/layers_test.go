@@ -11,6 +11,7 @@ import (
 var (
 	layerA = "sha256:" + strings.Repeat("a", 64)
 	layerB = "sha256:" + strings.Repeat("b", 64)
+	layerC = "sha256:" + strings.Repeat("c", 64)
 )
 
 func TestLayersInAPipe(t *testing.T) {
@@ -20,13 +21,14 @@ func TestLayersInAPipe(t *testing.T) {
 		{Digest: layerA, Total: 4 << 20, State: "waiting"},
 		{Digest: layerA, Offset: 1 << 20, Total: 4 << 20, State: "downloading"},
 		{Digest: layerA, Offset: 2 << 20, Total: 4 << 20, State: "downloading"},
+		{Digest: layerC, Offset: 3 << 20, Total: 4 << 20, State: "downloading", Resumed: 2 << 20},
 		{Digest: layerB, Offset: 5, Total: 5, State: "done\x1b[2J"},
 		{Digest: layerA, Offset: 4 << 20, Total: 4 << 20, State: "done"},
 	} {
 		l.update(p)
 	}
 	l.finish()
-	want := "aaaaaaaaaaaa: waiting\naaaaaaaaaaaa: downloading 4.0 MiB, from 1.0 MiB\nbbbbbbbbbbbb: done [2J\naaaaaaaaaaaa: done\n"
+	want := "aaaaaaaaaaaa: waiting\naaaaaaaaaaaa: downloading 4.0 MiB\ncccccccccccc: downloading 4.0 MiB, from 2.0 MiB\nbbbbbbbbbbbb: done [2J\naaaaaaaaaaaa: done\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}
@@ -52,7 +54,7 @@ func TestLayersOnATerminal(t *testing.T) {
 		t.Error("it was not drawn again")
 	}
 	// Of more layers than lines, those that are done go first.
-	for _, digest := range []string{layerB, "sha256:" + strings.Repeat("c", 64)} {
+	for _, digest := range []string{layerB, layerC} {
 		l.update(&purserv1.LayerProgress{Digest: digest, Offset: 5, Total: 5, State: "done"})
 	}
 	drawn := out.String()[strings.LastIndex(out.String(), "\x1b[J"):]

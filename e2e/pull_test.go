@@ -206,6 +206,9 @@ func TestPullGoesOn(t *testing.T) {
 		if err := pull.Wait(); err == nil || !strings.Contains(out.String(), "connection lost") {
 			t.Fatalf("%v: %s", err, out.String())
 		}
+		if strings.Contains(out.String(), "MiB, from ") || !strings.Contains(out.String(), "MiB\n") {
+			t.Errorf("a pull from the start said\n%s", out.String())
+		}
 		before := l.big()
 		l.set(func() { l.down, l.cutAfter, l.rate = false, 0, 8<<20 })
 		if got := n.run("image", "pull", ref); got.code != 0 || !strings.Contains(got.stderr, "MiB, from ") {

@@ -43,7 +43,9 @@ type Layer struct {
 	Digest string
 	// Offset and Total are bytes of the compressed layer.
 	Offset, Total int64
-	State         LayerState
+	// Resumed is what of Offset an earlier pull had brought.
+	Resumed int64
+	State   LayerState
 }
 
 // LayerState is what happens to a layer.
@@ -267,13 +269,13 @@ func (p *pulling) watched(h images.Handler) images.Handler {
 		case images.IsManifestType(d.MediaType):
 			for _, c := range children {
 				if images.IsLayerType(c.MediaType) {
-					p.tell(c, 0, LayerWaiting)
+					p.tell(c, Layer{State: LayerWaiting})
 				}
 			}
 		case images.IsConfigType(d.MediaType):
 			return children, p.fits(ctx, d)
 		case images.IsLayerType(d.MediaType):
-			p.tell(d, d.Size, LayerDownloaded)
+			p.tell(d, Layer{State: LayerDownloaded, Offset: d.Size})
 		}
 		return children, nil
 	})
@@ -325,13 +327,14 @@ func (p *pulling) wanted() string {
 
 // unpacks is called when a layer begins to be unpacked.
 func (p *pulling) unpacks(_ context.Context, d imagespec.Descriptor, _ *diff.ApplyConfig) error {
-	p.tell(d, d.Size, LayerUnpacking)
+	p.tell(d, Layer{State: LayerUnpacking, Offset: d.Size})
 	return nil
 }
 
-func (p *pulling) tell(d imagespec.Descriptor, offset int64, state LayerState) {
+func (p *pulling) tell(d imagespec.Descriptor, l Layer) {
 	if p.options.Progress != nil {
-		p.options.Progress(Layer{Digest: d.Digest.String(), Offset: offset, Total: d.Size, State: state})
+		l.Digest, l.Total = d.Digest.String(), d.Size
+		p.options.Progress(l)
 	}
 }
 
@@ -366,7 +369,8 @@ type counted struct {
 	io.ReadCloser
 	pulling    *pulling
 	descriptor imagespec.Descriptor
-	offset     int64
+	// resumed is what was there before, offset what is now.
+	resumed, offset int64
 }
 
 func (c *counted) Read(b []byte) (int, error) {
@@ -374,7 +378,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	c.offset += int64(n)
 	c.pulling.received.Add(int64(n))
 	if images.IsLayerType(c.descriptor.MediaType) && n > 0 {
-		c.pulling.tell(c.descriptor, c.offset, LayerDownloading)
+		c.pulling.tell(c.descriptor, Layer{State: LayerDownloading, Offset: c.offset, Resumed: c.resumed})
 	}
 	return n, registry.Said(err)
 }
@@ -386,6 +390,9 @@ func (c *counted) Seek(offset int64, whence int) (int64, error) {
 		return 0, errors.New("the registry's content cannot be gone on with")
 	}
 	at, err := seeker.Seek(offset, whence)
+	if c.offset == 0 {
+		c.resumed = at // later ones follow a connection that broke in this pull
+	}
 	c.offset = at
 	return at, err
 }

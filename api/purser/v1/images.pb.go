@@ -336,7 +336,9 @@ type LayerProgress struct {
 	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	Total  uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	// waiting, downloading, downloaded, unpacking or done.
-	State         string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// Of offset, what an earlier pull had brought: this one goes on from there.
+	Resumed       uint64 `protobuf:"varint,5,opt,name=resumed,proto3" json:"resumed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,6 +399,13 @@ func (x *LayerProgress) GetState() string {
 		return x.State
 	}
 	return ""
+}
+
+func (x *LayerProgress) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
 }
 
 type ListImagesRequest struct {
@@ -586,12 +595,13 @@ const file_purser_v1_images_proto_rawDesc = "" +
 	"\f_auth_secret\"j\n" +
 	"\fPullResponse\x12.\n" +
 	"\x05layer\x18\x01 \x01(\v2\x18.purser.v1.LayerProgressR\x05layer\x12*\n" +
-	"\x05image\x18\x02 \x01(\v2\x14.purser.v1.NodeImageR\x05image\"k\n" +
+	"\x05image\x18\x02 \x01(\v2\x14.purser.v1.NodeImageR\x05image\"\x85\x01\n" +
 	"\rLayerProgress\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x14\n" +
-	"\x05state\x18\x04 \x01(\tR\x05state\"\x13\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x18\n" +
+	"\aresumed\x18\x05 \x01(\x04R\aresumed\"\x13\n" +
 	"\x11ListImagesRequest\"B\n" +
 	"\x12ListImagesResponse\x12,\n" +
 	"\x06images\x18\x01 \x03(\v2\x14.purser.v1.NodeImageR\x06images\".\n" +
