@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -68,7 +69,7 @@ func setOwner(request *purserv1.CreateVolumeRequest, user string) error {
 	uid, err := strconv.ParseUint(first, 10, 31)
 	gid, err2 := strconv.ParseUint(second, 10, 31)
 	if err != nil || err2 != nil {
-		return fmt.Errorf("--user %s: must be numbers, UID or UID:GID, such as 1000:1000: names mean something in an image only", user)
+		return fmt.Errorf("--user %s: must be UID or UID:GID, such as 1000:1000, numbers from 0 to %d: names mean something in an image only", user, math.MaxInt32)
 	}
 	request.Uid, request.Gid = proto.Uint32(uint32(uid)), proto.Uint32(uint32(gid))
 	return nil

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"buf.build/go/protovalidate"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -96,7 +97,7 @@ func (p *parser) decodeScalar(n *yaml.Node, fd protoreflect.FieldDescriptor) (pr
 	case protoreflect.BoolKind:
 		return p.decodeBool(n)
 	case protoreflect.Uint32Kind:
-		return p.decodeUint32(n)
+		return p.decodeUint32(n, largest(fd))
 	case protoreflect.DoubleKind:
 		return p.decodeDouble(n)
 	case protoreflect.StringKind:
@@ -119,13 +120,22 @@ var (
 	number      = regexp.MustCompile(`^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$|^[+-]?\.[0-9]+$`)
 )
 
-func (p *parser) decodeUint32(n *yaml.Node) (protoreflect.Value, bool) {
+// largest is the greatest number that a field may hold.
+func largest(fd protoreflect.FieldDescriptor) uint32 {
+	rules, err := protovalidate.ResolveFieldRules(fd)
+	if err == nil && rules.GetUint32().HasLte() {
+		return rules.GetUint32().GetLte()
+	}
+	return math.MaxUint32
+}
+
+func (p *parser) decodeUint32(n *yaml.Node, most uint32) (protoreflect.Value, bool) {
 	if p.isBare(n) && wholeNumber.MatchString(n.Value) {
 		if v, err := strconv.ParseUint(n.Value, 10, 32); err == nil {
 			return protoreflect.ValueOfUint32(uint32(v)), true
 		}
 	}
-	p.mistyped(n, "must be a whole number from 0 to %d, without quotes, not %s", uint32(math.MaxUint32), p.quoted(n))
+	p.mistyped(n, "must be a whole number from 0 to %d, without quotes, not %s", most, p.quoted(n))
 	return protoreflect.Value{}, false
 }
 

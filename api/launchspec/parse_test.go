@@ -170,7 +170,7 @@ func TestParseJSONProblems(t *testing.T) {
 		"empty":        {"", []string{`f.json:1:1: is no valid JSON: it ends too early`}},
 		"deep":         {strings.Repeat("[", 200000), []string{`f.json:1:34: nests deeper than 32 levels (file.depth)`}},
 		"not a spec":   {"[1]", []string{`f.json:1:1: must be a launch spec or an app file, not a list (field.type)`}},
-		"quoted count": {`{"app":"a","function":"f","kind":"job","image":{"ref":"b"},"retries":"3"}`, []string{`f.json:1:70: retries: must be a whole number from 0 to 4294967295, without quotes, not "3" (field.type)`}},
+		"quoted count": {`{"app":"a","function":"f","kind":"job","image":{"ref":"b"},"retries":"3"}`, []string{`f.json:1:70: retries: must be a whole number from 0 to 1000, without quotes, not "3" (field.type)`}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
