@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/supervise"
@@ -33,11 +34,9 @@ func (a *Agent) CreateVolume(request *purserv1.CreateVolumeRequest) (v *purserv1
 	environment := orDev(request.GetEnvironment())
 	owner := volumes.Owner{UID: request.GetUid(), GID: request.GetGid(), Mode: volumes.DefaultMode}
 	if request.Mode != nil {
-		mode, err := strconv.ParseUint(request.GetMode(), 8, 12)
-		if err != nil {
-			return nil, false, refuse(Invalid, "mode %s: must be permissions in octal, such as 0755 or 1777", request.GetMode())
+		if owner.Mode, err = volumeMode(request.GetMode()); err != nil {
+			return nil, false, err
 		}
-		owner.Mode = uint32(mode)
 	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
@@ -51,6 +50,19 @@ func (a *Agent) CreateVolume(request *purserv1.CreateVolumeRequest) (v *purserv1
 		return nil, false, err
 	}
 	return volumeMessage(info), created, nil
+}
+
+// volumeMode reads the permissions of a volume's directory: 1000 keeps its users from
+// each other's files, and 2000 has files belong to its group.
+func volumeMode(text string) (uint32, error) {
+	mode, err := strconv.ParseUint(text, 8, 12)
+	if err != nil {
+		return 0, refuse(Invalid, "mode %s: must be permissions in octal, such as 0755 or 1777", text)
+	}
+	if mode&unix.S_ISUID != 0 {
+		return 0, refuse(Invalid, "mode %s: set-user-ID (4000) means nothing on a directory: leave it out, as in %04o", text, mode&^unix.S_ISUID)
+	}
+	return uint32(mode), nil
 }
 
 // asWanted holds a volume that is there against what a request says of it.
