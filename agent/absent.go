@@ -87,6 +87,9 @@ func missingImage(ref string, has []string) error {
 		name = fmt.Sprintf("%s (%s)", ref, full)
 	}
 	text := "image " + name + " is not on this node: bring it with purser image import"
+	if !isLocalName(ref) {
+		text += ", or purser image pull " + ref
+	}
 	last := full[strings.LastIndex(full, "/")+1:]
 	if i := slices.IndexFunc(has, func(h string) bool { return strings.HasSuffix(h, "/"+last) }); i >= 0 {
 		text += "; the node has " + has[i]

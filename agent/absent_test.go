@@ -59,7 +59,7 @@ func TestMissingImage(t *testing.T) {
 	}{
 		{"localhost/a:1", nil, "image localhost/a:1 is not on this node: bring it with purser image import"},
 		{"tools:1", []string{"localhost/mytools:1", "localhost/tools:1"},
-			"image tools:1 (docker.io/library/tools:1) is not on this node: bring it with purser image import; the node has localhost/tools:1"},
+			"image tools:1 (docker.io/library/tools:1) is not on this node: bring it with purser image import, or purser image pull tools:1; the node has localhost/tools:1"},
 		{"localhost/tools", []string{"localhost/tools:1"}, "image localhost/tools (localhost/tools:latest) is not on this node: bring it with purser image import"},
 	} {
 		err := missingImage(tc.ref, tc.has)

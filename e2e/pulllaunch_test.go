@@ -119,7 +119,7 @@ func TestLaunchBacksOffFromPulls(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	text := n.refused("deploy", file(t, "app.yaml", service("never", ref+"2", ", pull: never")))
-	if !strings.Contains(text, "is not on this node: bring it with purser image import") {
+	if !strings.Contains(text, "is not on this node: bring it with purser image import, or purser image pull "+ref+"2") {
 		t.Error(text)
 	}
 	if text := n.refused("deploy", file(t, "app.yaml", service("local", "localhost/none:1", ""))); !strings.Contains(text, "is not on this node") {
