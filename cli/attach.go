@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -27,7 +25,8 @@ func newAttach(s *session) *cobra.Command {
 		Short: "Connect to the streams of a running workload",
 		Long: `Print what a running workload writes from now on, and with -i pass standard
 input to it (its spec must say stdin: true). Exits with the function's status
-when it ends. An interrupt ends only the attachment; the workload runs on.
+when it ends. An interrupt, or another signal, ends only the attachment, with the
+status of one that it ended (130, 143); the workload runs on.
 
 With -i and a terminal on both sides (tty: true in the spec) the keys are the
 function's, ctrl-c among them, and its terminal gets the size of this one; the
@@ -43,9 +42,7 @@ detach keys leave it. -t insists on that.`,
 			if err != nil {
 				return misuse(cmd, err)
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-			defer stop()
-			return notRun(s.attach(ctx, args[0], f, keys))
+			return notRun(s.attach(cmd.Context(), args[0], f, keys))
 		},
 	}
 	flags := cmd.Flags()
@@ -55,19 +52,34 @@ detach keys leave it. -t insists on that.`,
 	return cmd
 }
 
+// attach stays with a workload until that ends, is detached from, or purser gets a
+// signal, with whose status it then exits.
 func (s *session) attach(ctx context.Context, id string, f attachFlags, keys []byte) error {
+	at := &attachClient{session: s, id: id, environment: s.environment}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer passSignals(at.terminal.onPanic, func(number syscall.Signal) {
+		cancel(&exitError{code: exitSignalled + int(number)})
+	})()
+	err := s.attachAs(ctx, at, f, keys)
+	if err != nil && ctx.Err() != nil {
+		s.warn("detached: %s runs on", id)
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (s *session) attachAs(ctx context.Context, at *attachClient, f attachFlags, keys []byte) error {
 	api, err := s.dial()
 	if err != nil {
 		return err
 	}
-	at := &attachClient{session: s, id: id, environment: s.environment}
 	if f.tty || f.stdin && s.onTerminal() {
 		w, err := at.workload(ctx)
 		if err != nil {
 			return err
 		}
 		if f.tty && !w.GetSpec().GetTty() {
-			return hint(fmt.Errorf("%s has no terminal", id), "leave -t out, or launch it with tty: true")
+			return hint(fmt.Errorf("%s has no terminal", at.id), "leave -t out, or launch it with tty: true")
 		}
 		if w.GetSpec().GetTty() {
 			if at.terminal, err = s.openTerminal(keys); err != nil {
@@ -79,7 +91,7 @@ func (s *session) attach(ctx context.Context, id string, f attachFlags, keys []b
 	exit, err := at.connect(ctx, api.Workloads.Attach(ctx), f.stdin, s.writeOutput)
 	at.terminal.restore()
 	if errors.Is(err, errDetached) {
-		s.warn("detached: %s runs on", id)
+		s.warn("detached: %s runs on", at.id)
 		return nil
 	}
 	if err != nil {

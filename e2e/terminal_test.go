@@ -382,6 +382,18 @@ func TestAttachToATerminal(t *testing.T) {
 		if code := first.status(t); code != 0 || first.Modes() != first.before {
 			t.Errorf("exit status %d, %q", code, first.Shown())
 		}
+		for number, want := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGHUP: 129, syscall.SIGINT: 130} {
+			third := n.sit(t, "attach", "-it", "a/shell")
+			n.eventually("the third to see it", func() bool {
+				third.Type("echo thi''rd\r")
+				return strings.Contains(third.Shown(), "third\r")
+			})
+			third.cmd.Process.Signal(number)
+			if code := third.status(t); code != want || third.Modes() != third.before {
+				t.Errorf("%v: exit status %d, want %d, %q", number, code, want, third.Shown())
+			}
+			third.Await("detached: a/shell runs on", 1)
+		}
 		if r := n.runWith("echo from a pi''pe\n", "exec", "-i", "a/shell", "--", "true"); r.code != 0 {
 			t.Errorf("exec: %+v", r)
 		}
