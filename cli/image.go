@@ -126,12 +126,18 @@ func (s *session) imageList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "IMAGE", "SIZE", "DIGEST")
+		t := s.newImageTable()
 		for _, image := range response.Msg.GetImages() {
 			t.row(image.GetRef(), bytesText(image.GetSize()), image.GetDigest())
 		}
 		t.flush()
 	})
+}
+
+func (s *session) newImageTable() *table {
+	t := newTable(s.out, "IMAGE", "SIZE", "DIGEST")
+	t.spare = []string{"DIGEST", "SIZE"}
+	return t
 }
 
 func newImageRm(s *session) *cobra.Command {

@@ -19,10 +19,16 @@ type table struct {
 	heads  int // rows of headings
 	rows   [][]string
 	styles map[int]func(cell string) style // by column
+	// whole is how many columns, from the first, are never cut: they name what the row
+	// is about.
+	whole int
+	// spare are the headings of columns that a narrow screen can do without, the least
+	// needed first.
+	spare []string
 }
 
 func newTable(w io.Writer, headings ...string) *table {
-	t := &table{out: w, screen: screenOf(w), styles: map[int]func(string) style{}}
+	t := &table{out: w, screen: screenOf(w), whole: 1, styles: map[int]func(string) style{}}
 	if len(headings) > 0 {
 		t.row(headings...)
 		t.heads = 1
@@ -57,10 +63,13 @@ const gap = "  "
 
 // flush prints the table, without spaces at the ends of lines.
 func (t *table) flush() {
-	widths := t.widths()
+	widths := t.fit()
 	for i, row := range t.rows {
 		var line strings.Builder
 		for column, cell := range row {
+			if widths[column] == 0 {
+				continue // left out
+			}
 			cell = shorten(cell, widths[column])
 			line.WriteString(t.screen.paint(cell, t.styleOf(i, column, row[column])))
 			if column < len(row)-1 {
@@ -82,11 +91,42 @@ func (t *table) styleOf(row, column int, cell string) style {
 	return plainText
 }
 
-// least is the width below which a column is not made narrower.
-const least = 8
+// least is the width below which a column is not made narrower: that of the longest
+// state, and of all numbers, sizes and ages.
+const least = 11
 
-// widths are those of the columns. Where the screen is narrower than the table, the
-// widest columns give way, but never the first, which says what the row is about.
+// fit gives the widths of the columns, 0 for those that are left out. Where the
+// screen is narrower than the table, columns are cut, the widest first, and where
+// that is not enough, spare ones are left out before.
+func (t *table) fit() []int {
+	widths := t.widths()
+	if t.screen.width == 0 || t.heads == 0 {
+		return widths // a listing by name is read line by line
+	}
+	for _, heading := range t.spare {
+		if t.narrowest(widths) <= t.screen.width {
+			break
+		}
+		if i := slices.Index(t.rows[0], heading); i >= 0 {
+			widths[i] = 0
+		}
+	}
+	for total(widths) > t.screen.width {
+		widest := -1
+		for i := t.whole; i < len(widths); i++ {
+			if widths[i] > least && (widest < 0 || widths[i] >= widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			break
+		}
+		widths[widest]--
+	}
+	return widths
+}
+
+// widths are those that the columns take of themselves.
 func (t *table) widths() []int {
 	var widths []int
 	for _, row := range t.rows {
@@ -97,27 +137,25 @@ func (t *table) widths() []int {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	if t.screen.width == 0 || t.heads == 0 {
-		return widths // a listing by name is read line by line
-	}
-	for sum(widths)+len(gap)*(len(widths)-1) > t.screen.width {
-		widest := 0
-		for i := 1; i < len(widths); i++ {
-			if widths[i] > least && (widest == 0 || widths[i] >= widths[widest]) {
-				widest = i
-			}
-		}
-		if widest == 0 {
-			break
-		}
-		widths[widest]--
-	}
 	return widths
 }
 
-func sum(all []int) (n int) {
-	for _, one := range all {
-		n += one
+// narrowest is how narrow the table can be made by cutting alone.
+func (t *table) narrowest(widths []int) int {
+	cut := slices.Clone(widths)
+	for i := t.whole; i < len(cut); i++ {
+		cut[i] = min(cut[i], least)
+	}
+	return total(cut)
+}
+
+// total is the width of a table with such columns.
+func total(widths []int) int {
+	n := -len(gap)
+	for _, w := range widths {
+		if w > 0 {
+			n += w + len(gap)
+		}
 	}
 	return n
 }

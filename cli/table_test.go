@@ -123,14 +123,14 @@ func TestLineMerger(t *testing.T) {
 func TestTableOnATerminal(t *testing.T) {
 	var out bytes.Buffer
 	table := newTable(&out, "ID", "STATE", "IMAGE", "REASON")
-	table.screen = screen{width: 50, colour: true}
+	table.screen = screen{width: 60, colour: true}
 	table.style("STATE", stateStyle)
 	table.row("a-name/that-is-long", "running", "registry.example/team/image:1.4.2", "")
 	table.row("b", "backing_off", "localhost/b:1", "exited with status 1 after it had run for a while")
 	table.flush()
 	visible := regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(out.String(), "")
 	for line := range strings.Lines(visible) {
-		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 50 {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 60 {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
@@ -149,10 +149,50 @@ func TestTableOnAVeryNarrowTerminal(t *testing.T) {
 	var out bytes.Buffer
 	table := newTable(&out, "ID", "A", "B")
 	table.screen = screen{width: 5}
-	table.row("long-identity", "a-long-cell", "short")
+	table.row("long-identity", "a-long-cell-of-text", "short")
 	table.flush()
-	if want := "ID             A         B\nlong-identity  a-long-…  short\n"; out.String() != want {
+	if want := "ID             A            B\nlong-identity  a-long-cel…  short\n"; out.String() != want {
 		t.Errorf("got\n%s", out.String())
+	}
+}
+
+// Lists fit narrow terminals: columns that can be done without are left out, names and
+// states never cut.
+func TestListsOnNarrowTerminals(t *testing.T) {
+	images := func(t *table) {
+		t.row("registry.example.com/team/rag:1.4", "117.7 MiB", "sha256:6457d53fb065d6f250e1504b9bc42d5b6c65941d57532c072d929dd0628977d0")
+		t.row("localhost/box:1", "1.2 MiB", "sha256:fcc6e8bc15a62986f4040ba3f9a19a557b568e208db12db5ea85136ec50ed158")
+	}
+	workloads := func(t *table) {
+		t.row("rag-qna/answer-question", "service", "running", "3m", "0", "registry.example.com/team/rag:1.4", "")
+		t.row("rag-qna/reindex", "job", "backing_off", "3m", "7", "localhost/box:1", "no such host: image registry.invalid/box:1")
+	}
+	for _, c := range []struct {
+		of    func(*session) *table
+		fill  func(*table)
+		width int
+		want  string
+	}{
+		{(*session).newImageTable, images, 40, "IMAGE\nregistry.example.com/team/rag:1.4\nlocalhost/box:1\n"},
+		{(*session).newImageTable, images, 60, "IMAGE                              SIZE       DIGEST\n" +
+			"registry.example.com/team/rag:1.4  117.7 MiB  sha256:6457d5…\n" +
+			"localhost/box:1                    1.2 MiB    sha256:fcc6e8…\n"},
+		{(*session).newWorkloadTable, workloads, 40, "ID                       STATE\nrag-qna/answer-question  running\nrag-qna/reindex          backing_off\n"},
+		{(*session).newWorkloadTable, workloads, 60, "ID                       STATE        SINCE  REASON\n" +
+			"rag-qna/answer-question  running      3m\n" +
+			"rag-qna/reindex          backing_off  3m     no such host: …\n"},
+		{(*session).newWorkloadTable, workloads, 80, "ID                       STATE        SINCE  RESTARTS  IMAGE         REASON\n" +
+			"rag-qna/answer-question  running      3m     0         registry.ex…\n" +
+			"rag-qna/reindex          backing_off  3m     7         localhost/b…  no such ho…\n"},
+	} {
+		var out bytes.Buffer
+		list := c.of(&session{out: &out})
+		list.screen = screen{width: c.width}
+		c.fill(list)
+		list.flush()
+		if out.String() != c.want {
+			t.Errorf("%d columns:\n%swant\n%s", c.width, out.String(), c.want)
+		}
 	}
 }
 

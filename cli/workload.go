@@ -93,12 +93,19 @@ func hideEnded(list *purserv1.ListResponse) int {
 	return before - len(list.Workloads)
 }
 
-func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
+func (s *session) newWorkloadTable() *table {
 	headings := []string{"ID", "KIND", "STATE", "SINCE", "RESTARTS", "IMAGE", "REASON"}
 	if s.everywhere {
 		headings = append([]string{"ENVIRONMENT"}, headings...)
 	}
 	t := newTable(s.out, headings...)
+	t.whole = 1 + slices.Index(headings, "ID")
+	t.spare = []string{"KIND", "IMAGE", "RESTARTS", "SINCE", "REASON"}
+	return t
+}
+
+func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
+	t := s.newWorkloadTable()
 	t.style("STATE", stateStyle)
 	for _, w := range workloads {
 		cells := []string{
