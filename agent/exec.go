@@ -63,6 +63,10 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	if errors.As(err, &refused) {
 		return execExit(refused.Code, refused.Message, time.Time{}, instance), nil
 	}
+	var unfit *runtime.SpecError
+	if errors.As(err, &unfit) {
+		return nil, &Refusal{Reason: Precondition, Err: unfit}
+	}
 	if err != nil {
 		return nil, runtimeError(err)
 	}

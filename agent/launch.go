@@ -271,7 +271,7 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 // checkDelivery finds out whether an image can be given its secrets as the spec
 // wants it. What containerd cannot tell now is found out again by the start.
 func (a *Agent) checkDelivery(ctx context.Context, image *runtime.Image, spec *purserv1.LaunchSpec, resolution *inject.Resolution) error {
-	err := a.runtime.CheckFiles(ctx, image, resolution.Directories)
+	err := a.runtime.CheckFiles(ctx, image, spec, resolution.Directories)
 	if errors.Is(err, runtime.ErrUnavailable) {
 		err = nil
 	}

@@ -116,6 +116,9 @@ func (r *Runtime) execProcess(ctx context.Context, record containers.Container, 
 		p.ConsoleSize = e.Terminal.Size.box()
 	}
 	if e.Workdir != "" {
+		if err := r.checkWorkdir(ctx, record, e.Workdir); err != nil {
+			return nil, err
+		}
 		p.Cwd = e.Workdir
 	}
 	if e.User != "" {
@@ -133,15 +136,50 @@ func (r *Runtime) execProcess(ctx context.Context, record containers.Container, 
 
 // userIn looks a user up in a running container's own files.
 func (r *Runtime) userIn(ctx context.Context, id, user string) (specs.User, error) {
+	root, err := r.rootOf(ctx, id)
+	if err != nil {
+		return specs.User{}, err
+	}
+	accounts, err := accountsUnder(root)
+	if err != nil {
+		return specs.User{}, err
+	}
+	found, err := accounts.Lookup(user)
+	if err != nil {
+		return specs.User{}, &SpecError{Err: fmt.Errorf("user %q: %w", user, err)}
+	}
+	return found, nil
+}
+
+// checkWorkdir finds out whether a container has a directory to run a command in.
+// Into a sandbox of its own nobody can look.
+func (r *Runtime) checkWorkdir(ctx context.Context, record containers.Container, dir string) error {
+	if r.sandboxOf(record) != nil {
+		return nil
+	}
+	root, err := r.rootOf(ctx, record.ID)
+	if err != nil {
+		return err
+	}
+	there, err := look(root, dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking for the working directory: %w", err)
+	case there == nothing:
+		return &SpecError{Err: fmt.Errorf("workdir %s: is not in the container; make it there first, or name another directory", dir)}
+	case there == aFile:
+		return &SpecError{Err: fmt.Errorf("workdir %s: is no directory in the container; name another one", dir)}
+	}
+	return nil
+}
+
+// rootOf is where a running container's files are seen.
+func (r *Runtime) rootOf(ctx context.Context, id string) (string, error) {
 	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if err != nil {
-		return specs.User{}, err
+		return "", err
 	}
-	accounts, err := accountsUnder(fmt.Sprintf("/proc/%d/root", answer.Process.Pid))
-	if err != nil {
-		return specs.User{}, err
-	}
-	return accounts.Lookup(user)
+	return fmt.Sprintf("/proc/%d/root", answer.Process.Pid), nil
 }
 
 // execution is one command that is run in a container.

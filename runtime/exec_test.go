@@ -55,6 +55,19 @@ func TestExec(t *testing.T) {
 		})
 		t.Run("signals", func(t *testing.T) { testExecSignals(t, n) })
 		t.Run("not executable", func(t *testing.T) { testExecErrors(t, n) })
+		t.Run("of no use", func(t *testing.T) {
+			for want, e := range map[string]runtime.ExecSpec{
+				"workdir /nope: is not in the container; make it there first": {Workdir: "/nope"},
+				"workdir /etc/passwd: is no directory in the container":       {Workdir: "/etc/passwd"},
+				`user "nobody-here": looking it up in the image`:              {User: "nobody-here"},
+			} {
+				e.Command = []string{"true"}
+				_, err := n.Exec(t.Context(), "e", e, io.Discard, io.Discard)
+				if !errors.As(err, new(*runtime.SpecError)) || !strings.Contains(err.Error(), want) {
+					t.Errorf("got  %v\nwant %s", err, want)
+				}
+			}
+		})
 		t.Run("cancelled", func(t *testing.T) { testExecCancelled(t, n) })
 		t.Run("nothing left", func(t *testing.T) {
 			left, err := os.ReadDir(n.cfg.RunDir + "/instances/e")

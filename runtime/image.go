@@ -36,7 +36,7 @@ type Image struct {
 	Config imagespec.ImageConfig
 
 	chain    string    // snapshot of all its layers
-	empty    *sync.Map // of directories: whether there is nothing in them
+	places   *sync.Map // what is at its paths, as far as anybody asked
 	accounts ocispec.Accounts
 	// lower are the options of a mount on top of the layers; nil when each
 	// container has a snapshot of its own.
@@ -142,7 +142,7 @@ func (r *Runtime) describe(ctx context.Context, record images.Image) (*Image, er
 		Digest: record.Target.Digest.String(),
 		Size:   size,
 		Config: config,
-		empty:  new(sync.Map),
+		places: new(sync.Map),
 		chain:  identity.ChainID(spec.RootFS.DiffIDs).String(),
 	}, nil
 }

@@ -98,7 +98,7 @@ func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record cont
 			return record, nil, err
 		}
 	}
-	if err := r.CheckFiles(ctx, in.Image, in.Files); err != nil {
+	if err := r.CheckFiles(ctx, in.Image, in.Spec, in.Files); err != nil {
 		return record, nil, err
 	}
 	spec, err := r.spec(in)

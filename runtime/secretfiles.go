@@ -5,15 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -97,46 +93,6 @@ func (c Config) secretMounts(in Instance) []ocispec.SecretMount {
 	return all
 }
 
-// CheckFiles finds directories of secret files that would hide what an image has
-// there. The error is a [SpecError] then.
-func (r *Runtime) CheckFiles(ctx context.Context, img *Image, directories []inject.Directory) error {
-	var errs []error
-	for _, d := range directories {
-		if !d.Private {
-			continue
-		}
-		empty, err := r.emptyInImage(r.ctx(ctx), img, d.Target)
-		if err != nil {
-			return r.wrap(err, "looking into image %s", img.Ref)
-		}
-		if !empty {
-			errs = append(errs, fmt.Errorf("the file %s of a secret cannot be in %s: image %s has files there, which the mounted directory would hide; use another directory, such as /run/secrets",
-				d.Files[0].Name, d.Target, img.Ref))
-		}
-	}
-	if len(errs) > 0 {
-		return &SpecError{Err: errors.Join(errs...)}
-	}
-	return nil
-}
-
-// emptyInImage says whether a directory of an image is empty or not there. What is
-// in an image never changes, so it is found out once.
-func (r *Runtime) emptyInImage(ctx context.Context, img *Image, dir string) (bool, error) {
-	if known, ok := img.empty.Load(dir); ok {
-		return known.(bool), nil
-	}
-	empty := false
-	err := r.withFiles(ctx, img, func(root string) (err error) {
-		empty, err = emptyInside(root, dir)
-		return err
-	})
-	if err == nil {
-		img.empty.Store(dir, empty)
-	}
-	return empty, err
-}
-
 // withFiles mounts an image's files for reading.
 func (r *Runtime) withFiles(ctx context.Context, img *Image, use func(root string) error) (err error) {
 	snapshotter, err := r.snapshotter(ctx)
@@ -155,33 +111,4 @@ func (r *Runtime) withFiles(ctx context.Context, img *Image, use func(root strin
 	}
 	defer func() { err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), key)) }()
 	return r.withMounted(view, use)
-}
-
-// emptyInside looks into a directory as a process with that root would see it.
-func emptyInside(root, path string) (bool, error) {
-	top, err := os.Open(root)
-	if err != nil {
-		return false, err
-	}
-	defer top.Close()
-	fd, err := unix.Openat2(int(top.Fd()), path, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_DIRECTORY,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
-	}
-	if errors.Is(err, unix.ENOTDIR) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("opening %s: %w", path, err)
-	}
-	dir := os.NewFile(uintptr(fd), path)
-	defer dir.Close()
-	names, err := dir.Readdirnames(1)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	return len(names) == 0, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime"
@@ -101,7 +102,7 @@ func TestFilesOverAnImage(t *testing.T) {
 	in := n.instance("s", spec("true"))
 	for target, refused := range map[string]bool{"/bin": true, "/run/secrets": false, "/no/such": false, "/bin/sh": true} {
 		in.Files = []inject.Directory{{Target: target, Private: true, Files: []inject.File{{Name: "f", Content: inject.NewValue([]byte("x")), Mode: 0o400}}}}
-		err := n.CheckFiles(t.Context(), in.Image, in.Files)
+		err := n.CheckFiles(t.Context(), in.Image, in.Spec, in.Files)
 		var wrong *runtime.SpecError
 		if errors.As(err, &wrong) != refused || err != nil && !refused {
 			t.Errorf("%s: %v", target, err)
@@ -111,6 +112,50 @@ func TestFilesOverAnImage(t *testing.T) {
 				t.Errorf("creating with %s: %v", target, err)
 			}
 		}
+	}
+	n.wantNothing()
+}
+
+// Files of secrets that cannot be mounted are refused, in words, before anything is
+// made: the path leads through a file, or into a mount where nobody can make
+// it. What can be mounted, can.
+func TestFilesOutOfPlace(t *testing.T) {
+	n := newNode(t, rig.V24)
+	data := t.TempDir()
+	n.Close()
+	n.cfg.AllowedRoots = []string{data}
+	n.open()
+	if err := errors.Join(os.Mkdir(filepath.Join(data, "there"), 0o755), os.WriteFile(filepath.Join(data, "file"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s := spec("true")
+	s.Mounts = []*purserv1.Mount{
+		{Source: &data, Target: new("/rw")}, {Source: &data, Target: new("/ro"), ReadOnly: new(true)},
+		{Type: new("tmpfs"), Target: new("/tmpfs")}, {Type: new("tmpfs"), Target: new("/ro/there"), ReadOnly: new(true)},
+	}
+	in := n.instance("s", s)
+	for target, want := range map[string]string{
+		"/tmp":                "",
+		"/bin/sh":             "image docker.io/library/busybox:test has a file where that needs a directory",
+		"/etc/passwd/x/y":     "image docker.io/library/busybox:test has a file where that needs a directory",
+		"/rw/new/dir":         "",
+		"/rw/file/x":          "what is mounted on /rw has a file where that needs a directory",
+		"/ro/there":           "",
+		"/ro/none":            "what is mounted on /ro is read-only and has no directory none",
+		"/ro/there/new":       "what is mounted on /ro/there is read-only and has no directory new",
+		"/tmpfs/new":          "",
+		"/readonly/elsewhere": "",
+	} {
+		in.Files = []inject.Directory{{Target: target, Files: []inject.File{{Name: "K", Secret: "s", Content: inject.NewValue([]byte("x")), Mode: 0o400}}}}
+		err := n.Create(t.Context(), in)
+		if want == "" && err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+		text := "the files of secret s cannot be in " + target + ": " + want + "; use another directory, such as /run/secrets"
+		if want != "" && (!errors.As(err, new(*runtime.SpecError)) || !strings.Contains(err.Error(), text)) {
+			t.Errorf("got  %v\nwant %s", err, text)
+		}
+		n.delete("s")
 	}
 	n.wantNothing()
 }
