@@ -102,7 +102,7 @@ func (d *secretData) addArguments(texts []string, stdin io.Reader) error {
 			continue
 		}
 		if d.values[a.key], err = d.read(a, stdin); err != nil {
-			return fmt.Errorf("reading the value of %s: %w", a.key, err)
+			return &valueError{fmt.Errorf("reading the value of %s: %w", a.key, err)}
 		}
 	}
 	return nil

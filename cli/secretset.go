@@ -46,6 +46,9 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keepOffDisks()
 			data, err := readSecret(f, args[1:], s.in)
+			if errors.As(err, new(*valueError)) {
+				return err
+			}
 			if err != nil {
 				return misuse(cmd, err)
 			}
@@ -80,16 +83,22 @@ func secretSetArgs(_ *cobra.Command, args []string) error {
 	return nil
 }
 
+// valueError is one of where a value was to come from, and none of the command line.
+type valueError struct{ err error }
+
+func (e *valueError) Error() string { return e.err.Error() }
+func (e *valueError) Unwrap() error { return e.err }
+
 func readSecret(f setFlags, args []string, stdin io.Reader) (*secretData, error) {
 	data := newSecretData()
 	if f.dotenv != "" {
 		if err := data.addDotenv(f.dotenv); err != nil {
-			return nil, err
+			return nil, &valueError{err}
 		}
 	}
 	if f.json != "" {
 		if err := data.addJSON(f.json); err != nil {
-			return nil, err
+			return nil, &valueError{err}
 		}
 	}
 	if err := data.addArguments(args, stdin); err != nil {
