@@ -232,7 +232,7 @@ func (a *Agent) history(environment, app string) (*statev1.App, error) {
 		return nil, err
 	}
 	if h == nil {
-		return nil, refuse(NotFound, "no app %s has been deployed in environment %s", app, environment)
+		return nil, refuse(NotFound, "no app %s has been deployed in environment %s; see purser app list -A", app, environment)
 	}
 	return h, nil
 }

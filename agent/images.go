@@ -67,6 +67,9 @@ func (a *Agent) removeUnnamed(ctx context.Context, ref string) (removed string, 
 		}
 		return nil
 	})
+	if errors.Is(err, runtime.ErrImageNotFound) {
+		return "", &Refusal{Reason: NotFound, Err: fmt.Errorf("image %s: %w; see purser image list", ref, runtime.ErrImageNotFound)}
+	}
 	return removed, runtimeError(err)
 }
 

@@ -186,7 +186,7 @@ func (a *Agent) runningInstance(environment, id string) (*workload, string, erro
 	if i := v.Status.Instance; i != nil && !i.StartedAt.IsZero() && !i.Ended {
 		return w, i.ID, nil
 	}
-	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s", w.id(), w.environment(), v.Status.State)
+	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s; to start it: purser start -E %s %s", w.id(), w.environment(), v.Status.State, w.environment(), w.id())
 }
 
 // Wait returns once a workload runs (until "running"; one that has ended counts

@@ -139,7 +139,7 @@ func (s *session) parse(name string, data []byte) (*launchspec.File, error) {
 			continue
 		}
 		if s.given && spec.GetEnvironment() != s.environment {
-			return nil, fmt.Errorf("%s is for the environment %s, which -E %s contradicts", name, spec.GetEnvironment(), s.environment)
+			return nil, fmt.Errorf("%s is for the environment %s, which -E %s contradicts: leave out -E, or change the file", name, spec.GetEnvironment(), s.environment)
 		}
 	}
 	if len(file.Specs) > 0 {

@@ -211,6 +211,9 @@ func advice(err error, host string) string {
 	if remote := (*connect.Error)(nil); errors.As(err, &remote) && foreign(remote) {
 		return "check --host and PURSER_HOST: " + host + " may be a node's metrics, or another program"
 	}
+	if !client.Unreachable(err) && errors.Is(err, fs.ErrPermission) {
+		return "use sudo, or have it made readable"
+	}
 	if !client.Unreachable(err) {
 		return ""
 	}

@@ -325,13 +325,21 @@ func inState(state string) func(workload) bool {
 // eventually waits for a condition.
 func (n *node) eventually(what string, ok func() bool) {
 	n.t.Helper()
+	if !n.eventuallyIs(ok) {
+		n.t.Fatalf("waited %v for %s", patience, what)
+	}
+}
+
+// eventuallyIs waits for a condition, and tells whether it came true.
+func (n *node) eventuallyIs(ok func() bool) bool {
 	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
-			n.t.Fatalf("waited %v for %s", patience, what)
+			return false
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	return true
 }
 
 // file writes a file for a test and returns its path.

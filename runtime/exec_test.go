@@ -59,7 +59,7 @@ func TestExec(t *testing.T) {
 			for want, e := range map[string]runtime.ExecSpec{
 				"workdir /nope: is not in the container; make it there first": {Workdir: "/nope"},
 				"workdir /etc/passwd: is no directory in the container":       {Workdir: "/etc/passwd"},
-				`user "nobody-here": looking it up in the image`:              {User: "nobody-here"},
+				`user "nobody-here": unable to find user nobody-here`:         {User: "nobody-here"},
 			} {
 				e.Command = []string{"true"}
 				_, err := n.Exec(t.Context(), "e", e, io.Discard, io.Discard)

@@ -84,6 +84,8 @@ func badArchive(err error) error {
 	case errdefs.IsNotFound(err):
 		// Not as "not found", which would mean the image to the caller.
 		return fmt.Errorf("the archive is damaged or incomplete: %s", err)
+	case errors.As(err, new(wrongPlatform)):
+		return fmt.Errorf("%w; import one for that", err)
 	}
 	return fmt.Errorf("the archive is neither an OCI layout nor a docker archive, or it is damaged: %w", err)
 }

@@ -65,6 +65,13 @@ func leaksOf(dir string) []string {
 	return found
 }
 
+// Mounts are the mount points in a directory, in order.
+func Mounts(dir string) []string {
+	all := mounts(dir)
+	slices.Sort(all)
+	return all
+}
+
 // Processes are those of a node whose command line holds one of words.
 func Processes(dir string, words ...string) []int {
 	var found []int

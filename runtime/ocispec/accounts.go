@@ -20,7 +20,7 @@ type Accounts struct {
 func (a Accounts) Lookup(name string) (specs.User, error) {
 	u, err := user.GetExecUser(name, &user.ExecUser{}, reader(a.Passwd), reader(a.Group))
 	if err != nil {
-		return specs.User{}, fmt.Errorf("looking it up in the image: %w", err)
+		return specs.User{}, fmt.Errorf("%w; give a number, or a name that is in its /etc/passwd", err)
 	}
 	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
 	for _, g := range u.Sgids {

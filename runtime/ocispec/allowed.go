@@ -69,7 +69,7 @@ func (p MountPolicy) resolve(source string) (string, error) {
 		return "", fmt.Errorf("resolving it: %w", err)
 	}
 	if len(p.Roots) == 0 {
-		return "", errors.New("the node allows no mounts of its directories (allowed_roots is empty)")
+		return "", errors.New("the node allows no mounts of its directories (allowed_roots is empty); use a volume")
 	}
 	if !underAny(real, p.Roots) {
 		return "", fmt.Errorf("is %s, which is not under the node's allowed_roots (%s)", real, strings.Join(p.Roots, ", "))
