@@ -63,7 +63,8 @@ func meaning() map[string]string {
 var inWords = map[string]bool{
 	"stop.signal": true, "runtime": true, "command": true, "args": true,
 	"user": true, "workdir": true, "secrets[].version": true,
-	"secrets[].file.uid": true, "secrets[].file.gid": true,
+	"secrets[].file.uid": true, "secrets[].file.gid": true, "secrets[].file": true,
+	"image.auth_secret": true, "secrets[].keys": true,
 }
 
 func TestDefaultsTable(t *testing.T) {
@@ -73,6 +74,11 @@ func TestDefaultsTable(t *testing.T) {
 			t.Errorf("docs/launch-spec.md says %s is %q, the code says %q", field, got, want)
 		}
 		delete(documented, field)
+	}
+	for field := range inWords {
+		if documented[field] == "" {
+			t.Errorf("docs/launch-spec.md has no default for %s", field)
+		}
 	}
 	for field := range documented {
 		if !inWords[field] {
