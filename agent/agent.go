@@ -38,6 +38,7 @@ type Agent struct {
 	db      *state.DB
 	nodeID  string
 	secrets *store.Store
+	audit   *auditor
 	copies  *inject.Copies
 	volumes *volumes.Store
 	runtime *runtime.Runtime
@@ -108,12 +109,15 @@ func (a *Agent) open() error {
 	if a.volumes, err = volumes.Open(filepath.Join(a.cfg.StateDir, "volumes")); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
-	a.metrics = metrics.New(a.build, a)
-	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
+	a.metrics = metrics.New(a.build, a, auditActions()...)
+	if err := a.openAudit(keys); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
+	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
+		return errors.Join(err, a.audit.Close(), a.secrets.Close())
+	}
 	if err := a.load(); err != nil {
-		return errors.Join(err, a.runtime.Close(), a.secrets.Close())
+		return errors.Join(err, a.runtime.Close(), a.audit.Close(), a.secrets.Close())
 	}
 	return nil
 }
@@ -282,5 +286,5 @@ func (a *Agent) Pause(ctx context.Context) error {
 func (a *Agent) Close() error {
 	a.close()
 	a.background.Wait()
-	return errors.Join(a.runtime.Close(), a.secrets.Close(), a.db.Close())
+	return errors.Join(a.runtime.Close(), a.secrets.Close(), a.audit.Close(), a.db.Close())
 }

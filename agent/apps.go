@@ -57,7 +57,7 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	if dryRun {
 		return changes(plans), 0, nil
 	}
-	return a.revise(environment, app, "deploy", plans)
+	return a.revise(ctx, environment, app, "deploy", plans)
 }
 
 // distinct refuses specs that are of one workload.
@@ -125,7 +125,7 @@ func changes(plans []plan) []*purserv1.Change {
 
 // revise commits plans as a new revision of the app, unless they change
 // nothing.
-func (a *Agent) revise(environment, app, cause string, plans []plan) ([]*purserv1.Change, uint32, error) {
+func (a *Agent) revise(ctx context.Context, environment, app, cause string, plans []plan) ([]*purserv1.Change, uint32, error) {
 	history, err := a.db.App(environment, app)
 	if err != nil {
 		return nil, 0, err
@@ -135,14 +135,14 @@ func (a *Agent) revise(environment, app, cause string, plans []plan) ([]*purserv
 	}
 	number := newest(history).GetRevision()
 	if !changed(plans) && number != 0 {
-		return changes(plans), number, a.commit(plans, nil)
+		return changes(plans), number, a.commit(ctx, plans, nil)
 	}
 	number++
 	history.Revisions = append(history.Revisions, a.revision(environment, app, number, cause, plans))
 	if extra := len(history.Revisions) - revisionsKept; extra > 0 {
 		history.Revisions = history.Revisions[extra:]
 	}
-	if err := a.commit(plans, history); err != nil {
+	if err := a.commit(ctx, plans, history); err != nil {
 		return nil, 0, err
 	}
 	return changes(plans), number, nil
@@ -263,7 +263,7 @@ func (a *Agent) Rollback(ctx context.Context, environment, app string, number ui
 		return nil, 0, err
 	}
 	plans = append(plans, a.leftOut(environment, app, plans)...)
-	return a.revise(environment, app, fmt.Sprintf("rollback to %d", target.GetRevision()), plans)
+	return a.revise(ctx, environment, app, fmt.Sprintf("rollback to %d", target.GetRevision()), plans)
 }
 
 // revisionOf returns a kept revision of an app; see findRevision.

@@ -118,6 +118,7 @@ func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance st
 	if err != nil {
 		return nil, inject.Environ{}, nil, err
 	}
+	w.recordGiven(ctx, r, f.resolution, instance)
 	below := f.image.Config.Env
 	if spec.GetTty() {
 		below = append([]string{termVariable + "=" + defaultTerm}, below...)

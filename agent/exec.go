@@ -12,6 +12,7 @@ import (
 	"github.com/purserd/purser/agent/supervise"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/logs"
 )
@@ -35,7 +36,7 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := w.secrets(ctx, instance)
+	secrets, resolution, err := w.secrets(ctx, instance)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +44,34 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 		return nil, err
 	}
 	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", start.GetCommand()[0])
+	record := audit.Record{
+		Action: audit.Exec, Outcome: audit.Begun, Environment: w.environment(), Workload: w.id(), Instance: instance,
+		Command: start.GetCommand()[0], Secrets: given(resolution),
+	}
+	record.Of = a.audit.note(ctx, record)
+	record.Secrets = nil
+	exit, err := a.exec(ctx, w, instance, secrets, start, streams)
+	a.audit.note(ctx, ended(record, exit, err))
+	return exit, err
+}
+
+// ended is the record of a command's end.
+func ended(r audit.Record, exit *purserv1.Exit, err error) audit.Record {
+	switch {
+	case err != nil:
+		// The text may repeat the command.
+		r.Outcome, r.Why = audit.Failed, "the agent's log has the reason"
+	case exit == nil:
+		r.Outcome, r.Why = audit.Done, "detached; it runs on"
+	default:
+		code := exit.GetCode()
+		r.Outcome, r.Exit = audit.Done, &code
+	}
+	return r
+}
+
+// exec runs a command that may be run.
+func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets inject.Environ, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
 	began := time.Now()
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command:  start.GetCommand(),
@@ -121,21 +150,21 @@ func (w *workload) execEnv(start *purserv1.ExecStart) map[string]string {
 	return env
 }
 
-// secrets is what a running instance's environment has of secrets, by the revision
+// secrets is what a running instance's environment has of secrets, and where from, by the revision
 // that the instance was made from.
-func (w *workload) secrets(ctx context.Context, instance string) (inject.Environ, error) {
+func (w *workload) secrets(ctx context.Context, instance string) (inject.Environ, *inject.Resolution, error) {
 	v, _ := w.supervisor.View()
 	i := v.Status.Instance
 	if i == nil || i.ID != instance {
-		return inject.Environ{}, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
+		return inject.Environ{}, nil, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
 	}
 	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
 		Environment: w.environment(), Refs: i.Revision.Spec.GetSecrets(), Pins: i.Revision.Pins,
 	})
 	if err != nil {
-		return inject.Environ{}, &Refusal{Reason: Precondition, Err: err}
+		return inject.Environ{}, nil, &Refusal{Reason: Precondition, Err: err}
 	}
-	return w.merge(nil, i.Revision.Spec, resolution, instance), nil
+	return w.merge(nil, i.Revision.Spec, resolution, instance), resolution, nil
 }
 
 // execExit is an exit that happened now; began is zero for a command that could

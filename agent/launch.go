@@ -15,6 +15,7 @@ import (
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -85,7 +86,7 @@ func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purse
 		return nil, false, err
 	}
 	p.size = SizeOf(r.GetSize())
-	if err := a.commit([]plan{p}, nil); err != nil {
+	if err := a.commit(ctx, []plan{p}, nil); err != nil {
 		return nil, false, err
 	}
 	found, err := a.get(p.record.GetEnvironment(), p.record.GetId())
@@ -287,7 +288,7 @@ func (a *Agent) checkDelivery(ctx context.Context, image *runtime.Image, spec *p
 
 // commit persists plans, with the app revision that they make up if there is
 // one, and sets the supervisors to work.
-func (a *Agent) commit(plans []plan, app *statev1.App) error {
+func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) error {
 	begun := make([]supervise.Status, len(plans))
 	if app == nil && !slices.ContainsFunc(plans, plan.writes) {
 		return nil
@@ -317,14 +318,17 @@ func (a *Agent) commit(plans []plan, app *statev1.App) error {
 		return fmt.Errorf("persisting the launch: %w", err)
 	}
 	for i, p := range plans {
-		a.apply(p, begun[i])
+		a.apply(ctx, p, begun[i])
 	}
 	return nil
 }
 
 // apply hands a plan that has been persisted to its supervisor.
-func (a *Agent) apply(p plan, begun supervise.Status) {
+func (a *Agent) apply(ctx context.Context, p plan, begun supervise.Status) {
 	a.announce(p)
+	if p.action == actionCreate || p.action == actionUpdate {
+		a.recordWish(ctx, audit.Launch, p.record)
+	}
 	if p.workload == nil {
 		w := newWorkload(a, p.record, begun)
 		w.size = p.size

@@ -13,6 +13,7 @@ import (
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/audit"
 )
 
 // rewrite persists a change of what is wanted of a workload, and returns what
@@ -45,7 +46,7 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 // Start runs a workload that was stopped, or has ended, again on its pins. One
 // that runs is left alone.
 func (a *Agent) Start(ctx context.Context, environment, id string) (*purserv1.Workload, error) {
-	w, _, err := a.rewrite(environment, id, func(w *workload, r *statev1.Workload) error {
+	w, old, err := a.rewrite(environment, id, func(w *workload, r *statev1.Workload) error {
 		if err := notRemoved(r); err != nil {
 			return err
 		}
@@ -59,6 +60,9 @@ func (a *Agent) Start(ctx context.Context, environment, id string) (*purserv1.Wo
 	})
 	if err != nil {
 		return nil, err
+	}
+	if r := w.record(); r.GetRun() != old.GetRun() {
+		a.recordWish(ctx, audit.Start, r)
 	}
 	return w.message(), nil
 }
@@ -145,6 +149,7 @@ func (a *Agent) Restart(ctx context.Context, environment, id string, secrets boo
 	if err != nil {
 		return nil, err
 	}
+	a.recordWish(ctx, audit.Restart, w.record())
 	a.emit(normal, "Restarting", w.environment(), w.id(), "restart requested%s", onPins(w.record().GetPins()))
 	a.releasePins(old.GetEnvironment(), old.GetPins())
 	return w.message(), nil

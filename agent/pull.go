@@ -14,6 +14,7 @@ import (
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/registry"
@@ -237,6 +238,12 @@ func (a *Agent) begin(ctx context.Context, r pullRequest, login *registry.Login,
 		defer a.pulls.end(r, p)
 		stop := context.AfterFunc(a.closing, cancel)
 		defer stop()
+		if login != nil {
+			a.audit.note(ctx, audit.Record{
+				Action: audit.Pull, Outcome: audit.Begun, Environment: r.environment, Image: r.ref,
+				Secrets: []audit.Secret{{Name: r.secret, Version: r.version}},
+			})
+		}
 		p.image, p.err = a.runtime.Pull(ctx, r.ref, runtime.PullOptions{Platform: r.platform, Login: login, Progress: p.progress})
 		a.metrics.Pulled(pullResult(p.err))
 		if p.err == nil {

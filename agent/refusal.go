@@ -14,6 +14,22 @@ const (
 	TooOld                         // it asks for what is no longer kept
 )
 
+// String is the reason as the API's codes have it.
+func (r Reason) String() string {
+	switch r {
+	case Invalid:
+		return "invalid_argument"
+	case NotFound:
+		return "not_found"
+	case Precondition:
+		return "failed_precondition"
+	case Later:
+		return "unavailable"
+	default:
+		return "out_of_range"
+	}
+}
+
 // Refusal is a request that was not carried out and changed nothing.
 type Refusal struct {
 	Reason Reason

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/inject/store"
 )
 
@@ -23,28 +25,63 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 		options.Data[key] = inject.NewValue(value)
 		clear(value)
 	}
+	changing, err := a.audit.begin(ctx, audit.Record{
+		Action: audit.Set, Environment: AuditName(environment),
+		Secrets: []audit.Secret{named(request.GetName(), slices.Sorted(maps.Keys(options.Data)), request.GetRemove())},
+	})
+	if err != nil {
+		return nil, err
+	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	result, err := a.secrets.Put(ctx, environment, request.GetName(), options)
+	result, err := a.put(ctx, environment, request.GetName(), options)
+	secret := audit.Secret{Name: AuditName(request.GetName()), Version: result.Version, Keys: result.Keys}
+	if err == nil && !result.Changed {
+		changing.unchanged(secret)
+	} else {
+		changing.end(err, secret)
+	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, err
+	}
+	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys}, nil
+}
+
+// put writes a version and tells of it. The caller holds writing.
+func (a *Agent) put(ctx context.Context, environment, name string, options store.PutOptions) (store.PutResult, error) {
+	result, err := a.secrets.Put(ctx, environment, name, options)
+	if err != nil {
+		return result, storeError(err)
 	}
 	if result.Changed {
 		if err := a.noteSequence(); err != nil {
-			return nil, err
+			return result, err
 		}
-		a.emit(normal, "SecretSet", environment, request.GetName(), "version %d, keys %s", result.Version, strings.Join(result.Keys, ", "))
-		a.prune(environment, request.GetName())
+		a.emit(normal, "SecretSet", environment, name, "version %d, keys %s", result.Version, strings.Join(result.Keys, ", "))
+		a.prune(environment, name)
 		a.learnValues(ctx, environment)
 	}
-	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys}, nil
+	return result, nil
 }
 
 // RollbackSecret writes a new version with the content of an old one.
 func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	environment = orDev(environment)
+	changing, err := a.audit.begin(ctx, audit.Record{
+		Action: audit.Rollback, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name), Version: version}},
+	})
+	if err != nil {
+		return 0, err
+	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
+	number, err := a.rollback(ctx, environment, name, version)
+	changing.end(err, audit.Secret{Name: AuditName(name), Version: number})
+	return number, err
+}
+
+// rollback writes a version and tells of it. The caller holds writing.
+func (a *Agent) rollback(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	number, err := a.secrets.Rollback(ctx, environment, name, version)
 	if err != nil {
 		return 0, storeError(err)
@@ -69,10 +106,25 @@ func (a *Agent) learnValues(ctx context.Context, environments ...string) {
 
 // DeleteSecret ends a secret. Versions that workloads are pinned to are kept
 // unless destroy is set; it returns them.
-func (a *Agent) DeleteSecret(environment, name string, destroy bool) ([]uint32, error) {
+func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, destroy bool) ([]uint32, error) {
 	environment = orDev(environment)
+	r := audit.Record{Action: audit.Delete, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name)}}}
+	if destroy {
+		r.Why = "with the versions in use"
+	}
+	changing, err := a.audit.begin(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
+	kept, err := a.deleteSecret(environment, name, destroy)
+	changing.end(err, audit.Secret{Name: AuditName(name), Versions: kept})
+	return kept, err
+}
+
+// deleteSecret deletes a secret and tells of it. The caller holds writing.
+func (a *Agent) deleteSecret(environment, name string, destroy bool) ([]uint32, error) {
 	kept, err := a.secrets.Delete(environment, name, a.pinned(environment, name), destroy)
 	if err != nil {
 		return nil, storeError(err)
@@ -239,10 +291,13 @@ func (a *Agent) prune(environment, name string) {
 
 func (a *Agent) pruneBut(environment, name string, needed []uint32) error {
 	removed, err := a.secrets.Prune(environment, name, a.cfg.Secrets.KeepVersions, needed)
-	if err == nil && len(removed) > 0 {
-		err = a.noteSequence()
+	if err != nil || len(removed) == 0 {
+		return err
 	}
-	return err
+	a.audit.note(context.Background(), audit.Record{
+		Action: audit.Prune, Outcome: audit.Done, Environment: environment, Secrets: []audit.Secret{{Name: name, Versions: removed}},
+	})
+	return a.noteSequence()
 }
 
 // noteSequence remembers how far the store has come, so that an older copy put

@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,8 +13,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
-	"github.com/purserd/purser/api/codec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
@@ -67,9 +65,9 @@ func (s *session) events(ctx context.Context, request *purserv1.EventsRequest) e
 		return err
 	}
 	defer stream.Close()
-	printer := s.eventPrinter(request.GetFollow())
+	printer := s.messagePrinter("events", request.GetFollow(), s.eventTable())
 	for stream.Receive() {
-		if err := printer.add(stream.Msg()); err != nil {
+		if err := printer.add(stream.Msg().GetEvent()); err != nil {
 			return err
 		}
 	}
@@ -77,26 +75,6 @@ func (s *session) events(ctx context.Context, request *purserv1.EventsRequest) e
 		return err
 	}
 	return printer.finish()
-}
-
-// eventPrinter prints one event after the other.
-type eventPrinter struct {
-	add    func(*purserv1.EventsResponse) error
-	finish func() error
-}
-
-func (s *session) eventPrinter(follow bool) eventPrinter {
-	nothing := func() error { return nil }
-	switch {
-	case s.output == "table":
-		return eventPrinter{s.eventTable(), nothing}
-	case s.output == "yaml" && follow:
-		return eventPrinter{s.eventDocument, nothing}
-	case follow:
-		return eventPrinter{s.eventJSONLine, nothing}
-	default:
-		return s.eventList()
-	}
 }
 
 // eventColumns are wide enough for most, instead of being measured at the end: a
@@ -107,18 +85,18 @@ const eventColumns = "%-19s  %s  %-16s  %-32s  %s\n"
 const eventWidth = 19 + 2 + 8 + 2 + 16 + 2 + 32 + 2
 
 // eventTable prints events under a heading, which comes with the first.
-func (s *session) eventTable() func(*purserv1.EventsResponse) error {
+func (s *session) eventTable() func(proto.Message) error {
 	heading := sync.OnceFunc(func() {
 		fmt.Fprintf(s.out, eventColumns, "TIME", "SEVERITY", "TYPE", "SUBJECT", "MESSAGE")
 	})
-	return func(r *purserv1.EventsResponse) error {
+	return func(m proto.Message) error {
 		heading()
-		return s.eventLine(r)
+		return s.eventLine(m.(*purserv1.Event))
 	}
 }
 
-func (s *session) eventLine(r *purserv1.EventsResponse) error {
-	e, on := r.GetEvent(), screenOf(s.out)
+func (s *session) eventLine(e *purserv1.Event) error {
+	on := screenOf(s.out)
 	message := printable(e.GetMessage())
 	if on.width > 0 {
 		message = shorten(message, max(on.width-eventWidth, least))
@@ -143,85 +121,4 @@ func subjectText(e *purserv1.Event) string {
 		subject = "volume " + subject
 	}
 	return strings.TrimSpace(e.GetEnvironment() + " " + subject)
-}
-
-func (s *session) eventDocument(r *purserv1.EventsResponse) error {
-	fmt.Fprintln(s.out, "---")
-	return s.encode(r)
-}
-
-func (s *session) eventJSONLine(r *purserv1.EventsResponse) error {
-	line, err := eventJSON(r)
-	if err != nil {
-		return err
-	}
-	_, err = s.out.Write(append(line, '\n'))
-	return err
-}
-
-func eventJSON(r *purserv1.EventsResponse) ([]byte, error) {
-	data, err := codec.MarshalJSON(r.GetEvent())
-	if err != nil {
-		return nil, fmt.Errorf("encoding an event: %w", err)
-	}
-	var line bytes.Buffer
-	if err := json.Compact(&line, data); err != nil {
-		return nil, fmt.Errorf("encoding an event: %w", err)
-	}
-	return line.Bytes(), nil
-}
-
-// eventList collects the events that there are into an object with one array,
-// as other lists are.
-func (s *session) eventList() eventPrinter {
-	var all []*purserv1.Event
-	return eventPrinter{
-		add: func(r *purserv1.EventsResponse) error {
-			all = append(all, r.GetEvent())
-			return nil
-		},
-		finish: func() error { return s.encodeEvents(all) },
-	}
-}
-
-func (s *session) encodeEvents(all []*purserv1.Event) error {
-	if len(all) == 0 {
-		empty := map[string]string{"json": "{\n  \"events\": []\n}\n", "yaml": "events: []\n"}
-		_, err := fmt.Fprint(s.out, empty[s.output])
-		return err
-	}
-	if s.output == "yaml" {
-		return s.encodeEventsYAML(all)
-	}
-	return s.encodeEventsJSON(all)
-}
-
-func (s *session) encodeEventsJSON(all []*purserv1.Event) error {
-	lines := make([]json.RawMessage, 0, len(all))
-	for _, e := range all {
-		data, err := codec.MarshalJSON(e)
-		if err != nil {
-			return fmt.Errorf("encoding an event: %w", err)
-		}
-		lines = append(lines, data)
-	}
-	encoder := json.NewEncoder(s.out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string][]json.RawMessage{"events": lines})
-}
-
-func (s *session) encodeEventsYAML(all []*purserv1.Event) error {
-	fmt.Fprintln(s.out, "events:")
-	for _, e := range all {
-		data, err := codec.MarshalYAML(e)
-		if err != nil {
-			return fmt.Errorf("encoding an event: %w", err)
-		}
-		text := strings.ReplaceAll(string(trimNewline(data)), "\n", "\n    ")
-		if _, err := fmt.Fprintln(s.out, "  - "+text); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -42,6 +42,7 @@ func startFakeNode(t testing.TB, dir string) *fakeNode {
 	mux.Handle(purserv1connect.NewAppsHandler(fakeApps{node: n}, options...))
 	mux.Handle(purserv1connect.NewImagesHandler(fakeImages{node: n}, options...))
 	mux.Handle(purserv1connect.NewNodeHandler(fakeInfo{node: n}, options...))
+	mux.Handle(purserv1connect.NewAuditHandler(fakeAudit{node: n}, options...))
 	listener, err := net.Listen("unix", filepath.Join(dir, "purser.sock"))
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,7 @@ type Client struct {
 	Images    purserv1connect.ImagesClient
 	Volumes   purserv1connect.VolumesClient
 	Node      purserv1connect.NodeClient
+	Audit     purserv1connect.AuditClient
 
 	transport *http.Transport
 }
@@ -67,6 +68,7 @@ func New(host string, options ...connect.ClientOption) (*Client, error) {
 		Images:    purserv1connect.NewImagesClient(hc, target.url, options...),
 		Volumes:   purserv1connect.NewVolumesClient(hc, target.url, options...),
 		Node:      purserv1connect.NewNodeClient(hc, target.url, options...),
+		Audit:     purserv1connect.NewAuditClient(hc, target.url, options...),
 		transport: transport,
 	}, nil
 }

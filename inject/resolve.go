@@ -45,6 +45,8 @@ func (r *Resolution) SetsVariables() bool {
 type Resolved struct {
 	Name    string
 	Version uint32
+	// Keys are those that the workload gets, as variables or in files, sorted.
+	Keys []string
 	// Vars are sorted by name, and every name appears once. There are none when the
 	// secret is delivered in files alone.
 	Vars []Var
@@ -92,7 +94,7 @@ func Resolve(ctx context.Context, source Source, request Request) (*Resolution, 
 		files = append(files, filesOf(ref, used)...)
 		vars := variables(ref, used)
 		undeliverable.Problems = append(undeliverable.Problems, checkVariables(ref.GetName(), vars)...)
-		resolution.Secrets = append(resolution.Secrets, Resolved{Name: ref.GetName(), Version: secret.Version, Vars: vars})
+		resolution.Secrets = append(resolution.Secrets, Resolved{Name: ref.GetName(), Version: secret.Version, Keys: keysOf(used), Vars: vars})
 	}
 	directories, problems := directories(files)
 	resolution.Directories = directories
@@ -202,6 +204,15 @@ func variables(ref *purserv1.SecretRef, used []Var) []Var {
 		vars[i].Name = ref.GetPrefix() + vars[i].Name
 	}
 	return vars
+}
+
+func keysOf(used []Var) []string {
+	var keys []string
+	for _, v := range used {
+		keys = append(keys, v.Key)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // usedKeys names the used keys of a secret, sorted by name and then by key, so that

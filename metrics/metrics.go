@@ -45,17 +45,20 @@ const (
 
 // Metrics is a node's registry.
 type Metrics struct {
-	registry *prometheus.Registry
-	launches *prometheus.HistogramVec
-	restarts *prometheus.CounterVec
-	injects  *prometheus.CounterVec
-	pulls    *prometheus.CounterVec
-	removed  *prometheus.CounterVec
-	images   prometheus.Gauge
+	registry  *prometheus.Registry
+	launches  *prometheus.HistogramVec
+	restarts  *prometheus.CounterVec
+	injects   *prometheus.CounterVec
+	pulls     *prometheus.CounterVec
+	removed   *prometheus.CounterVec
+	images    prometheus.Gauge
+	records   *prometheus.CounterVec
+	unaudited prometheus.Counter
 }
 
-// New makes the registry of a build; source is asked at every scrape.
-func New(build version.Info, source Source) *Metrics {
+// New makes the registry of a build; source is asked at every scrape, and actions
+// are what records of the audit trail are about.
+func New(build version.Info, source Source, actions ...string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		launches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -83,6 +86,17 @@ func New(build version.Info, source Source) *Metrics {
 			Name: "purser_images_bytes",
 			Help: "Compressed size of the node's images.",
 		}),
+		records: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_audit_records_total",
+			Help: "Records of the audit trail, by what they are about.",
+		}, []string{"action"}),
+		unaudited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "purser_audit_failures_total",
+			Help: "Records of the audit trail that could not be written, and failures to have them on disk.",
+		}),
+	}
+	for _, action := range actions {
+		m.records.WithLabelValues(action)
 	}
 	for _, result := range PullResults {
 		m.pulls.WithLabelValues(result)
@@ -105,7 +119,7 @@ func New(build version.Info, source Source) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.unaudited, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -134,6 +148,12 @@ func (m *Metrics) Removed(reason string) { m.removed.WithLabelValues(reason).Inc
 
 // Images notes the size of all images, in bytes.
 func (m *Metrics) Images(bytes int64) { m.images.Set(float64(bytes)) }
+
+// Audited notes a record of the audit trail.
+func (m *Metrics) Audited(action string) { m.records.WithLabelValues(action).Inc() }
+
+// Unaudited notes a record that could not be written, or not be had on disk.
+func (m *Metrics) Unaudited() { m.unaudited.Inc() }
 
 // Handler serves the registry at a scrape.
 func (m *Metrics) Handler() http.Handler {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Path is where the daemon's configuration lies unless it is told otherwise.
@@ -53,6 +54,7 @@ type Config struct {
 	Images     Images             `toml:"images"`
 	Metrics    Metrics            `toml:"metrics"`
 	Secrets    Secrets            `toml:"secrets"`
+	Audit      Audit              `toml:"audit"`
 	Runtimes   map[string]Runtime `toml:"runtimes"`
 }
 
@@ -118,6 +120,33 @@ type Secrets struct {
 	KeepVersions int `toml:"keep_versions"`
 }
 
+// Audit configures the audit trail.
+type Audit struct {
+	// FailClosed refuses to change a secret while that cannot be recorded.
+	FailClosed bool `toml:"fail_closed"`
+	// FileSize is about how large a file becomes, and Files how many are kept.
+	FileSize Size `toml:"file_size"`
+	Files    int  `toml:"files"`
+}
+
+// Size is a number of bytes, as 16Mi.
+type Size int64
+
+// UnmarshalText reads a quantity as launch specs have them.
+func (s *Size) UnmarshalText(text []byte) error {
+	q, err := resource.ParseQuantity(string(text))
+	if err != nil || q.Value() <= 0 {
+		return fmt.Errorf("%q is not a size such as 512Ki or 16Mi", text)
+	}
+	*s = Size(q.Value())
+	return nil
+}
+
+// MarshalText writes it as it is read.
+func (s Size) MarshalText() ([]byte, error) {
+	return []byte(resource.NewQuantity(int64(s), resource.BinarySI).String()), nil
+}
+
 // Runtime is one OCI runtime.
 type Runtime struct {
 	// Path of its executable; looked up in PATH when it has no slash.
@@ -143,6 +172,7 @@ func Default() *Config {
 		},
 		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
 		Secrets: Secrets{KeepVersions: 10},
+		Audit:   Audit{FailClosed: true, FileSize: 16 << 20, Files: 16},
 	}
 }
 
@@ -240,7 +270,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkMetrics())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkMetrics(), c.checkAudit())
 }
 
 // soleRuntime is the runtime to use when nothing says which.
@@ -311,6 +341,20 @@ func (c *Config) checkImages() error {
 	}
 	if i.GCMaxAge > 0 && i.GCMaxAge < i.GCMinAge {
 		errs = append(errs, fmt.Errorf("images.gc_max_age: %s is less than gc_min_age, %s", time.Duration(i.GCMaxAge), time.Duration(i.GCMinAge)))
+	}
+	return errors.Join(errs...)
+}
+
+// The least that is of use: a record may take some 10 KiB.
+const leastAuditFile = 64 << 10
+
+func (c *Config) checkAudit() error {
+	var errs []error
+	if c.Audit.FileSize < leastAuditFile || c.Audit.FileSize > 1<<30 {
+		errs = append(errs, errors.New("audit.file_size: must be 64Ki to 1Gi"))
+	}
+	if c.Audit.Files < 2 || c.Audit.Files > 10000 {
+		errs = append(errs, errors.New("audit.files: must be 2 to 10000"))
 	}
 	return errors.Join(errs...)
 }

@@ -95,7 +95,7 @@ func awaitEnd(ctx context.Context, servers []*served) error {
 
 // handler is the API's handler.
 func handler(a *agent.Agent, metrics string) http.Handler {
-	options := append(codec.HandlerOptions(), connect.WithInterceptors(codec.Validate()))
+	options := append(codec.HandlerOptions(), connect.WithInterceptors(watcher{}, codec.Validate()))
 	mux := http.NewServeMux()
 	mux.Handle(purserv1connect.NewWorkloadsHandler(workloads{a}, options...))
 	mux.Handle(purserv1connect.NewAppsHandler(apps{a}, options...))
@@ -103,15 +103,17 @@ func handler(a *agent.Agent, metrics string) http.Handler {
 	mux.Handle(purserv1connect.NewImagesHandler(images{a}, options...))
 	mux.Handle(purserv1connect.NewVolumesHandler(volumes{a}, options...))
 	mux.Handle(purserv1connect.NewNodeHandler(node{a, metrics}, options...))
+	mux.Handle(purserv1connect.NewAuditHandler(auditTrail{a}, options...))
 	names := []string{
 		purserv1connect.WorkloadsName, purserv1connect.AppsName, purserv1connect.SecretsName,
 		purserv1connect.ImagesName, purserv1connect.VolumesName, purserv1connect.NodeName,
+		purserv1connect.AuditName,
 	}
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
 	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	return mux
+	return watch(a, mux)
 }
 
 // served is a server at work.
@@ -136,6 +138,7 @@ func serve(l net.Listener, h http.Handler) *served {
 		// connection from sending.
 		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerStream: inboxSize, MaxReceiveBufferPerConnection: 12 * inboxSize},
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: withPeer,
 	}}
 	go func() { defer close(s.done); s.err = s.server.Serve(l) }()
 	return s

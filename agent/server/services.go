@@ -58,8 +58,8 @@ func (s secrets) Rollback(ctx context.Context, r *connect.Request[purserv1.Rollb
 	return respond(&purserv1.RollbackResponse{Version: version}, err)
 }
 
-func (s secrets) Delete(_ context.Context, r *connect.Request[purserv1.DeleteRequest]) (*connect.Response[purserv1.DeleteResponse], error) {
-	kept, err := s.agent.DeleteSecret(r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetDestroy())
+func (s secrets) Delete(ctx context.Context, r *connect.Request[purserv1.DeleteRequest]) (*connect.Response[purserv1.DeleteResponse], error) {
+	kept, err := s.agent.DeleteSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetDestroy())
 	return respond(&purserv1.DeleteResponse{Kept: kept}, err)
 }
 

@@ -9,6 +9,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ var (
 
 	schemaKey   = []byte("schema")
 	sequenceKey = []byte("secrets_sequence")
+	auditKey    = []byte("audit_head")
 )
 
 // DB is an open database.
@@ -101,6 +103,20 @@ func (db *DB) SetSecretsSequence(n uint64) error {
 		}
 		return putUint(meta, sequenceKey, n)
 	})
+}
+
+// AuditHead is the sealed head of the audit trail; nil when none was set.
+func (db *DB) AuditHead() (head []byte, err error) {
+	err = db.bolt.View(func(tx *bbolt.Tx) error {
+		head = bytes.Clone(tx.Bucket(metaBucket).Get(auditKey))
+		return nil
+	})
+	return head, err
+}
+
+// SetAuditHead keeps the sealed head of the audit trail.
+func (db *DB) SetAuditHead(head []byte) error {
+	return db.bolt.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(auditKey, head) })
 }
 
 func putUint(b *bbolt.Bucket, key []byte, n uint64) error {

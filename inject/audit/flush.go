@@ -72,6 +72,7 @@ func (l *Log) flush() error {
 		return err
 	}
 	l.sealed = now
+	l.options.Synced()
 	return l.drop(now.Oldest)
 }
 

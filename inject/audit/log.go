@@ -27,6 +27,8 @@ type Options struct {
 	// Warn is told what goes wrong apart from the calls, and of damage. It may not
 	// call the log.
 	Warn func(error)
+	// Synced is told that all records are on disk. It may not call the log.
+	Synced func()
 }
 
 func (o Options) complete() Options {
@@ -35,6 +37,9 @@ func (o Options) complete() Options {
 	o.Interval = cmp.Or(o.Interval, 500*time.Millisecond)
 	if o.Warn == nil {
 		o.Warn = func(error) {}
+	}
+	if o.Synced == nil {
+		o.Synced = func() {}
 	}
 	return o
 }

@@ -17,6 +17,7 @@ const (
 	Delete   Action = "delete"   // the end of a secret
 	Prune    Action = "prune"    // versions were removed that nobody needs
 	Launch   Action = "launch"   // a launch spec was accepted
+	Start    Action = "start"    // a workload that had ended was started
 	Restart  Action = "restart"  // a restart was asked for
 	Resolve  Action = "resolve"  // an instance was given secrets
 	Pull     Action = "pull"     // a registry was given credentials out of a secret
@@ -26,7 +27,7 @@ const (
 )
 
 // Actions are all that there are.
-var Actions = []Action{Opened, Set, Rollback, Delete, Prune, Launch, Restart, Resolve, Pull, Exec, Refusal, Lost}
+var Actions = []Action{Opened, Set, Rollback, Delete, Prune, Launch, Start, Restart, Resolve, Pull, Exec, Refusal, Lost}
 
 // Outcome is what became of an action.
 type Outcome string
@@ -80,7 +81,7 @@ type Secret struct {
 	Keys    []string `json:"keys,omitempty"`
 	// Removed are keys that a set takes away.
 	Removed []string `json:"removed,omitempty"`
-	// Versions are those that a delete or a prune is about.
+	// Versions are those that a prune has removed, or that a delete has kept.
 	Versions []uint32 `json:"versions,omitempty"`
 	// More is how many names and numbers there was no room for.
 	More int `json:"more,omitempty"`

@@ -36,14 +36,15 @@ type kind struct {
 	call, code string
 }
 
-// Refuse records a refused call. Of many, only the first are recorded one by one.
-func (l *Log) Refuse(r Record) error {
+// Refuse records a refused call, or counts it: of many, only the first are written
+// one by one.
+func (l *Log) Refuse(r Record) (written bool, err error) {
 	r.Action, r.Outcome = Refusal, Denied
 	if !l.refusals.admit(r) {
-		return nil
+		return false, nil
 	}
-	_, err := l.Append(r)
-	return err
+	_, err = l.Append(r)
+	return err == nil, err
 }
 
 // admit says whether a refusal is to be recorded by itself, and counts it otherwise.
