@@ -67,6 +67,9 @@ func (a *Agent) put(ctx context.Context, environment, name string, options store
 // RollbackSecret writes a new version with the content of an old one.
 func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	environment = orDev(environment)
+	if _, err := a.secrets.Describe(environment, name); err != nil {
+		return 0, storeError(err) // before there is a record of it: refusals of many calls are counted
+	}
 	changing, err := a.audit.begin(ctx, audit.Record{
 		Action: audit.Rollback, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name), Version: version}},
 	})
@@ -108,6 +111,9 @@ func (a *Agent) learnValues(ctx context.Context, environments ...string) {
 // unless destroy is set; it returns them.
 func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, destroy bool) ([]uint32, error) {
 	environment = orDev(environment)
+	if _, err := a.secrets.Describe(environment, name); err != nil {
+		return nil, storeError(err)
+	}
 	r := audit.Record{Action: audit.Delete, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name)}}}
 	if destroy {
 		r.Why = "with the versions in use"

@@ -238,7 +238,7 @@ functions:
 			}
 			d.must("run", "--runtime", c.runtime, "--image", image, "--secret", "s", "--", "sh", "-c", `test -n "$KEY"`)
 			d.clean("after starts that failed", secrets...)
-			for _, args := range [][]string{{"get", "a/f", "-o", "json"}, {"events"}, {"secret", "show", "s", "-o", "yaml"}, {"node"}} {
+			for _, args := range [][]string{{"get", "a/f", "-o", "json"}, {"events"}, {"secret", "show", "s", "-o", "yaml"}, {"node"}, {"audit", "tail"}, {"audit", "verify"}} {
 				d.must(args...)
 			}
 			d.must("rm", "a/f")

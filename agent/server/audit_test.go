@@ -163,7 +163,7 @@ func TestRefusedCallsAreRecorded(t *testing.T) {
 		"no JSON":          {"Secrets/Delete", value, "refused refused invalid_argument the request could not be read", 1},
 		"no such secret":   {"Secrets/Describe", `{"name": "none"}`, "refused refused not_found ", 1},
 		"by the store":     {"Secrets/Put", `{"name": "db", "remove": ["` + value + `"]}`, "set refused invalid_argument ", 2},
-		"not there":        {"Secrets/Rollback", `{"name": "none"}`, "rollback refused not_found ", 2},
+		"not there":        {"Secrets/Rollback", `{"name": "none"}`, "refused refused not_found ", 1},
 		"no such workload": {"Workloads/Restart", `{"id": "a/none"}`, "refused refused not_found ", 1},
 		"a wrong launch":   {"Workloads/Launch", `{"spec": {"app": "a", "function": "f"}}`, "refused refused invalid_argument fields: spec.image", 1},
 		"not of secrets":   {"Workloads/Get", `{"id": "a/none"}`, "", 0},

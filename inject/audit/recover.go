@@ -172,7 +172,7 @@ func (l *Log) goOn(w walk, sealed *head, forged bool) (finding, error) {
 	if forged {
 		w.broken = "its sealed head is not authentic"
 	}
-	if sealed != nil && w.last.Seq < sealed.Seq {
+	if sealed != nil && w.last.Seq <= sealed.Seq {
 		l.last.Seq, l.last.MAC = sealed.Seq, sealed.MAC
 	}
 	if w.broken != "" {

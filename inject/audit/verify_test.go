@@ -94,6 +94,9 @@ func TestDamageIsNamed(t *testing.T) {
 				must(t, os.Remove(file))
 			}
 		}, []want{{audit.Dropped, 0, 1, 1, 20}}},
+		"a file is renamed": {func(t *testing.T, p *place) {
+			must(t, os.Rename(p.files(t)[1], filepath.Join(p.dir, "audit-000000000008.jsonl")))
+		}, []want{{audit.Foreign, -1, 1, 7, 0}}},
 		"a stranger's file": {func(t *testing.T, p *place) {
 			write(t, filepath.Join(p.dir, "notes"), nil)
 		}, []want{{audit.Foreign, -1, 0, 0, 0}}},
@@ -169,6 +172,56 @@ func TestDamageWhileOpen(t *testing.T) {
 			must(t, err)
 			if again := verify(t, l); again.OK() || again.Last != r.Last+1 {
 				t.Errorf("later: %+v", again)
+			}
+		})
+	}
+}
+
+func TestCutOffWhileOpen(t *testing.T) {
+	p := newPlace(t)
+	l := p.opened(t)
+	appendAll(t, l, 3)
+	p.edit(t, 0, func(all [][]byte) [][]byte { return all[:2] })
+	r := verify(t, l)
+	if len(r.Problems) != 1 || r.Problems[0].Kind != audit.Truncated || r.Problems[0].Line != 2 || r.Problems[0].Seq != 3 || r.Problems[0].Last != 4 {
+		t.Errorf("got %s", show(r.Problems))
+	}
+}
+
+// Two histories of one node, as after a backup was restored, do not pass for one.
+func TestForks(t *testing.T) {
+	p := newPlace(t)
+	l := p.open(t)
+	appendAll(t, l, 2)
+	must(t, l.Close())
+	other := p.copied(t)
+	for _, q := range []*place{p, other} {
+		l := q.open(t)
+		appendAll(t, l, 3) // records 5 to 7; both are authentic, and differ in their time
+		must(t, l.Close())
+	}
+	theirs := lines(read(t, other.files(t)[0]))
+	for name, c := range map[string]struct {
+		line int
+		seqs []uint64
+	}{
+		"in the middle": {4, []uint64{5, 6}},
+		"at the end":    {6, []uint64{7, 8}}, // the opening's record follows
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := p.copied(t)
+			q.edit(t, 0, func(all [][]byte) [][]byte {
+				all[c.line] = theirs[c.line]
+				return all
+			})
+			var got []uint64
+			for _, problem := range reopenAndVerify(t, q).Problems {
+				if problem.Kind == audit.Forked {
+					got = append(got, problem.Seq)
+				}
+			}
+			if !slices.Equal(got, c.seqs) {
+				t.Errorf("forks at %v", got)
 			}
 		})
 	}
