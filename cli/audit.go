@@ -103,6 +103,9 @@ func (s *session) auditTail(ctx context.Context, request *purserv1.TailRequest) 
 
 const auditColumns = "%6s  %-19s  %-8s  %-9s  %-20s  %-32s  %s\n"
 
+// auditWidth is that of all columns but the last.
+const auditWidth = 6 + 2 + 19 + 2 + 8 + 2 + 9 + 2 + 20 + 2 + 32 + 2
+
 // auditTable prints records under a heading, which comes with the first.
 func (s *session) auditTable() func(proto.Message) error {
 	heading := sync.OnceFunc(func() {
@@ -110,9 +113,13 @@ func (s *session) auditTable() func(proto.Message) error {
 	})
 	return func(m proto.Message) error {
 		heading()
-		r := m.(*purserv1.AuditRecord)
+		r, on := m.(*purserv1.AuditRecord), screenOf(s.out)
+		details := orDash(printable(auditDetails(r)))
+		if on.width > 0 {
+			details = shorten(details, max(on.width-auditWidth, least))
+		}
 		_, err := fmt.Fprintf(s.out, auditColumns, fmt.Sprint(r.GetSeq()), orDash(clock(r.GetTime())), printable(r.GetAction()), printable(r.GetOutcome()),
-			printable(callerText(r.GetCaller())), printable(auditSubject(r)), orDash(printable(auditDetails(r))))
+			printable(callerText(r.GetCaller())), printable(auditSubject(r)), details)
 		return err
 	}
 }

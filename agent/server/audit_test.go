@@ -192,6 +192,39 @@ func TestRefusedCallsAreRecorded(t *testing.T) {
 	}
 }
 
+// Who follows the trail sees what is there and what comes, of the environment asked
+// for alone.
+func TestFollowingTheTrail(t *testing.T) {
+	n := newTestNode(t, "")
+	change := func() {
+		t.Helper()
+		for _, environment := range []string{"dev", "prod"} {
+			r := put("db", "KEY")
+			r.Msg.Environment = environment
+			if _, err := n.secrets.Put(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	change()
+	stream, err := n.audit.Tail(t.Context(), connect.NewRequest(&purserv1.TailRequest{Follow: true, Environment: "prod"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for i, outcome := range []string{"begun", "done", "begun", "unchanged"} {
+		if i == 2 {
+			change()
+		}
+		if !stream.Receive() {
+			t.Fatal(stream.Err())
+		}
+		if r := stream.Msg().GetRecord(); r.GetEnvironment() != "prod" || r.GetOutcome() != outcome {
+			t.Errorf("got %v, want %s", r, outcome)
+		}
+	}
+}
+
 // A client that calls in vain does not fill the trail.
 func TestManyRefusedCalls(t *testing.T) {
 	n := newTestNode(t, "")
