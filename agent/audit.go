@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"regexp"
 	"sync"
-	"sync/atomic"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -16,32 +12,6 @@ import (
 	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/inject/keyring"
 )
-
-// Call is a call of the API, in the context of the methods that serve it.
-type Call struct {
-	// Caller is nil when the kernel does not tell who it is.
-	Caller *audit.Caller
-	// Method is the API's, as "Secrets/Put".
-	Method string
-
-	recorded atomic.Bool
-}
-
-// Recorded says whether the audit trail has a record of the call.
-func (c *Call) Recorded() bool { return c.recorded.Load() }
-
-type callKey struct{}
-
-// WithCall returns a context of a call.
-func WithCall(ctx context.Context, c *Call) context.Context {
-	return context.WithValue(ctx, callKey{}, c)
-}
-
-// CallOf is the call that a context is of; nil for none.
-func CallOf(ctx context.Context) *Call {
-	c, _ := ctx.Value(callKey{}).(*Call)
-	return c
-}
 
 // auditor writes the audit trail, and tells when it cannot.
 type auditor struct {
@@ -179,50 +149,6 @@ func (c *change) unchanged(secret audit.Secret) {
 	c.audit.note(c.ctx, r)
 }
 
-// Names as the API has them. Anything else that a request has in their place is kept
-// out of the trail, as it may be a value.
-var (
-	nameText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	keyText  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,255}$`)
-	idText   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,128}$`)
-)
-
-// named is a secret by a name and keys that come from a request.
-func named(name string, keys, removed []string) audit.Secret {
-	s := audit.Secret{Name: AuditName(name)}
-	for _, key := range keys {
-		s.Keys = appendKey(s.Keys, key, &s.More)
-	}
-	for _, key := range removed {
-		s.Removed = appendKey(s.Removed, key, &s.More)
-	}
-	return s
-}
-
-func appendKey(keys []string, key string, more *int) []string {
-	if !keyText.MatchString(key) {
-		*more++
-		return keys
-	}
-	return append(keys, key)
-}
-
-// AuditName returns a name out of a request if it is one.
-func AuditName(name string) string {
-	if !nameText.MatchString(name) {
-		return ""
-	}
-	return name
-}
-
-// AuditID returns a workload's ID out of a request if it is one.
-func AuditID(id string) string {
-	if !idText.MatchString(id) {
-		return ""
-	}
-	return id
-}
-
 // Refused records a call that was refused before there was any record of it.
 func (a *Agent) Refused(c *Call, r audit.Record) {
 	r.Caller, r.Call = c.Caller, c.Method
@@ -252,64 +178,6 @@ func pinnedSecrets(pins []*purserv1.Pin) []audit.Secret {
 		}
 	}
 	return all
-}
-
-// AuditTail sends the newest records of the audit trail.
-func (a *Agent) AuditTail(ctx context.Context, r *purserv1.TailRequest, send func(*purserv1.TailResponse) error) error {
-	query := audit.Query{Last: -1, After: r.GetAfter(), Follow: r.GetFollow()}
-	if r.Limit != nil {
-		query.Last = int(r.GetLimit())
-	}
-	if environment := r.GetEnvironment(); environment != "" {
-		query.Match = func(r audit.Record) bool { return r.Environment == environment }
-	}
-	for record, err := range a.audit.Read(ctx, query) {
-		if err == nil {
-			err = send(&purserv1.TailResponse{Record: auditMessage(record)})
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func auditMessage(r audit.Record) *purserv1.AuditRecord {
-	m := &purserv1.AuditRecord{
-		Seq: r.Seq, Time: timestamppb.New(r.Time), Action: string(r.Action), Outcome: string(r.Outcome), Of: r.Of,
-		Call: r.Call, Environment: r.Environment, Workload: r.Workload, Generation: r.Generation, Instance: r.Instance,
-		Command: r.Command, Image: r.Image, Exit: r.Exit, Code: r.Code, Why: r.Why, Count: r.Count,
-	}
-	if c := r.Caller; c != nil {
-		m.Caller = &purserv1.AuditCaller{Uid: c.UID, Gid: c.GID, Pid: c.PID, Program: c.Program, Unit: c.Unit}
-	}
-	for _, s := range r.Secrets {
-		m.Secrets = append(m.Secrets, &purserv1.AuditSecret{
-			Name: s.Name, Version: s.Version, Keys: s.Keys, Removed: s.Removed, Versions: s.Versions, More: uint32(s.More),
-		})
-	}
-	return m
-}
-
-// AuditVerify checks the whole audit trail.
-func (a *Agent) AuditVerify(ctx context.Context) (*purserv1.VerifyResponse, error) {
-	report, err := a.audit.Verify(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m := &purserv1.VerifyResponse{
-		Ok: report.OK(), Records: report.Records, Files: uint32(report.Files), Oldest: report.Oldest, Newest: report.Last,
-		TotalProblems: uint32(report.TotalProblems),
-	}
-	for _, p := range report.Problems {
-		m.Problems = append(m.Problems, &purserv1.AuditProblem{
-			Kind: string(p.Kind), File: p.File, Line: uint32(p.Line), Seq: p.Seq, LastSeq: p.Last, Text: p.Text,
-		})
-	}
-	if !m.Ok {
-		a.emit(warning, "AuditDamaged", "", "", "purser audit verify found the audit trail changed, at %d places", report.TotalProblems)
-	}
-	return m, nil
 }
 
 // recordGiven records which secrets an instance is given. The launch goes on without

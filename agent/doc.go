@@ -11,7 +11,8 @@
 //	lifecycle.go  start, stop, remove, restart, wait
 //	container.go  between a supervisor and package runtime
 //	view.go       workloads as the API shows them
-//	apps.go, secrets.go, images.go, logs.go, events.go, measure.go, audit.go
+//	apps.go, secrets.go, images.go, logs.go, events.go, measure.go
+//	audit.go      what is recorded, and by whom; call.go, auditnames.go, audittrail.go
 //
 // The API itself is package server, a thin layer over this one's methods. Two
 // halves of a workload's record have one writer each: what is wanted is
