@@ -403,8 +403,8 @@ func (f *flow) holds(t types.Type) bool {
 }
 
 // carries says whether a plain value can be in something of a type: not in a
-// number, an error, a type that redacts itself, or a function of a type that is
-// known to return one.
+// number, an error, a struct without fields, a type that redacts itself, or a function
+// of a type that is known to return one.
 func (f *flow) carries(t types.Type) bool {
 	if named := namedType(t); named != nil && f.known[named.Obj()] {
 		return false
@@ -413,7 +413,7 @@ func (f *flow) carries(t types.Type) bool {
 	case *types.Basic:
 		return u.Info()&types.IsString != 0 || u.Kind() == types.Uint8 || u.Kind() == types.Int32
 	case *types.Struct:
-		return u.NumFields() == 0 || types.Unalias(u.Field(0).Type()).String() != module+"/inject/internal/opaque.Mark"
+		return u.NumFields() > 0 && types.Unalias(u.Field(0).Type()).String() != module+"/inject/internal/opaque.Mark"
 	case *types.Interface:
 		return !types.Identical(t, types.Universe.Lookup("error").Type())
 	case *types.Pointer:

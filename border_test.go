@@ -19,6 +19,7 @@ var plaintext = []string{
 	"inject.Value.Reveal",
 	"inject.Value.use", // to its argument
 	"inject.Environ.Secret",
+	"inject/redact.Value.Reveal",
 	"inject/store.contents.Data",   // what a sealed file holds,
 	"inject/store.contents.Binary", // decoded
 	"inject/store.contents.encode",
@@ -59,7 +60,7 @@ var injectionPath = map[string]string{
 // pure are packages and functions that keep nothing of their arguments and show it
 // to nobody. What they return of a plain value is plain.
 var pure = []string{
-	"bytes", "crypto/subtle", "hash/maphash", "maps", "slices", "strings", "unicode/utf8",
+	"bytes", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "hash/maphash", "maps", "slices", "strings", "unicode/utf8",
 	"encoding/json.Marshal", "encoding/json.Unmarshal",
 	"encoding/json.NewDecoder", "(*encoding/json.Decoder).Decode", "(*encoding/json.Decoder).DisallowUnknownFields", "(*encoding/json.Decoder).Token",
 	"io.ReadAll", "runtime.KeepAlive",
@@ -68,6 +69,7 @@ var pure = []string{
 // handedOver are the calls that take a plain value off this program's hands, by the
 // file in which they may be made.
 var handedOver = map[string]string{
+	"inject/redact/matcher.go: runtime.AddCleanup":                                                        "wipes it",
 	"inject/value.go: runtime.AddCleanup":                                                                 "wipes it",
 	"inject/copies.go: (io.Writer).Write":                                                                 "a keyed hash",
 	"inject/files.go: (*encoding/json.Encoder).Encode":                                                    "into memory",

@@ -3,6 +3,7 @@ package on
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +54,11 @@ func Write(file *os.File, v inject.Value) error {
 		return fmt.Errorf("writing %d bytes: %w", len(plain), err)
 	}
 	return nil
+}
+
+// Begins compares beginnings. A byte order keeps nothing, though it is a variable.
+func Begins(v inject.Value, text []byte) bool {
+	return binary.LittleEndian.Uint64(v.Reveal()) == binary.LittleEndian.Uint64(text)
 }
 
 type holder struct{ plain []byte }
