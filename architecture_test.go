@@ -18,7 +18,7 @@ var directions = map[string][]string{
 	"metrics":  {"api"},
 	"agent":    {"api", "inject", "runtime", "metrics", "agent"},
 	"client":   {"api"},
-	"cli":      {"api", "client", "cli", "agent/config", "agent/server"},
+	"cli":      {"api", "client", "cli", "agent/config", "agent/server", "runtime/loghelper", "runtime/logs"},
 	"":         {"cli"},
 	"examples": {"examples"},
 	"e2e":      {"api", "client", "e2e"},

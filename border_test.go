@@ -76,6 +76,7 @@ var handedOver = map[string]string{
 	"inject/files.go: (*bytes.Buffer).Write":                                                              "into memory",
 	"inject/files.go: (*bytes.Buffer).WriteByte":                                                          "into memory",
 	"inject/write.go: (*os.File).Write":                                                                   "to a private mount",
+	"inject/redactions.go: os.WriteFile":                                                                  "to a private mount",
 	"inject/store/sealed.go: (*encoding/json.Encoder).Encode":                                             "into memory",
 	"inject/store/sealed.go: (io.Writer).Write":                                                           "age seals it",
 	"runtime/handover/server.go: (*os.File).Write":                                                        "a file without a name, in memory",

@@ -128,7 +128,7 @@ func makeDirs(cfg *config.Config) error {
 			return fmt.Errorf("making the agent's directories: %w", err)
 		}
 	}
-	return nil
+	return linkLogs(cfg)
 }
 
 // openKeys prefers an identity handed over by systemd to one in a file.
@@ -172,17 +172,22 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		runtimes[name] = runtime.RuntimeConfig{Path: r.Path, Options: r.Options}
 	}
 	return runtime.Config{
-		Address:        a.cfg.Containerd.Address,
-		Namespace:      a.cfg.Containerd.Namespace,
-		Snapshotter:    a.cfg.Containerd.Snapshotter,
-		Node:           a.nodeID,
-		RunDir:         a.cfg.RunDir,
-		PrivateRamfs:   a.cfg.PrivateRamfs,
-		AllowSwap:      a.cfg.AllowSwap,
-		Wrapper:        a.cfg.Wrapper,
-		Observe:        a.metrics.Injected,
-		RootDir:        filepath.Join(a.cfg.StateDir, "rootfs"),
-		LogDir:         filepath.Join(a.cfg.StateDir, "logs"),
+		Address:      a.cfg.Containerd.Address,
+		Namespace:    a.cfg.Containerd.Namespace,
+		Snapshotter:  a.cfg.Containerd.Snapshotter,
+		Node:         a.nodeID,
+		RunDir:       a.cfg.RunDir,
+		PrivateRamfs: a.cfg.PrivateRamfs,
+		AllowSwap:    a.cfg.AllowSwap,
+		Wrapper:      a.cfg.Wrapper,
+		Observe:      a.metrics.Injected,
+		RootDir:      filepath.Join(a.cfg.StateDir, "rootfs"),
+		LogDir:       filepath.Join(a.cfg.StateDir, logDir),
+		LogLimits:    a.logLimits(),
+		LogJournald:  a.cfg.Logs.Journald,
+
+		LogHelperRestarted: a.metrics.LogHelperRestarted,
+
 		CgroupParent:   a.cfg.CgroupParent,
 		Runtimes:       runtimes,
 		DefaultRuntime: a.cfg.DefaultRuntime,

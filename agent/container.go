@@ -29,13 +29,13 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 		return supervise.Started{}, err
 	}
 	began := time.Now()
-	image, env, files, err := c.w.resolve(ctx, r, instance)
+	image, env, resolution, err := c.w.resolve(ctx, r, instance)
 	if errors.Is(err, runtime.ErrImageNotFound) && mayPull(r.GetSpec()) {
 		if err := c.w.pull(ctx, r, enter); err != nil {
 			return supervise.Started{}, err
 		}
 		began = time.Now()
-		image, env, files, err = c.w.resolve(ctx, r, instance)
+		image, env, resolution, err = c.w.resolve(ctx, r, instance)
 	}
 	a.metrics.Launched("resolve", began, err)
 	if err != nil {
@@ -47,8 +47,10 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	}
 	a.imageUse.touch(image.Ref)
 	step := time.Now()
-	value := runtime.Instance{ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: files, Size: c.w.terminalSize(), Record: r}
-	err = a.runtime.Create(ctx, value)
+	err = a.runtime.Create(ctx, runtime.Instance{
+		ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: resolution.Directories,
+		Redactions: resolution.Redactions(), Size: c.w.terminalSize(), Record: r,
+	})
 	a.metrics.Launched("create", step, err)
 	if err != nil {
 		a.metrics.Launched("total", began, err)
@@ -110,9 +112,9 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 	return &found{spec: r.GetSpec(), image: image, resolution: resolution}, nil
 }
 
-// resolve gets all that an instance is made from: the image, and the environment
-// and the files with the values of the pinned secrets.
-func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (*runtime.Image, inject.Environ, []inject.Directory, error) {
+// resolve gets all that an instance is made from: the image, the environment, and the
+// pinned secrets.
+func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (*runtime.Image, inject.Environ, *inject.Resolution, error) {
 	spec := r.GetSpec()
 	f, err := w.look(ctx, r)
 	if err != nil {
@@ -123,7 +125,7 @@ func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance st
 	if spec.GetTty() {
 		below = append([]string{termVariable + "=" + defaultTerm}, below...)
 	}
-	return f.image, w.merge(below, spec, f.resolution, instance), f.resolution.Directories, nil
+	return f.image, w.merge(below, spec, f.resolution, instance), f.resolution, nil
 }
 
 // merge is the environment of an instance.
@@ -241,7 +243,7 @@ func (c containers) Inspect(ctx context.Context, instance string) (supervise.Fou
 // openLogs takes up an instance's output. When there is nothing to read it from
 // any more, the instance is worth more than its output.
 func (c containers) openLogs(ctx context.Context, instance string) error {
-	err := c.w.agent.runtime.OpenLogs(ctx, instance)
+	err := c.w.agent.runtime.OpenLogs(ctx, instance, func() (runtime.Instance, error) { return c.outputOf(ctx, instance) })
 	if errors.Is(err, runtime.ErrNotFound) {
 		c.w.agent.emit(warning, "OutputLost", c.w.environment(), c.w.id(), "the output of container %s cannot be read any more", instance)
 		return nil
@@ -250,6 +252,18 @@ func (c containers) openLogs(ctx context.Context, instance string) error {
 		return fmt.Errorf("taking up the output of %s: %w", instance, err)
 	}
 	return nil
+}
+
+// outputOf is what tells the log helper how to read an instance's output, if it has
+// forgotten. Without the values of its secrets nothing of it can be kept.
+func (c containers) outputOf(ctx context.Context, instance string) (runtime.Instance, error) {
+	spec, resolution, err := c.w.madeFrom(ctx, instance)
+	if err != nil {
+		c.w.agent.emit(warning, "OutputDropped", c.w.environment(), c.w.id(),
+			"the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
+		return runtime.Instance{ID: instance, Spec: c.w.record().GetSpec()}, err
+	}
+	return runtime.Instance{ID: instance, Spec: spec, Redactions: resolution.Redactions()}, nil
 }
 
 // gone translates the runtime's words for a container that is not there, or of

@@ -13,7 +13,9 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/audit"
+	"github.com/purserd/purser/inject/redact"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/loghelper"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -36,10 +38,11 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	if err != nil {
 		return nil, err
 	}
-	secrets, resolution, err := w.secrets(ctx, instance)
+	spec, resolution, err := w.madeFrom(ctx, instance)
 	if err != nil {
 		return nil, err
 	}
+	secrets := w.merge(nil, spec, resolution, instance)
 	if err := copied(ctx, w.environment(), start, a.copies); err != nil {
 		return nil, err
 	}
@@ -50,7 +53,7 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	}
 	record.Of = a.audit.note(ctx, record)
 	record.Secrets = nil
-	exit, err := a.exec(ctx, w, instance, secrets, start, streams)
+	exit, err := a.exec(ctx, w, instance, secrets, resolution.Redactions(), start, streams)
 	a.audit.note(ctx, ended(record, exit, err))
 	return exit, err
 }
@@ -71,8 +74,10 @@ func ended(r audit.Record, exit *purserv1.Exit, err error) audit.Record {
 }
 
 // exec runs a command that may be run.
-func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets inject.Environ, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
+func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets inject.Environ, values inject.Redactions, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
 	began := time.Now()
+	matcher := values.Matcher()
+	stdout, stderr := a.redacted(streams.Stdout, matcher), a.redacted(streams.Stderr, matcher)
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command:  start.GetCommand(),
 		Secrets:  secrets,
@@ -84,7 +89,10 @@ func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets 
 		Signals:  streams.Signals,
 		Terminal: terminalOf(start, streams.Sizes),
 		Detach:   streams.Detach,
-	}, streams.Stdout, streams.Stderr)
+	}, stdout, stderr)
+	// What was held back, as the beginning of a value, comes before the exit.
+	stdout.Close()
+	stderr.Close()
 	if errors.Is(err, runtime.ErrDetached) {
 		return nil, nil
 	}
@@ -100,6 +108,11 @@ func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets 
 		return nil, runtimeError(err)
 	}
 	return execExit(code, supervise.ExitReason(code), began, instance), nil
+}
+
+// redacted replaces the values of secrets in what is written.
+func (a *Agent) redacted(to io.Writer, m *redact.Matcher) *redact.Writer {
+	return redact.NewWriter(to, m, loghelper.Silence, a.runtime.Redacted)
 }
 
 // allowExec is asked before a command runs with secrets as a user of its own.
@@ -150,21 +163,20 @@ func (w *workload) execEnv(start *purserv1.ExecStart) map[string]string {
 	return env
 }
 
-// secrets is what a running instance's environment has of secrets, and where from, by the revision
-// that the instance was made from.
-func (w *workload) secrets(ctx context.Context, instance string) (inject.Environ, *inject.Resolution, error) {
+// madeFrom is what a running instance was made from.
+func (w *workload) madeFrom(ctx context.Context, instance string) (*purserv1.LaunchSpec, *inject.Resolution, error) {
 	v, _ := w.supervisor.View()
 	i := v.Status.Instance
 	if i == nil || i.ID != instance {
-		return inject.Environ{}, nil, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
+		return nil, nil, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
 	}
 	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
 		Environment: w.environment(), Refs: i.Revision.Spec.GetSecrets(), Pins: i.Revision.Pins,
 	})
 	if err != nil {
-		return inject.Environ{}, nil, &Refusal{Reason: Precondition, Err: err}
+		return nil, nil, &Refusal{Reason: Precondition, Err: err}
 	}
-	return w.merge(nil, i.Revision.Spec, resolution, instance), resolution, nil
+	return i.Revision.Spec, resolution, nil
 }
 
 // execExit is an exit that happened now; began is zero for a command that could

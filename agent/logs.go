@@ -3,16 +3,41 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserd/purser/agent/config"
 	"github.com/purserd/purser/agent/supervise"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/runtime/logs"
 )
+
+// logLimits are what the configuration says.
+func (a *Agent) logLimits() logs.Limits {
+	return logs.Limits{Size: int64(a.cfg.Logs.SegmentSize), Segments: a.cfg.Logs.Segments}
+}
+
+// linkLogs has the logs found by who knows the agent's socket alone.
+func linkLogs(cfg *config.Config) error {
+	if err := os.Remove(config.LogLink(cfg.Socket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replacing the link to the logs: %w", err)
+	}
+	if err := os.Symlink(filepath.Join(cfg.StateDir, logDir), config.LogLink(cfg.Socket)); err != nil {
+		return fmt.Errorf("linking to the logs: %w", err)
+	}
+	return nil
+}
+
+// logDir, in the state directory, has the logs.
+const logDir = "logs"
 
 // Logs sends what a workload, or all functions of an app, wrote.
 func (a *Agent) Logs(ctx context.Context, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
@@ -36,25 +61,38 @@ func (a *Agent) appLogs(ctx context.Context, request *purserv1.LogsRequest, send
 	if request.GetFollow() {
 		return followAll(ctx, all, request, send)
 	}
-	var merged []*purserv1.LogsResponse
+	return a.mergedLogs(ctx, all, request, send)
+}
+
+// mergedLogs sends what is there of several workloads, by time.
+func (a *Agent) mergedLogs(ctx context.Context, all []*workload, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
+	var ids []string
+	var logged []iter.Seq2[logs.Entry, error]
 	for _, w := range all {
-		err := w.logs(ctx, request, func(r *purserv1.LogsResponse) error {
-			merged = append(merged, r)
-			return nil
-		})
+		v, _ := w.supervisor.View()
+		if instance := instanceOf(v, request.GetPrevious()); instance != "" {
+			ids = append(ids, w.id())
+			logged = append(logged, a.runtime.Logs().Read(ctx, instance, readOptions(request)))
+		}
+	}
+	for e, err := range logs.Merge(logged...) {
 		if err != nil {
 			return err
 		}
-	}
-	slices.SortStableFunc(merged, func(x, y *purserv1.LogsResponse) int {
-		return x.GetTime().AsTime().Compare(y.GetTime().AsTime())
-	})
-	for _, r := range merged {
-		if err := send(r); err != nil {
+		if err := send(response(ids[e.Log], e.Entry)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readOptions are what a request asks for.
+func readOptions(request *purserv1.LogsRequest) logs.ReadOptions {
+	return logs.OptionsOf(request.GetSince(), request.Tail, request.GetFollow() && !request.GetPrevious())
+}
+
+func response(id string, e logs.Entry) *purserv1.LogsResponse {
+	return &purserv1.LogsResponse{Id: id, Stream: string(e.Stream), Time: timestamppb.New(e.Time), Data: e.Data}
 }
 
 // followAll follows workloads side by side.
@@ -82,13 +120,7 @@ func followAll(ctx context.Context, all []*workload, request *purserv1.LogsReque
 // logs sends what the workload's instance wrote and, following, what each
 // instance after it writes until the workload has ended.
 func (w *workload) logs(ctx context.Context, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
-	options := logs.ReadOptions{Tail: -1, Follow: request.GetFollow() && !request.GetPrevious()}
-	if request.GetSince() != nil {
-		options.Since = request.GetSince().AsTime()
-	}
-	if request.Tail != nil {
-		options.Tail = int(request.GetTail())
-	}
+	options := readOptions(request)
 	done := ""
 	for {
 		v, changed := w.supervisor.View()
@@ -135,8 +167,7 @@ func (w *workload) send(ctx context.Context, instance string, options logs.ReadO
 		if err != nil {
 			return err
 		}
-		r := &purserv1.LogsResponse{Id: w.id(), Stream: string(entry.Stream), Time: timestamppb.New(entry.Time), Data: entry.Data}
-		if err := send(r); err != nil {
+		if err := send(response(w.id(), entry)); err != nil {
 			return err
 		}
 	}

@@ -15,7 +15,8 @@ func (a *Agent) MetricsHandler() http.Handler { return a.metrics.Handler() }
 // Measure is the node's state at a scrape; see metrics.Source.
 func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	stats, err := a.runtime.Stats(ctx)
-	snapshot := metrics.Snapshot{Connected: err == nil}
+	logs := a.runtime.LogCounters()
+	snapshot := metrics.Snapshot{Connected: err == nil, Redactions: logs.Redactions, LogBytesLost: logs.LostBytes}
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()
 		spec := w.record().GetSpec()

@@ -82,13 +82,9 @@ ID of its workload.`,
 }
 
 func (s *session) appLogs(ctx context.Context, request *purserv1.LogsRequest) error {
-	api, err := s.dial()
-	if err != nil {
-		return err
-	}
 	lines := newLineMerger(func(id string) string { return id + " | " })
 	flush := func(stream string, data []byte) error { return writeStream(stream, data, s.out, s.err) }
-	err = copyLogs(ctx, api, request, func(entry *purserv1.LogsResponse) error {
+	err := s.readLogs(ctx, request, func(entry *purserv1.LogsResponse) error {
 		return flush(entry.GetStream(), lines.add(entry.GetId(), entry.GetStream(), entry.GetData()))
 	})
 	if rest := lines.rest(); len(rest) > 0 {

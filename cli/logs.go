@@ -66,7 +66,8 @@ func newLogs(s *session) *cobra.Command {
 		Use:   "logs ID",
 		Short: "Print what a workload has written",
 		Long: `Print what a workload has written, byte by byte: its standard output to standard
-output, its standard error to standard error.`,
+output, its standard error to standard error. While no agent answers on a socket
+of this machine, the log files themselves are read.`,
 		Example: `  purser logs rag-qna/answer-question
   purser logs -f --tail 20 rag-qna/answer-question
   purser logs --since 10m --previous rag-qna/answer-question`,
@@ -87,11 +88,7 @@ output, its standard error to standard error.`,
 
 // logs copies what the node sends to out and err.
 func (s *session) logs(ctx context.Context, request *purserv1.LogsRequest, out, err io.Writer) error {
-	api, dialErr := s.dial()
-	if dialErr != nil {
-		return dialErr
-	}
-	return copyLogs(ctx, api, request, func(entry *purserv1.LogsResponse) error {
+	return s.readLogs(ctx, request, func(entry *purserv1.LogsResponse) error {
 		return writeStream(entry.GetStream(), entry.GetData(), out, err)
 	})
 }

@@ -3,13 +3,10 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -179,16 +176,6 @@ func TestAuditVerify(t *testing.T) {
 	}
 }
 
-// killAgent kills the agent and waits for the next one.
-func (n *node) killAgent() {
-	n.t.Helper()
-	agent := n.pidOf(n.t, "purser agent")
-	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
-		n.t.Fatal(err)
-	}
-	n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
-}
-
 // An agent that is killed again and again while secrets are set, functions launched and
 // files rotated leaves a trail that is whole, with every change that was made.
 func TestAuditOutlivesTheAgent(t *testing.T) {
@@ -301,25 +288,4 @@ func (n *node) fillDisk(dir string) {
 		n.run("run", "--image", image, "--", "true")
 		return n.metric("purser_audit_failures_total") != "0"
 	})
-}
-
-// metric is the value of a metric without labels.
-func (n *node) metric(name string) string {
-	n.t.Helper()
-	response, err := http.Get(n.metrics)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	n.t.Fatalf("no metric %s", name)
-	return ""
 }

@@ -25,7 +25,7 @@ functions:
       env: {LAYERED: image.env, LAYERED2: image.env, LAYERED3: image.env, LAYERED4: image.env, LAYERED5: image.env}
     secrets:
       - {name: first, keys: {LAYERED3: LAYERED3, LAYERED4: LAYERED4, LAYERED5: LAYERED5, ONLY_FIRST: RENAMED}}
-      - {name: second, required_keys: [LAYERED4]}
+      - {name: second, required_keys: [LAYERED4], redact: false}
     env: {LAYERED5: env}
     command: [env]
 `)
@@ -147,7 +147,7 @@ environment: ${APP_ENV}
 functions:
   - function: f
     image: {ref: ` + image + `}
-    secrets: [{name: s, required_keys: [KEY]}]
+    secrets: [{name: s, required_keys: [KEY], redact: false}]
     command: [sh, -c, 'echo $KEY; exec sleep 1000']
     stop: {grace: 0s}
 `

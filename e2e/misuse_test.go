@@ -91,8 +91,11 @@ functions:
 	}
 	n.eventually("all logs to be gone", func() bool { return len(files()) == 0 })
 
-	stray := filepath.Join(n.dir, "state", "logs", "stray.log")
+	stray := filepath.Join(n.dir, "state", "logs", "stray", "1.log")
 	n.stop()
+	if err := os.Mkdir(filepath.Dir(stray), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(stray, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

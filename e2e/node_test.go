@@ -429,3 +429,33 @@ func within(t testing.TB, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// killAgent kills the agent and waits for the next one.
+func (n *node) killAgent() {
+	n.t.Helper()
+	agent := n.pidOf(n.t, "purser agent")
+	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+		n.t.Fatal(err)
+	}
+	n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+}
+
+// metric is the value of a metric without labels.
+func (n *node) metric(name string) string {
+	n.t.Helper()
+	var answer struct {
+		Address string `json:"metrics_address"`
+	}
+	n.json(&answer, "node") // another agent's is another one
+	out, err := exec.Command("curl", "-sf", "http://"+answer.Address+"/metrics").Output()
+	if err != nil {
+		n.t.Fatalf("scraping: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	n.t.Fatalf("there is no metric %s", name)
+	return ""
+}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -194,7 +195,8 @@ func TestNoTraceOnDisk(t *testing.T) {
 						t.Errorf("%s: the function does not have its secret: %q", script, got)
 					}
 				}
-				if got := d.must("exec", "a/f", "--", "cat", "/run/more/t.json"); !strings.Contains(got, inFile) {
+				sum = fmt.Sprintf("%x  -\n", md5.Sum([]byte("{\n  \"OTHER\": \""+inFile+"\"\n}\n")))
+				if got := d.must("exec", "a/f", "--", "sh", "-c", "md5sum </run/more/t.json"); got != sum {
 					t.Errorf("the function does not have its file: %q", got)
 				}
 			}
@@ -275,6 +277,96 @@ func TestForms(t *testing.T) {
 					t.Errorf("%s is not found at %d with %q behind", name, shift, rest)
 				}
 			}
+		}
+	}
+}
+
+// printForms is a shell function that prints its argument in the forms that output is
+// searched for, each in two writes: after the first there is nothing to be seen but the
+// beginning.
+const printForms = `
+parts() { o=$(cat); h=${o#?????????}; printf %s "${o%"$h"}"; sleep 0.02; printf '%s\n' "$h"; }
+forms() {
+	printf %s "$1" | parts
+	for pad in "" x xx; do
+		printf %s "$pad$1" | base64 | tr -d '\n' | parts
+		printf %s "$pad$1" | base64 | tr -d '\n' | tr +/ -_ | parts >&2
+	done
+	printf %s "$1" | od -An -v -tx1 | tr -d ' \n' | parts
+	printf %s "$1" | od -An -v -tx1 | tr -d ' \n' | tr a-f A-F | parts >&2
+	printf %s "$1" | sed 's/\\/\\\\/g; s/"/\\"/g' | parts
+	printf %s "$1" | sed 's/"/%22/g; s/\\/%5C/g; s/?/%3F/g; s/>/%3E/g' | parts >&2
+}
+`
+
+// What functions print of their secrets, in whatever form, and whoever reads it, is
+// neither on the disk nor seen by the reader; agent and log helper die meanwhile.
+func TestNoTraceOfOutput(t *testing.T) {
+	d := makeDisk(t, rig.V24)
+	d.config = "[logs]\nsegment_size = '64Ki'\nsegments = 2\n"
+	d.begin(t)
+	values := []string{`canary-one-7Hq2"Zk\V9t?B~4x>`, `canary-two-mW8s"J3\pLr?6Y~d>`}
+	set := func(value string) { d.runWith(value, "secret", "set", "s", "KEY=-") }
+	set(values[0])
+	app := file(t, "app.yaml", "app: a\nfunction: f\nimage: {ref: "+image+"}\nsecrets: [{name: s}]\nstop: {grace: 0s}\ncommand:\n  - sh\n  - -c\n  - |"+
+		strings.ReplaceAll(printForms+"while :; do forms \"$KEY\"; done\n", "\n", "\n    ")+"\n")
+	d.must("deploy", "--wait", app)
+	unseen := func(what string, r result) {
+		t.Helper()
+		if r.code != 0 || !strings.Contains(r.stdout, "[secret:s/KEY]") {
+			t.Errorf("%s: %d, %.300q, %.300q", what, r.code, r.stdout, r.stderr)
+		}
+		for _, value := range values {
+			for name, form := range forms(value) {
+				if name != "percent" && (strings.Contains(r.stdout, string(form)) || strings.Contains(r.stderr, string(form))) {
+					t.Errorf("%s shows a value as %s", what, name)
+				}
+			}
+		}
+	}
+	for round := range 4 {
+		follow := d.command("logs", "-f", "a/f")
+		var seen bytes.Buffer
+		follow.Stdout = &seen
+		if err := follow.Start(); err != nil {
+			t.Fatal(err)
+		}
+		attached := d.command("attach", "a/f")
+		var shown bytes.Buffer
+		attached.Stdout, attached.Stderr = &shown, &shown
+		if err := attached.Start(); err != nil {
+			t.Fatal(err)
+		}
+		unseen("exec", d.run("exec", "a/f", "--", "sh", "-c", printForms+`forms "$KEY"`))
+		unseen("run", d.run("run", "--image", image, "--secret", "s", "--", "sh", "-c", printForms+`forms "$KEY"`))
+		d.clean(fmt.Sprintf("in round %d", round), values...)
+		switch round {
+		case 0, 2:
+			d.killAgent()
+		case 1:
+			if err := syscall.Kill(d.logHelper(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		case 3:
+			set(values[1])
+			d.must("restart", "--secrets", "a/f")
+			d.await("a/f", "on the new version", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
+		}
+		_ = attached.Process.Signal(syscall.SIGINT)
+		_ = attached.Wait()
+		_ = follow.Process.Signal(syscall.SIGINT)
+		_ = follow.Wait()
+		unseen("attach", result{stdout: shown.String()})
+		unseen("logs -f", result{stdout: seen.String()})
+		unseen("logs", d.run("logs", "a/f"))
+		d.clean(fmt.Sprintf("after round %d", round), values...)
+	}
+	d.must("rm", "-f", "a/f")
+	d.stop()
+	d.unmount()
+	for _, value := range values {
+		if found := d.find(value); len(found) > 0 {
+			t.Errorf("a value is on the device as %v", found)
 		}
 	}
 }

@@ -34,6 +34,8 @@ type Resolution struct {
 	Secrets []Resolved
 	// Directories hold the files of all secrets, the outer before those in them.
 	Directories []Directory
+
+	redactions []redaction
 }
 
 // SetsVariables says whether any variable comes from a secret.
@@ -91,6 +93,7 @@ func Resolve(ctx context.Context, source Source, request Request) (*Resolution, 
 			continue
 		}
 		used := usedKeys(ref, secret)
+		resolution.redactions = append(resolution.redactions, redactionsOf(ref, used)...)
 		files = append(files, filesOf(ref, used)...)
 		vars := variables(ref, used)
 		undeliverable.Problems = append(undeliverable.Problems, checkVariables(ref.GetName(), vars)...)

@@ -22,6 +22,10 @@ type Snapshot struct {
 	Secrets   []Secret
 	// Connected tells whether containerd could be reached.
 	Connected bool
+	// Redactions, so far, in what containers and commands in them wrote.
+	Redactions uint64
+	// LogBytesLost, so far, of what containers wrote and could not be kept.
+	LogBytesLost uint64
 }
 
 // Workload is one workload's state and, when Stats is set, its usage.
@@ -57,6 +61,8 @@ var (
 	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload's running instance that were killed for want of memory.", workloadLabels...)
 	exitDesc      = desc("workload_last_exit_code", "Exit code of a workload's last instance that ended.", workloadLabels...)
 	versionDesc   = desc("secret_version", "Version of a secret: current is what a new launch gets, pinned the oldest in use.", "environment", "secret", "state")
+	redactDesc    = desc("redactions_total", "Values of secrets replaced in what containers and commands in them wrote.")
+	logLostDesc   = desc("log_lost_bytes_total", "Bytes that containers wrote and that could not be kept: the disk was full, or did not answer.")
 	updatedDesc   = desc("secret_updated_timestamp_seconds", "When a secret was last changed.", "environment", "secret")
 	sourceDesc    = desc("secret_source_up", "1 when secrets can be read from a source.", "source")
 	connectedDesc = desc("containerd_up", "1 when containerd can be reached.")
@@ -72,7 +78,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type collector struct{ source Source }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{workloadsDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, sourceDesc, connectedDesc} {
+	for _, d := range []*prometheus.Desc{workloadsDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
 		ch <- d
 	}
 }
@@ -84,6 +90,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectStates(ch, s.Workloads)
 	collectUsage(ch, s.Workloads)
 	collectSecrets(ch, s.Secrets)
+	counter(ch, redactDesc, float64(s.Redactions))
+	counter(ch, logLostDesc, float64(s.LogBytesLost))
 	gauge(ch, sourceDesc, 1, "store")
 	up := 0.0
 	if s.Connected {

@@ -54,6 +54,7 @@ type Metrics struct {
 	images    prometheus.Gauge
 	records   *prometheus.CounterVec
 	unaudited prometheus.Counter
+	helpers   prometheus.Counter
 }
 
 // New makes the registry of a build; source is asked at every scrape, and actions
@@ -94,6 +95,10 @@ func New(build version.Info, source Source, actions ...string) *Metrics {
 			Name: "purser_audit_failures_total",
 			Help: "Records of the audit trail that could not be written, and failures to have them on disk.",
 		}),
+		helpers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "purser_log_helper_restarts_total",
+			Help: "Log helpers started in the place of one that had ended unasked.",
+		}),
 	}
 	for _, action := range actions {
 		m.records.WithLabelValues(action)
@@ -119,7 +124,7 @@ func New(build version.Info, source Source, actions ...string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.unaudited, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.unaudited, m.helpers, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -154,6 +159,9 @@ func (m *Metrics) Audited(action string) { m.records.WithLabelValues(action).Inc
 
 // Unaudited notes a record that could not be written, or not be had on disk.
 func (m *Metrics) Unaudited() { m.unaudited.Inc() }
+
+// LogHelperRestarted notes that a log helper had died.
+func (m *Metrics) LogHelperRestarted() { m.helpers.Inc() }
 
 // Handler serves the registry at a scrape.
 func (m *Metrics) Handler() http.Handler {

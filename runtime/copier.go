@@ -4,7 +4,15 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// openReader opens the reading end without waiting for a writer. Reading
+// before there has been one gives EOF.
+func openReader(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
 
 // copier hands on what is read from one FIFO, until all its writers have closed it.
 type copier struct {

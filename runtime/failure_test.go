@@ -116,7 +116,7 @@ func TestAdoption(t *testing.T) {
 			t.Errorf("record %v", f.Record)
 		}
 		for range 2 {
-			if err := n.OpenLogs(t.Context(), "a"); err != nil {
+			if err := n.OpenLogs(t.Context(), "a", n.known); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -134,7 +134,7 @@ func TestAdoption(t *testing.T) {
 		if out, _ := n.output("a"); out != "before\nbetween\nafter\n" {
 			t.Errorf("got %q", out)
 		}
-		if err := n.OpenLogs(t.Context(), "a"); !errors.Is(err, runtime.ErrNotFound) {
+		if err := n.OpenLogs(t.Context(), "a", n.known); !errors.Is(err, runtime.ErrNotFound) {
 			t.Errorf("output of what is gone: %v", err)
 		}
 	})
@@ -153,7 +153,7 @@ func TestOutputWhileNobodyReads(t *testing.T) {
 		fmt.Fprintln(stdin, "go")
 		n.Close()
 		n.open()
-		if err := n.OpenLogs(t.Context(), "o"); err != nil {
+		if err := n.OpenLogs(t.Context(), "o", n.known); err != nil {
 			t.Fatal(err)
 		}
 		n.wait("o")

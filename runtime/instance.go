@@ -32,6 +32,8 @@ type Instance struct {
 	Env Environ
 	// Files are the directories of secret files, the outer before those in them.
 	Files []inject.Directory
+	// Redactions are the values that must not be seen in what it writes.
+	Redactions inject.Redactions
 	// Size of the terminal, if the spec has one; zero when unknown.
 	Size Size
 	// Record is kept on the container, for a node that lost its database. It
@@ -197,25 +199,19 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 		if err := errors.Join(r.cfg.writeFiles(in.ID, in.Spec), r.writeSecretFiles(in)); err != nil {
 			return err
 		}
-		s, err = r.openStreams(in.ID, in.Spec)
+		s, err = r.openStreams(ctx, in)
 		return err
 	})
 	if err := parts.Wait(); err != nil {
 		return err
 	}
-	err := step(ctx, func(ctx context.Context) error {
+	return step(ctx, func(ctx context.Context) error {
 		if err := r.makeTask(ctx, in.ID, rootfs, s); err != nil || !s.tty() {
 			return err
 		}
 		// Not every OCI runtime heeds the size in the spec.
 		return r.Resize(ctx, in.ID, in.Size)
 	})
-	if err != nil {
-		return err
-	}
-	// Not before: until the shim has opened its ends, they read as ended.
-	s.copy()
-	return nil
 }
 
 // step does one thing whole, even when ctx ends meanwhile. Of a call that was

@@ -2,8 +2,10 @@ package runtime_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,11 +18,18 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/loghelper"
 	"github.com/purserd/purser/runtime/logs"
 	"github.com/purserd/purser/runtime/private"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is the log helper's process, too, which the runtime starts.
+func TestMain(m *testing.M) {
+	loghelper.Main()
+	// The race detector has every process sleep for a second at its end.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
+	goleak.VerifyTestMain(m)
+}
 
 // node is a runtime on a containerd of its own, with the busybox image.
 type node struct {
@@ -79,6 +88,12 @@ func (n *node) open() {
 		n.t.Fatal(err)
 	}
 	n.Runtime = r
+}
+
+// known is for output that the log helper has not forgotten.
+func (n *node) known() (runtime.Instance, error) {
+	n.t.Error("the log helper has forgotten a container")
+	return runtime.Instance{}, errors.New("not known")
 }
 
 func (n *node) importTar(tar io.Reader, o runtime.ImportOptions) []runtime.Image {

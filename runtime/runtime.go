@@ -23,6 +23,7 @@ import (
 
 	"github.com/purserd/purser/runtime/handover"
 	"github.com/purserd/purser/runtime/handover/protocol"
+	"github.com/purserd/purser/runtime/loghelper"
 	"github.com/purserd/purser/runtime/logs"
 	"github.com/purserd/purser/runtime/private"
 	"github.com/purserd/purser/runtime/registry"
@@ -57,6 +58,16 @@ type Config struct {
 	Observe func(result string)
 	// LogDir holds what containers wrote.
 	LogDir string
+	// LogLimits bound what is kept of one container's output.
+	LogLimits logs.Limits
+	// LogJournald sends what containers write to systemd's journal, too.
+	LogJournald bool
+	// LogHelper is the command that starts the log helper, without its arguments; see
+	// [loghelper.Options]. When empty, this process's own executable with log-helper.
+	LogHelper []string
+	// LogHelperRestarted, if not nil, is called when a log helper had died and another
+	// one has been started.
+	LogHelperRestarted func()
 	// CgroupParent is the cgroup under which each container gets its own;
 	// /purser when empty.
 	CgroupParent string
@@ -85,6 +96,7 @@ type Runtime struct {
 	client   *client.Client
 	logs     *logs.Store
 	log      *slog.Logger
+	helper   *loghelper.Client
 	handover *handover.Server
 	// unswapped is where OCI runtimes are that have been given secrets.
 	unswapped private.Cgroup
@@ -101,7 +113,7 @@ type Runtime struct {
 	closing  chan struct{} // closed with the runtime
 
 	mu      sync.Mutex
-	streams map[string]*streams // of containers whose output is being read
+	streams map[string]*streams // of containers
 	closed  bool
 }
 
@@ -165,8 +177,17 @@ func New(cfg Config) (*Runtime, error) {
 		unswapped.Remove()
 		return nil, errors.Join(err, c.Close())
 	}
+	helper, err := loghelper.Start(loghelper.Options{
+		Dir: cfg.helperDir(), Command: cfg.LogHelper, AllowSwap: cfg.AllowSwap,
+		Log: cfg.Logger, Restarted: cfg.LogHelperRestarted,
+	})
+	if err != nil {
+		unswapped.Remove()
+		return nil, errors.Join(err, h.Close(), c.Close())
+	}
 	r := &Runtime{
 		cfg:         cfg,
+		helper:      helper,
 		client:      c,
 		connections: semaphore.NewWeighted(connections),
 		handover:    h,
@@ -233,6 +254,16 @@ func withDefaults(cfg Config) (Config, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(string) {}
 	}
+	if cfg.LogHelperRestarted == nil {
+		cfg.LogHelperRestarted = func() {}
+	}
+	if len(cfg.LogHelper) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return cfg, fmt.Errorf("looking for the log helper: %w", err)
+		}
+		cfg.LogHelper = []string{self, "log-helper"}
+	}
 	if cfg.Wrapper, err = findWrapper(cfg.Wrapper); err != nil {
 		return cfg, err
 	}
@@ -254,6 +285,9 @@ func runDirectory(path string) (string, error) {
 	}
 	return filepath.EvalSymlinks(path)
 }
+
+// helperDir is where the log helper keeps what it needs.
+func (c Config) helperDir() string { return filepath.Join(c.privateDir(), "logs") }
 
 // privateDir is where memory is mounted that is never swapped, for what must not
 // reach a disk.
@@ -297,7 +331,13 @@ func connect(cfg Config) (*client.Client, error) {
 // Logs is the store of what containers wrote. It outlives Delete.
 func (r *Runtime) Logs() *logs.Store { return r.logs }
 
-// Close stops reading containers' output and ends the connection. Containers run on.
+// LogCounters are what has been done to output so far, also under earlier agents.
+func (r *Runtime) LogCounters() loghelper.Counters { return r.helper.Counters() }
+
+// Redacted adds to the redactions what was replaced in output that is not stored.
+func (r *Runtime) Redacted(n uint64) { r.helper.Redacted(n) }
+
+// Close ends the connections. Containers run on, and their output is stored.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
 	if !r.closed {
@@ -308,10 +348,11 @@ func (r *Runtime) Close() error {
 	r.streams = map[string]*streams{}
 	r.mu.Unlock()
 	r.detached.Wait()
+	var err error
 	for _, s := range open {
-		s.close()
+		err = errors.Join(err, s.closeStdin())
 	}
-	err := errors.Join(r.handover.Close(), r.client.Close())
+	err = errors.Join(err, r.helper.Close(), r.logs.Close(), r.handover.Close(), r.client.Close())
 	r.unswapped.Remove()
 	return err
 }

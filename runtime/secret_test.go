@@ -79,7 +79,7 @@ func testHandover(t *testing.T, n *node, oci string) {
 
 // written is what a container that runs has written so far.
 func (n *node) written(id string) string {
-	data, err := os.ReadFile(filepath.Join(n.cfg.LogDir, id+".log"))
+	data, err := os.ReadFile(filepath.Join(n.cfg.LogDir, id, "1.log"))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"golang.org/x/sys/unix"
 
-	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/api/launchspec"
+	"github.com/purserd/purser/runtime/loghelper"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -44,12 +45,6 @@ func makeFifos(dir string, stdin, tty bool) (fifos, error) {
 	return f, nil
 }
 
-// openReader opens the reading end without waiting for a writer. Reading
-// before there has been one gives EOF.
-func openReader(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-}
-
 // openStdin opens the writing end without waiting for a reader, by being one
 // itself.
 func openStdin(path string) (*os.File, error) {
@@ -59,13 +54,9 @@ func openStdin(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 }
 
-// streams are those of one container.
+// streams are those of one container, of which the log helper reads the output.
 type streams struct {
-	paths   fifos
-	writer  *logs.Writer
-	out     []*copier
-	ended   chan struct{} // closed when the log is complete
-	started sync.Once
+	paths fifos
 
 	mu    sync.Mutex
 	stdin *os.File // nil when closed or not connected
@@ -74,90 +65,45 @@ type streams struct {
 	writers map[*os.File]struct{}
 }
 
-// openStreams makes a new container's FIFOs and opens them and its log.
-func (r *Runtime) openStreams(id string, spec *purserv1.LaunchSpec) (*streams, error) {
-	paths, err := makeFifos(r.cfg.instanceDir(id), spec.GetStdin(), spec.GetTty())
+// openStreams makes a new container's FIFOs, and has what comes out of them stored.
+func (r *Runtime) openStreams(ctx context.Context, in Instance) (*streams, error) {
+	paths, err := makeFifos(r.cfg.instanceDir(in.ID), in.Spec.GetStdin(), in.Spec.GetTty())
 	if err != nil {
 		return nil, err
 	}
-	return r.attach(id, paths)
+	if err := r.helper.Open(ctx, r.outputOf(in, paths), in.Redactions); err != nil {
+		return nil, err
+	}
+	return r.attach(in.ID, paths)
 }
 
-// attach opens our ends of a container's FIFOs. They are closed with the runtime.
+// outputOf says where the output of a container comes from and goes to.
+func (r *Runtime) outputOf(in Instance, paths fifos) loghelper.Spec {
+	return loghelper.Spec{
+		Instance: in.ID,
+		About:    logs.About{Environment: launchspec.Environment(in.Spec), Workload: launchspec.ID(in.Spec), App: in.Spec.GetApp(), Created: time.Now()},
+		Limits:   r.cfg.LogLimits,
+		Journald: r.cfg.LogJournald,
+		LogDir:   r.cfg.LogDir,
+		Stdout:   paths.stdout,
+		Stderr:   paths.stderr,
+	}
+}
+
+// attach opens our end of a container's stdin. It is closed with the runtime.
 func (r *Runtime) attach(id string, paths fifos) (*streams, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, errors.New("the runtime is closed")
 	}
-	writer, err := r.logs.Writer(id)
+	stdin, err := openStdin(paths.stdin)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("opening stdin of %s: %w", id, err)
 	}
-	s := &streams{paths: paths, writer: writer, ended: make(chan struct{}), writers: map[*os.File]struct{}{}}
-	if err := s.open(r.keep(id, writer)); err != nil {
-		s.close()
-		return nil, fmt.Errorf("opening the streams of %s: %w", id, err)
-	}
+	s := &streams{paths: paths, stdin: stdin, writers: map[*os.File]struct{}{}}
 	r.streams[id] = s
 	return s, nil
-}
-
-func (s *streams) open(keep func(logs.Stream) func([]byte)) (err error) {
-	if s.stdin, err = openStdin(s.paths.stdin); err != nil {
-		return err
-	}
-	for _, o := range []struct {
-		path   string
-		stream logs.Stream
-	}{{s.paths.stdout, logs.Stdout}, {s.paths.stderr, logs.Stderr}} {
-		if o.path == "" {
-			continue
-		}
-		f, err := openReader(o.path)
-		if err != nil {
-			return err
-		}
-		s.out = append(s.out, newCopier(f, keep(o.stream)))
-	}
-	return nil
-}
-
-// keep returns what stores a stream's output. A log that cannot be written
-// must not stop the container, so it is read on; the writer counts the loss.
-func (r *Runtime) keep(id string, w *logs.Writer) func(logs.Stream) func([]byte) {
-	var once sync.Once
-	return func(stream logs.Stream) func([]byte) {
-		return func(data []byte) {
-			if err := w.Write(stream, data); err != nil {
-				once.Do(func() { r.log.Error("output of a container is being lost", "instance", id, "error", err) })
-			}
-		}
-	}
-}
-
-// copy starts to store what the container writes.
-func (s *streams) copy() {
-	s.started.Do(func() {
-		for _, c := range s.out {
-			go c.run()
-		}
-		go func() {
-			for _, c := range s.out {
-				<-c.ended
-			}
-			s.writer.Close()
-			close(s.ended)
-		}()
-	})
-}
-
-// close gives up what has not been read, if there is anything.
-func (s *streams) close() {
-	s.closeStdin()
-	s.copy() // also the way to end what was never started
-	stop(s.out...)
-	<-s.ended
 }
 
 func (s *streams) closeStdin() error {
@@ -175,41 +121,70 @@ func (s *streams) closeStdin() error {
 	return err
 }
 
-// endStreams stores the rest of what a container wrote that has ended, and
-// closes its streams and its log.
-func (r *Runtime) endStreams(id string) {
+// drainStreams has the rest stored of what a container wrote that has ended. Where that
+// cannot be had, output is no reason to keep anybody waiting.
+func (r *Runtime) drainStreams(ctx context.Context, id string) {
+	if err := r.helper.Drain(ctx, id, drainTime); err != nil {
+		r.log.Warn("the last output of a container may be missing", "instance", id, "error", err)
+	}
+}
+
+// endStreams stores the rest of what a container wrote that has ended, and closes
+// its streams and its log.
+func (r *Runtime) endStreams(ctx context.Context, id string) error {
 	r.mu.Lock()
 	s := r.streams[id]
 	delete(r.streams, id)
 	r.mu.Unlock()
-	if s == nil {
-		return
+	if s != nil {
+		_ = s.closeStdin()
 	}
-	drain(drainTime, s.out...)
-	s.close()
+	if err := r.helper.End(ctx, id, drainTime); err != nil {
+		return err
+	}
+	return r.logs.End(id)
 }
 
-// OpenLogs goes on reading what a container writes that was made by an earlier
-// process. What was written in between is not lost: it waited in the FIFO. It
-// does nothing when the container's output is being read already.
-func (r *Runtime) OpenLogs(_ context.Context, id string) error {
+// OpenLogs takes up the streams of a container that was made by an earlier process. It
+// does nothing when they have been. in is asked for what the container was made from,
+// if the log helper does not know it any more; its error has the output dropped, as
+// nobody knows then what in it must not be seen. ErrNotFound is wrapped when there is
+// nothing to be read.
+func (r *Runtime) OpenLogs(ctx context.Context, id string, in func() (Instance, error)) error {
 	r.mu.Lock()
-	reading := r.streams[id] != nil
+	known := r.streams[id] != nil
 	r.mu.Unlock()
-	if reading {
+	if known {
 		return nil
 	}
 	paths := fifosIn(r.cfg.instanceDir(id))
 	if paths.stdout == "" {
 		return fmt.Errorf("taking up the output of %s: %w: its FIFOs are gone", id, ErrNotFound)
 	}
-	s, err := r.attach(id, paths)
-	if err != nil {
+	if err := r.resume(ctx, id, paths, in); err != nil {
 		return err
 	}
-	s.copy()
+	if _, err := r.attach(id, paths); err != nil {
+		return err
+	}
 	r.takeUpExecs(id)
 	return nil
+}
+
+// resume sees to it that the log helper reads a container's output.
+func (r *Runtime) resume(ctx context.Context, id string, paths fifos, in func() (Instance, error)) error {
+	err := r.helper.Resume(ctx, id, paths.stdout, paths.stderr)
+	if !errors.Is(err, loghelper.ErrUnknown) {
+		return err
+	}
+	if over, err := r.logs.Ended(id); over || err != nil {
+		return err
+	}
+	instance, unknown := in()
+	instance.ID = id
+	output := r.outputOf(instance, paths)
+	output.Drop = unknown != nil
+	return r.helper.Open(ctx, output, instance.Redactions)
 }
 
 func exists(path string) bool {

@@ -44,7 +44,7 @@ func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
 	if err == nil {
 		// Whoever hears of the end may look for the output next.
-		r.drainStreams(id)
+		r.drainStreams(ctx, id)
 		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt)}, nil
 	}
 	err = r.wrap(err, "waiting for container %s", id)
@@ -98,7 +98,9 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	if err := r.deleteTask(ctx, id); err != nil {
 		return r.wrap(err, "ending container %s", id)
 	}
-	r.endStreams(id)
+	if err := r.endStreams(ctx, id); err != nil {
+		return r.wrap(err, "ending the log of container %s", id)
+	}
 	record, err := r.client.ContainerService().Get(ctx, id)
 	switch {
 	case isNotFound(err):
@@ -154,7 +156,7 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	}
 	// The shim gives its streams two seconds after this and cuts them then, so
 	// the log is completed before.
-	r.drainStreams(id)
+	r.drainStreams(ctx, id)
 	_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	if err != nil && !isNotFound(err) {
 		return err
@@ -175,13 +177,4 @@ func (r *Runtime) killAll(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
-}
-
-func (r *Runtime) drainStreams(id string) {
-	r.mu.Lock()
-	s := r.streams[id]
-	r.mu.Unlock()
-	if s != nil {
-		drain(drainTime, s.out...)
-	}
 }

@@ -52,6 +52,7 @@ type Config struct {
 
 	Containerd Containerd         `toml:"containerd"`
 	Images     Images             `toml:"images"`
+	Logs       Logs               `toml:"logs"`
 	Metrics    Metrics            `toml:"metrics"`
 	Secrets    Secrets            `toml:"secrets"`
 	Audit      Audit              `toml:"audit"`
@@ -85,6 +86,20 @@ type Images struct {
 	// GCImported lets images go, too, that were imported and cannot be pulled again.
 	GCImported bool `toml:"gc_imported"`
 }
+
+// Logs says how much of what each instance writes is kept.
+type Logs struct {
+	// SegmentSize is the size of a file after which the next is begun.
+	SegmentSize Size `toml:"segment_size"`
+	// Segments is the number of files that are kept.
+	Segments int `toml:"segments"`
+	// Journald sends every line to systemd's journal, too.
+	Journald bool `toml:"journald"`
+}
+
+// LogLink is the path of a link, beside the agent's socket, to the directory of its
+// logs: by it they are found while the agent does not answer.
+func LogLink(socket string) string { return socket + ".logs" }
 
 // Duration is one in Go's syntax, as 1h30m.
 type Duration time.Duration
@@ -170,6 +185,7 @@ func Default() *Config {
 			CertsDir: "/etc/containerd/certs.d",
 			GCHigh:   85, GCLow: 80, GCMinAge: Duration(time.Hour),
 		},
+		Logs:    Logs{SegmentSize: 10 << 20, Segments: 5},
 		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
 		Secrets: Secrets{KeepVersions: 10},
 		Audit:   Audit{FailClosed: true, FileSize: 16 << 20, Files: 16},
@@ -270,7 +286,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkMetrics(), c.checkAudit())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkMetrics(), c.checkAudit())
 }
 
 // soleRuntime is the runtime to use when nothing says which.
@@ -341,6 +357,20 @@ func (c *Config) checkImages() error {
 	}
 	if i.GCMaxAge > 0 && i.GCMaxAge < i.GCMinAge {
 		errs = append(errs, fmt.Errorf("images.gc_max_age: %s is less than gc_min_age, %s", time.Duration(i.GCMaxAge), time.Duration(i.GCMinAge)))
+	}
+	return errors.Join(errs...)
+}
+
+// leastSegment is the least size of a segment: a few batches of output.
+const leastSegment = 64 << 10
+
+func (c *Config) checkLogs() error {
+	var errs []error
+	if c.Logs.SegmentSize < leastSegment {
+		errs = append(errs, fmt.Errorf("logs.segment_size: %d bytes is less than 64Ki", c.Logs.SegmentSize))
+	}
+	if c.Logs.Segments < 1 {
+		errs = append(errs, errors.New("logs.segments: must be 1 or more"))
 	}
 	return errors.Join(errs...)
 }

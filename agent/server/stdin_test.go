@@ -3,14 +3,23 @@ package server
 import (
 	"bytes"
 	"io"
+	"os"
 	"testing"
 	"testing/synctest"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"github.com/purserd/purser/runtime/loghelper"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is the log helper's process, too, which an agent starts.
+func TestMain(m *testing.M) {
+	loghelper.Main()
+	// The race detector has every process sleep for a second at its end.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
+	goleak.VerifyTestMain(m)
+}
 
 // A client that keeps to the room it is told of never waits, and every byte
 // arrives.

@@ -26,6 +26,7 @@ const (
 	DefaultMountType     = MountBind
 	DefaultTmpfsSize     = 64 << 20
 	DefaultSecretEnv     = true
+	DefaultSecretRedact  = true
 	DefaultFileFormat    = FormatKeys
 	DefaultFileMode      = 0o400
 )
@@ -193,6 +194,14 @@ func SecretEnv(ref *purserv1.SecretRef) bool {
 		return DefaultSecretEnv
 	}
 	return ref.GetEnv()
+}
+
+// SecretRedact tells whether a secret's values are replaced in output.
+func SecretRedact(ref *purserv1.SecretRef) bool {
+	if ref.Redact == nil {
+		return DefaultSecretRedact
+	}
+	return ref.GetRedact()
 }
 
 // FileFormat is [FormatKeys], [FormatJSON] or [FormatDotenv].

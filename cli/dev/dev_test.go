@@ -170,17 +170,17 @@ func TestProgramsInUsualDirs(t *testing.T) {
 
 func TestShimID(t *testing.T) {
 	l := newLayout("/tmp/node")
-	cmdline := func(args ...string) []byte { return []byte(strings.Join(args, "\x00") + "\x00") }
+	cmdline := func(args ...string) []string { return args }
 	ours := cmdline("/usr/bin/"+shimName, "-namespace", "purser", "-id", "abc", "-address", "/tmp/node/containerd.sock")
 	if id, ok := l.shimID(ours); !ok || id != "abc" {
 		t.Errorf("own shim: %q, %v", id, ok)
 	}
-	for name, other := range map[string][]byte{
+	for name, other := range map[string][]string{
 		"another node's":      cmdline(shimName, "-namespace", "purser", "-id", "abc", "-address", "/tmp/node2/containerd.sock"),
 		"another namespace's": cmdline(shimName, "-namespace", "k8s.io", "-id", "abc", "-address", "/tmp/node/containerd.sock"),
 		"another program":     cmdline("vi", "-namespace", "purser", "-id", "abc", "-address", "/tmp/node/containerd.sock"),
 		"truncated":           cmdline(shimName, "-address"),
-		"kernel thread":       nil,
+		"kernel thread":       {""},
 	} {
 		if _, ok := l.shimID(other); ok {
 			t.Errorf("%s is taken for a shim of this node", name)

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/purserd/purser/agent/config"
 )
 
 // maxSocketPath is what a unix socket's path may have, less the closing NUL
@@ -92,6 +94,7 @@ func (l *layout) removeSockets() {
 		removeSocket(l.path(name))
 		removeSocket(filepath.Join(l.sockets, name))
 	}
+	removeSocket(config.LogLink(l.agentSocket()))
 	if l.sockets != l.dir {
 		_ = os.Remove(l.sockets)
 	}

@@ -43,6 +43,9 @@ func (l *layout) sweep() (found []string, err error) {
 	if n := l.killShims(); n > 0 {
 		found = append(found, fmt.Sprintf("%d shims", n))
 	}
+	if n := l.killLogHelper(); n > 0 {
+		found = append(found, "the log helper")
+	}
 	mounts, mountErr := l.unmount()
 	if mounts > 0 {
 		found = append(found, fmt.Sprintf("%d mounts", mounts))
@@ -104,6 +107,25 @@ func readPIDs(path string) []int {
 // killShims kills the shims that this node's containerd has started: they
 // carry its address.
 func (l *layout) killShims() int {
+	return kill(func(args []string) bool {
+		id, ours := l.shimID(args)
+		if ours {
+			_ = os.Remove(l.shimSocket(id))
+		}
+		return ours
+	})
+}
+
+// killLogHelper kills the helper that stores what this node's containers write, which
+// ends by itself when there are none.
+func (l *layout) killLogHelper() int {
+	return kill(func(args []string) bool {
+		return slices.Contains(args, "log-helper") && strings.HasPrefix(after(args, "--dir"), l.path("run")+"/")
+	})
+}
+
+// kill kills the processes whose command lines are meant, and counts them.
+func kill(meant func(args []string) bool) int {
 	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return 0
@@ -111,17 +133,12 @@ func (l *layout) killShims() int {
 	killed := 0
 	for _, path := range entries {
 		data, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		id, ours := l.shimID(data)
-		if !ours {
+		if err != nil || !meant(strings.Split(string(bytes.TrimRight(data, "\x00")), "\x00")) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err == nil && unix.Kill(pid, unix.SIGKILL) == nil {
 			killed++
-			_ = os.Remove(l.shimSocket(id))
 		}
 	}
 	return killed
@@ -129,8 +146,7 @@ func (l *layout) killShims() int {
 
 // shimID reads a process's command line: the container that it is a shim of,
 // when it is one of this node's.
-func (l *layout) shimID(cmdline []byte) (id string, ours bool) {
-	args := strings.Split(string(bytes.TrimRight(cmdline, "\x00")), "\x00")
+func (l *layout) shimID(args []string) (id string, ours bool) {
 	if filepath.Base(args[0]) != shimName {
 		return "", false
 	}

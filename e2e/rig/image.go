@@ -32,7 +32,7 @@ type Image struct {
 	Ref string
 	// Config of the image; its Cmd is sh when it has neither.
 	Config v1.Config
-	// Files are added to the image, by path.
+	// Files are added to the image, by path; those in /bin can be executed.
 	Files map[string]string
 	// Layers are further layers, each of files by path.
 	Layers []map[string]string
@@ -221,7 +221,11 @@ func dirHeader(name string) *tar.Header {
 
 func writeFiles(w *tar.Writer, files map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := writeFile(w, strings.TrimPrefix(name, "/"), 0o644, []byte(files[name])); err != nil {
+		mode := fs.FileMode(0o644)
+		if strings.HasPrefix(strings.TrimPrefix(name, "/"), "bin/") {
+			mode = 0o755
+		}
+		if err := writeFile(w, strings.TrimPrefix(name, "/"), mode, []byte(files[name])); err != nil {
 			return err
 		}
 	}

@@ -24,12 +24,13 @@ func open(t *testing.T) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.Close() })
 	return s
 }
 
 func writer(t *testing.T, s *Store, instance string) *Writer {
 	t.Helper()
-	w, err := s.Writer(instance)
+	w, err := s.Writer(instance, About{}, Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func writer(t *testing.T, s *Store, instance string) *Writer {
 
 func write(t *testing.T, w *Writer, stream Stream, data string) {
 	t.Helper()
-	if err := w.Write(stream, []byte(data)); err != nil {
+	if err := w.Write(time.Now(), stream, []byte(data)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -76,7 +77,7 @@ func TestEveryByteComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		instance := fmt.Sprint("i", n)
-		w, err := s.Writer(instance)
+		w, err := s.Writer(instance, About{}, Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +89,7 @@ func TestEveryByteComesBack(t *testing.T) {
 				data = bytes.Repeat([]byte("x"), maxData+17)
 			}
 			want[stream] = append(want[stream], data...)
-			if err := w.Write(stream, data); err != nil {
+			if err := w.Write(time.Now(), stream, data); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -138,7 +139,7 @@ func TestTail(t *testing.T) {
 func TestSince(t *testing.T) {
 	s := open(t)
 	synctest.Test(t, func(t *testing.T) {
-		w, err := s.Writer("a")
+		w, err := s.Writer("a", About{}, Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +242,10 @@ func TestDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
-			if err := os.WriteFile(filepath.Join(s.dir, "a.log"), []byte(c.file), 0o600); err != nil {
+			if err := os.Mkdir(filepath.Join(s.dir, "a"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(segmentPath(filepath.Join(s.dir, "a"), 1), []byte(c.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if got := read(t, s, "a", ReadOptions{Tail: -1}); got != c.want {
@@ -267,33 +271,188 @@ func TestWriteToFullDisk(t *testing.T) {
 	}
 	defer full.Close()
 	w.file = full
-	if err := w.Write(Stdout, []byte("lost\n")); err == nil {
-		t.Error("no error")
+	for range 2 {
+		if err := w.Write(time.Now(), Stdout, []byte("lost\n")); err == nil {
+			t.Error("no error")
+		}
 	}
 	w.file = good
+	write(t, w, Stderr, "another stream\n")
 	write(t, w, Stdout, "after\n")
-	if w.Lost() != 5 {
-		t.Errorf("lost %d bytes", w.Lost())
+	want := "before\nanother stream\n[purser: 10 bytes of output are lost here: no space left on device]\nafter\n"
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != want {
+		t.Errorf("got %q", got)
 	}
-	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != "before\nafter\n" {
+}
+
+// A loss that no later write tells of is told at the end.
+func TestLossAtTheEnd(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	w.Lose(Stderr, 7, errors.New("the disk does not answer"))
+	w.Close()
+	want := "[purser: 7 bytes of output are lost here: the disk does not answer]\n"
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != want {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A writer that could not even begin does when it can.
+func TestLogThatCannotBeMade(t *testing.T) {
+	s := open(t)
+	if err := os.Remove(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.dir, nil, 0o600); err != nil { // where a directory is to be
+		t.Fatal(err)
+	}
+	w := writer(t, s, "a")
+	if err := w.Write(time.Now(), Stdout, []byte("lost\n")); err == nil {
+		t.Error("no error")
+	}
+	if err := os.Remove(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, Stdout, "after\n")
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); !strings.HasSuffix(got, "]\nafter\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestSegments(t *testing.T) {
+	s := open(t)
+	w, err := s.Writer("a", About{}, Limits{Size: 200, Segments: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		write(t, w, Stdout, fmt.Sprintf("line %02d\n", i))
+	}
+	all, err := segments(filepath.Join(s.dir, "a"))
+	if err != nil || len(all) != 3 {
+		t.Fatalf("segments %v, %v", all, err)
+	}
+	for _, n := range all {
+		info, err := os.Stat(segmentPath(filepath.Join(s.dir, "a"), n))
+		if err != nil || info.Size() > 200 {
+			t.Errorf("segment %d: %v, %v", n, info.Size(), err)
+		}
+	}
+	whole := read(t, s, "a", ReadOptions{Tail: -1})
+	if !strings.HasSuffix(whole, "line 98\nline 99\n") || strings.Count(whole, "\n") < 8 {
+		t.Errorf("kept %q", whole)
+	}
+	for n := range strings.Count(whole, "\n") + 2 {
+		lines := strings.SplitAfter(whole, "\n")
+		lines = lines[:len(lines)-1]
+		want := strings.Join(lines[max(0, len(lines)-n):], "")
+		if got := read(t, s, "a", ReadOptions{Tail: n}); got != want {
+			t.Errorf("tail %d: got %q, want %q", n, got, want)
+		}
+	}
+}
+
+// A reader goes from segment to segment while they are written, and is told of
+// those that were removed before it came to them.
+func TestFollowOverSegments(t *testing.T) {
+	s := open(t)
+	w, err := s.Writer("a", About{}, Limits{Size: 200, Segments: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, Stdout, "first\n")
+	r, err := s.Reader("a", ReadOptions{Tail: -1, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var got strings.Builder
+	n := 0
+	for e, err := range r.Entries(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(e.Data)
+		switch n++; {
+		case n <= 20:
+			write(t, w, Stdout, fmt.Sprintf("line %d\n", n))
+		case n == 21:
+			for i := range 50 {
+				write(t, w, Stdout, fmt.Sprintf("many %d\n", i))
+			}
+			w.Close()
+		}
+	}
+	text := got.String()
+	if !strings.HasPrefix(text, "first\nline 1\nline 2\n") || !strings.Contains(text, "line 20\nmany 0\n") {
+		t.Errorf("lines are missing: %q", text)
+	}
+	if !strings.Contains(text, "[purser: ") || !strings.HasSuffix(text, "many 48\nmany 49\n") {
+		t.Errorf("the gap is not told of: %q", text)
+	}
+}
+
+// What a process that died was about to write can be written again.
+func TestRewind(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "kept\n")
+	at := w.Position()
+	write(t, w, Stdout, "half\n")
+	w.Leave()
+	w = writer(t, s, "a")
+	if err := w.Rewind(at); err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, Stdout, "whole\n")
+	w.Close()
+	if got := read(t, s, "a", ReadOptions{Tail: -1, Follow: true}); got != "kept\nwhole\n" {
+		t.Errorf("got %q", got)
+	}
+	for _, other := range []Position{{Segment: 1, Offset: 1 << 20}, {Segment: 7}, {}} {
+		if err := w.Rewind(other); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != "kept\nwhole\n" {
+		t.Errorf("rewound to where nothing was: %q", got)
+	}
+}
+
+// A log whose writer died ends for its readers when somebody says so.
+func TestEndWithoutWriter(t *testing.T) {
+	s := open(t)
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "last\n")
+	w.Leave()
+	if over, err := ended(filepath.Join(s.dir, "a")); over || err != nil {
+		t.Fatalf("ended: %v, %v", over, err)
+	}
+	for _, instance := range []string{"a", "a", "never"} {
+		if err := s.End(instance); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := read(t, s, "a", ReadOptions{Tail: -1, Follow: true}); got != "last\n" {
 		t.Errorf("got %q", got)
 	}
 }
 
 func TestStore(t *testing.T) {
 	s := open(t)
-	w := writer(t, s, "a")
-	if _, err := s.Writer("a"); err == nil {
-		t.Error("two writers at a time")
+	created := time.Now().Round(0)
+	w, err := s.Writer("a", About{Environment: "dev", Workload: "app/f", Created: created}, Limits{})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, bad := range []string{"", "../a", "a/b", ".hidden", "a\x00"} {
-		if _, err := s.Writer(bad); err == nil {
+		if _, err := s.Writer(bad, About{}, Limits{}); err == nil {
 			t.Errorf("opened %q", bad)
 		}
 	}
 	w.Close()
-	if err := w.Write(Stdout, []byte("x")); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("writing after the end: %v", err)
+	if about, err := s.About("a"); err != nil || about.Workload != "app/f" || !about.Created.Equal(created) {
+		t.Errorf("about %+v, %v", about, err)
 	}
 	if names, err := s.Instances(); err != nil || len(names) != 1 || names[0] != "a" {
 		t.Errorf("instances %v, %v", names, err)

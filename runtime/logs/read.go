@@ -11,6 +11,8 @@ import (
 	"iter"
 	"os"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // ReadOptions say what of a log to read.
@@ -20,9 +22,21 @@ type ReadOptions struct {
 	// Tail is the number of last lines to begin with, both streams counted
 	// together; negative means all, 0 only what is written from now on.
 	Tail int
-	// Follow goes on until the instance's writer is closed. Without a writer
-	// there is nothing to follow.
+	// Follow goes on until the log has ended. Where there is none there is nothing
+	// to follow.
 	Follow bool
+}
+
+// OptionsOf are those of a request for logs: since and tail may be nil.
+func OptionsOf(since *timestamppb.Timestamp, tail *uint32, follow bool) ReadOptions {
+	o := ReadOptions{Tail: -1, Follow: follow}
+	if since != nil {
+		o.Since = since.AsTime()
+	}
+	if tail != nil {
+		o.Tail = int(*tail)
+	}
+	return o
 }
 
 // Read returns the entries of an instance's log, oldest first. Damaged records
@@ -56,39 +70,38 @@ func (s *Store) Reader(instance string, o ReadOptions) (*Reader, error) {
 }
 
 func (s *Store) reader(instance string, o ReadOptions) (*Reader, error) {
-	path, err := s.path(instance)
+	dir, err := s.path(instance)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{instance: instance, since: o.Since}
-	if o.Follow {
-		// Before the file: a writer that closes in between has written it all.
-		r.writer = s.writer(instance)
+	r := &Reader{store: s, instance: instance, dir: dir, since: o.Since, follow: o.Follow}
+	begin, err := tail(dir, o.Tail)
+	if err != nil {
+		return nil, err
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if begin.Segment == 0 {
 		return r, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := seekTail(f, o.Tail); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	r.file, r.buf = f, bufio.NewReaderSize(f, maxRecord)
-	return r, nil
+	return r, r.enter(begin)
 }
 
 // Reader reads a log's whole records. What is left of an unfinished one is
 // kept for when the rest of it is there.
 type Reader struct {
+	store    *Store
 	instance string
-	file     *os.File // nil when there is no log
-	writer   *Writer  // to be followed; nil for none
-	buf      *bufio.Reader
+	dir      string
+	follow   bool
 	since    time.Time
-	partial  []byte
-	skip     bool // in a record too long to be one
+
+	segment int      // that is being read; 0 before the first
+	file    *os.File // nil before the first
+	buf     *bufio.Reader
+	partial []byte
+	skip    bool // in a record too long to be one
+	// final: there was a later segment already when the last read began, so that
+	// the end of this one is its end for good.
+	final bool
 }
 
 // Entries returns what has not been read yet, as [Store.Read] does.
@@ -109,23 +122,35 @@ func (r *Reader) Close() error {
 }
 
 func (r *Reader) read(ctx context.Context, yield func(Entry, error) bool) error {
-	if r.file == nil {
-		return nil
-	}
-	if r.writer == nil {
+	if !r.follow {
 		_, err := r.rest(ctx, yield)
 		return err
 	}
+	changed, release, err := r.store.watcher.watch(r.dir)
+	if errors.Is(err, errNoDir) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	again := time.NewTicker(look)
+	defer again.Stop()
 	for {
-		more, ok := r.writer.watch()
-		if again, err := r.rest(ctx, yield); !again || err != nil {
+		// Before what is left is read: what ends in between has been written by then.
+		over, err := ended(r.dir)
+		if err != nil {
 			return err
 		}
-		if !ok {
+		if more, err := r.rest(ctx, yield); !more || err != nil {
+			return err
+		}
+		if over {
 			return nil
 		}
 		select {
-		case <-more:
+		case <-changed:
+		case <-again.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -140,7 +165,14 @@ func (r *Reader) rest(ctx context.Context, yield func(Entry, error) bool) (bool,
 		}
 		e, err := r.next()
 		if errors.Is(err, io.EOF) {
-			return true, nil
+			missed, err := r.advance()
+			if err != nil || !missed.any() {
+				return err == nil, err
+			}
+			if missed.segments > 0 && !yield(missed.entry(), nil) {
+				return false, nil
+			}
+			continue
 		}
 		if errors.Is(err, errDamaged) || (err == nil && !r.since.IsZero() && !e.Time.After(r.since)) {
 			continue
@@ -155,6 +187,9 @@ func (r *Reader) rest(ctx context.Context, yield func(Entry, error) bool) (bool,
 }
 
 func (r *Reader) next() (Entry, error) {
+	if r.file == nil {
+		return Entry{}, io.EOF
+	}
 	line, err := r.buf.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
@@ -177,44 +212,133 @@ func (r *Reader) next() (Entry, error) {
 	return parseRecord(line[:len(line)-1])
 }
 
-// seekTail moves to where the last n lines begin.
-func seekTail(f *os.File, n int) error {
-	if n < 0 {
-		return nil
-	}
-	end, err := wholeRecords(f)
-	if err != nil {
-		return err
-	}
-	start, err := tailOffset(f, end, n)
-	if err != nil {
-		return err
-	}
-	_, err = f.Seek(start, io.SeekStart)
-	return err
+// step is what became of a reader at the end of a segment.
+type step struct {
+	on       bool // there is more to be read
+	segments int  // that were removed before they were read
 }
 
-// tailOffset goes back from end over n lines. What follows the last end of a
-// line is a line too.
-func tailOffset(f io.ReaderAt, end int64, n int) (int64, error) {
-	if n == 0 {
-		return end, nil
+func (s step) any() bool { return s.on }
+
+// entry tells a reader what it has missed.
+func (s step) entry() Entry {
+	return Entry{Time: time.Now().UTC(), Stream: Stderr, Data: fmt.Appendf(nil,
+		"[purser: %d log segments were removed before they were read: more is written than is kept]\n", s.segments)}
+}
+
+// advance goes on to the next segment once this one has been read to its end.
+func (r *Reader) advance() (step, error) {
+	all, err := segments(r.dir)
+	if err != nil {
+		return step{}, err
 	}
-	at, lines := end, 0
+	for _, n := range all {
+		if n <= r.segment {
+			continue
+		}
+		if !r.final && r.segment > 0 {
+			r.final = true // what was written before the next was begun
+			return step{on: true}, nil
+		}
+		missed := n - r.segment - 1
+		if r.segment == 0 {
+			missed = 0
+		}
+		err := r.enter(Position{Segment: n})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		return step{on: true, segments: missed}, err
+	}
+	return step{}, nil
+}
+
+// enter goes to a place in a log.
+func (r *Reader) enter(at Position) error {
+	f, err := os.Open(segmentPath(r.dir, at.Segment))
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(at.Offset, io.SeekStart); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := r.Close(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	r.segment, r.file, r.partial, r.skip, r.final = at.Segment, f, nil, false, false
+	if r.buf == nil {
+		r.buf = bufio.NewReaderSize(f, maxRecord)
+	}
+	r.buf.Reset(f)
+	return nil
+}
+
+// tail finds where the last n lines of a log begin; all of it when n is negative.
+// Segments that are removed meanwhile are not there.
+func tail(dir string, n int) (Position, error) {
+	for {
+		at, err := findTail(dir, n)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return at, err
+		}
+	}
+}
+
+func findTail(dir string, n int) (Position, error) {
+	all, err := segments(dir)
+	if err != nil || len(all) == 0 {
+		return Position{}, err
+	}
+	if n < 0 {
+		return Position{Segment: all[0]}, nil
+	}
+	t := tailer{wanted: n}
+	for i := len(all) - 1; i >= 0; i-- {
+		offset, found, err := t.in(segmentPath(dir, all[i]))
+		if found || err != nil {
+			return Position{Segment: all[i], Offset: offset}, err
+		}
+	}
+	return Position{Segment: all[0]}, nil
+}
+
+// tailer counts lines from the end of a log. What follows the last end of a line is
+// a line too.
+type tailer struct {
+	wanted, lines int
+	begun         bool
+}
+
+// in goes back through a segment, and says where in it the wanted lines begin if
+// they do.
+func (t *tailer) in(path string) (offset int64, found bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false, err
+	}
+	defer f.Close()
+	at, err := wholeRecords(f)
+	if err != nil {
+		return 0, false, err
+	}
+	if t.wanted == 0 {
+		return at, true, nil
+	}
 	for at > 0 {
 		record, start, err := recordBefore(f, at)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		if endsLine(record) || at == end {
-			lines++
+		if endsLine(record) || !t.begun {
+			t.lines++
 		}
-		if lines > n {
-			return at, nil
+		t.begun = true
+		if t.lines > t.wanted {
+			return at, true, nil
 		}
 		at = start
 	}
-	return 0, nil
+	return 0, false, nil
 }
 
 // recordBefore returns the record that ends, newline included, at end, and

@@ -1,21 +1,31 @@
 package logs
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"time"
 )
 
-// Store is a directory of logs.
+// Store is a directory of logs. Its methods may be called by many goroutines, and
+// stores of several processes may share the directory.
 type Store struct {
-	dir string
+	dir     string
+	watcher watcher
+}
 
-	mu      sync.Mutex
-	writers map[string]*Writer
+// About says whose output a log is.
+type About struct {
+	Environment string `json:"environment"`
+	// Workload is the ID within the environment, of a function of App.
+	Workload string `json:"workload"`
+	App      string `json:"app"`
+	// Created is when the instance was made.
+	Created time.Time `json:"created"`
 }
 
 // Open returns the store in dir, making the directory when it is not there.
@@ -24,38 +34,27 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the log directory: %w", err)
 	}
-	return &Store{dir: dir, writers: make(map[string]*Writer)}, nil
+	return &Store{dir: dir}, nil
 }
 
-// Writer opens the log of an instance for appending; there may be one at a
-// time. A record that an earlier writer left unfinished is removed.
-func (s *Store) Writer(instance string) (*Writer, error) {
-	path, err := s.path(instance)
-	if err != nil {
-		return nil, err
+// Existing returns the store in dir, which must be there, for reading.
+func Existing(dir string) (*Store, error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("opening the log directory: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.writers[instance] != nil {
-		return nil, fmt.Errorf("the log of %s is being written already", instance)
-	}
-	w, err := openWriter(path)
-	if err != nil {
-		return nil, fmt.Errorf("opening the log of %s: %w", instance, err)
-	}
-	w.closed = func() { s.forget(instance) }
-	s.writers[instance] = w
-	return w, nil
+	return &Store{dir: dir}, nil
 }
 
-// Remove deletes the log of an instance. One that is not there is no error. Its
-// writer, if there is one, writes on into the void.
+// Close ends the waiting of those who follow a log.
+func (s *Store) Close() error { return s.watcher.close() }
+
+// Remove deletes the log of an instance. One that is not there is no error.
 func (s *Store) Remove(instance string) error {
-	path, err := s.path(instance)
+	dir, err := s.path(instance)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("removing the log of %s: %w", instance, err)
 	}
 	return nil
@@ -69,31 +68,69 @@ func (s *Store) Instances() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), suffix); ok {
-			names = append(names, name)
+		if e.IsDir() {
+			names = append(names, e.Name())
 		}
 	}
 	return names, nil
 }
 
-const suffix = ".log"
+// End marks the log of an instance as complete, whose writer is gone. One that is
+// not there, or has ended, is no error.
+func (s *Store) End(instance string) error {
+	dir, err := s.path(instance)
+	if err != nil {
+		return err
+	}
+	return endSegments(dir)
+}
 
+// Ended says whether nothing is going to be added to an instance's log any more, or
+// ever was.
+func (s *Store) Ended(instance string) (bool, error) {
+	dir, err := s.path(instance)
+	if err != nil {
+		return false, err
+	}
+	return ended(dir)
+}
+
+// aboutFile, in a log's directory, holds an [About].
+const aboutFile = "about.json"
+
+// About says whose output a log is.
+func (s *Store) About(instance string) (About, error) {
+	var about About
+	dir, err := s.path(instance)
+	if err != nil {
+		return about, err
+	}
+	content, err := os.ReadFile(filepath.Join(dir, aboutFile))
+	if err == nil {
+		err = json.Unmarshal(content, &about)
+	}
+	if err != nil {
+		return about, fmt.Errorf("finding out whose log %s is: %w", instance, err)
+	}
+	return about, nil
+}
+
+func writeAbout(dir string, about About) error {
+	path := filepath.Join(dir, aboutFile)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	content, err := json.Marshal(about)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(content, '\n'), 0o600)
+}
+
+// path is the directory of an instance's log.
 func (s *Store) path(instance string) (string, error) {
 	if instance == "" || strings.ContainsAny(instance, "/\x00") || strings.HasPrefix(instance, ".") {
 		return "", fmt.Errorf("%q is no instance", instance)
 	}
-	return filepath.Join(s.dir, instance+suffix), nil
-}
-
-func (s *Store) forget(instance string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.writers, instance)
-}
-
-// writer returns the open writer of an instance, or nil.
-func (s *Store) writer(instance string) *Writer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.writers[instance]
+	return filepath.Join(s.dir, instance), nil
 }

@@ -380,9 +380,15 @@ type SecretRef struct {
 	Env *bool `protobuf:"varint,7,opt,name=env,proto3,oneof" json:"env,omitempty"`
 	// Puts the keys into files, on memory that is never written to a disk. With
 	// env they are variables as well.
-	File          *SecretFile `protobuf:"bytes,8,opt,name=file,proto3" json:"file,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	File *SecretFile `protobuf:"bytes,8,opt,name=file,proto3" json:"file,omitempty"`
+	// Whether the values are replaced in what the workload writes; they are when
+	// absent. For a secret whose values are none alone.
+	Redact *bool `protobuf:"varint,9,opt,name=redact,proto3,oneof" json:"redact,omitempty"`
+	// Keys, named as in the secret, whose values are not replaced: those that are no
+	// secret alone, such as a user's name.
+	UnredactedKeys []string `protobuf:"bytes,10,rep,name=unredacted_keys,json=unredactedKeys,proto3" json:"unredacted_keys,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SecretRef) Reset() {
@@ -467,6 +473,20 @@ func (x *SecretRef) GetEnv() bool {
 func (x *SecretRef) GetFile() *SecretFile {
 	if x != nil {
 		return x.File
+	}
+	return nil
+}
+
+func (x *SecretRef) GetRedact() bool {
+	if x != nil && x.Redact != nil {
+		return *x.Redact
+	}
+	return false
+}
+
+func (x *SecretRef) GetUnredactedKeys() []string {
+	if x != nil {
+		return x.UnredactedKeys
 	}
 	return nil
 }
@@ -1021,7 +1041,7 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
 	"\x04_refB\a\n" +
 	"\x05_pullB\x0e\n" +
-	"\f_auth_secret\"\xca\a\n" +
+	"\f_auth_secret\"\xc6\b\n" +
 	"\tSecretRef\x12D\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x04name\x88\x01\x01\x12N\n" +
 	"\rrequired_keys\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\frequiredKeys\x12\xee\x01\n" +
@@ -1032,7 +1052,10 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x06prefix\x18\x06 \x01(\tB\x91\x01\xbaH\x8d\x01\xba\x01k\n" +
 	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r\x1d\x18\x80\x012\x18^[A-Za-z_][A-Za-z0-9_]*$H\x03R\x06prefix\x88\x01\x01\x12\x15\n" +
 	"\x03env\x18\a \x01(\bH\x04R\x03env\x88\x01\x01\x12)\n" +
-	"\x04file\x18\b \x01(\v2\x15.purser.v1.SecretFileR\x04file\x1a7\n" +
+	"\x04file\x18\b \x01(\v2\x15.purser.v1.SecretFileR\x04file\x12\x1b\n" +
+	"\x06redact\x18\t \x01(\bH\x05R\x06redact\x88\x01\x01\x12R\n" +
+	"\x0funredacted_keys\x18\n" +
+	" \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\x0eunredactedKeys\x1a7\n" +
 	"\tKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x8a\x01\xbaH\x86\x01\x1a\x83\x01\n" +
@@ -1042,7 +1065,8 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\b_versionB\v\n" +
 	"\t_optionalB\t\n" +
 	"\a_prefixB\x06\n" +
-	"\x04_env\"\xd4\x02\n" +
+	"\x04_envB\t\n" +
+	"\a_redact\"\xd4\x02\n" +
 	"\n" +
 	"SecretFile\x12k\n" +
 	"\x04path\x18\x01 \x01(\tBR\xbaHO\xba\x01A\n" +

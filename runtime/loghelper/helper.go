@@ -1,0 +1,224 @@
+package loghelper
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/rpc"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+	"weak"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/redact"
+	"github.com/purserd/purser/runtime/private"
+)
+
+// Paths in the helper's directory.
+const (
+	lockFile   = "lock"
+	socketFile = "helper.sock"
+)
+
+// unused is how long a helper waits for an agent while it has nothing to do.
+const unused = 10 * time.Second
+
+// helper is the process's one.
+type helper struct {
+	dir      string
+	counters *counters
+	listener net.Listener
+
+	mu        sync.Mutex
+	instances map[string]*instance // nil while it is being opened
+	agents    int                  // connections
+	leaving   bool
+	matchers  []compiled
+	idle      *time.Timer // runs while there are neither agents nor instances
+	left      chan struct{}
+	leave     sync.Once
+}
+
+// RunOptions are those of the process.
+type RunOptions struct {
+	// Dir has to be on memory that no disk sees.
+	Dir string
+	// AllowSwap goes on where the process can be swapped.
+	AllowSwap bool
+	// Ready is called once requests are taken.
+	Ready func()
+}
+
+// compiled is a set of values, and what finds them, for as long as anyone uses it.
+type compiled struct {
+	values  inject.Redactions
+	matcher weak.Pointer[redact.Matcher]
+}
+
+// Run serves until it is asked to leave, or there is nothing to do and no agent.
+func Run(o RunOptions) error {
+	if err := private.LockProcess(o.AllowSwap); err != nil {
+		return err
+	}
+	dir := o.Dir
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	h := &helper{dir: dir, instances: map[string]*instance{}, left: make(chan struct{})}
+	if h.counters, err = openCounters(dir); err != nil {
+		return err
+	}
+	h.idle = time.AfterFunc(unused, func() { h.Leave(LeaveRequest{IfIdle: true}, nil) })
+	defer h.idle.Stop()
+	takeUp := h.takeUp() // one instance that cannot be is no reason to give up the others
+	if err := h.listen(); err != nil {
+		return errors.Join(err, takeUp)
+	}
+	if takeUp != nil {
+		fmt.Fprintln(os.Stderr, takeUp)
+	}
+	o.Ready()
+	<-h.left
+	return h.listener.Close()
+}
+
+// Main is for executables of which the agent's side is a part and that are not purser,
+// such as those of tests: it runs a helper, and ends the process, if it was started as
+// one.
+func Main() {
+	if os.Getenv(variable) == "" || len(os.Args) < 4 || os.Args[1] != "log-helper" || os.Args[2] != "--dir" {
+		return
+	}
+	if err := Run(RunOptions{Dir: os.Args[3], AllowSwap: len(os.Args) > 4, Ready: Ready}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Ready tells the agent that started this process that it serves.
+func Ready() { os.NewFile(3, "ready").Close() }
+
+// lock waits until no other helper is in the directory.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Join(dir, instancesDir), 0o700); err != nil {
+		return nil, fmt.Errorf("making the log helper's directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log helper's lock: %w", err)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("locking the log helper's directory: %w", err), f.Close())
+		}
+	}
+}
+
+// takeUp goes on with what an earlier helper had.
+func (h *helper) takeUp() error {
+	entries, err := os.ReadDir(filepath.Join(h.dir, instancesDir))
+	if err != nil {
+		return fmt.Errorf("looking for what an earlier log helper had: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		var opened Opened
+		err := h.Open(e.Name(), &opened)
+		if opened.Unknown || errors.Is(err, fs.ErrNotExist) {
+			err = filesOf(h.dir, e.Name()).remove() // half made, or its FIFOs are gone
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// matcher compiles values, once for all instances that have the same.
+func (h *helper) matcher(values inject.Redactions) *redact.Matcher {
+	if m := h.compiled(values); m != nil {
+		return m
+	}
+	m := values.Matcher() // a second for values of a megabyte
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.matchers = append(h.matchers, compiled{values, weak.Make(m)})
+	return m
+}
+
+// compiled returns what finds the values, if anyone uses it.
+func (h *helper) compiled(values inject.Redactions) *redact.Matcher {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.matchers = slices.DeleteFunc(h.matchers, func(c compiled) bool { return c.matcher.Value() == nil })
+	for _, known := range h.matchers {
+		if m := known.matcher.Value(); m != nil && known.values.Equal(values) {
+			return m
+		}
+	}
+	return nil
+}
+
+// listen takes requests from agents.
+func (h *helper) listen() error {
+	path := filepath.Join(h.dir, socketFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replacing the log helper's socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listening for agents: %w", err)
+	}
+	server := rpc.NewServer()
+	if err := server.RegisterName(service, h); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	h.listener = l
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			h.connected(1)
+			go func() {
+				defer h.connected(-1)
+				server.ServeConn(conn)
+			}()
+		}
+	}()
+	return nil
+}
+
+func (h *helper) connected(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.agents += n
+	h.rest()
+}
+
+// rest has the helper end after a while if nothing needs it.
+func (h *helper) rest() {
+	if h.agents == 0 && len(h.instances) == 0 {
+		h.idle.Reset(unused)
+	} else {
+		h.idle.Stop()
+	}
+}
+
+func (h *helper) find(name string) *instance {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.instances[name]
+}

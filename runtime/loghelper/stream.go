@@ -1,0 +1,263 @@
+package loghelper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/inject/redact"
+	"github.com/purserd/purser/runtime/logs"
+)
+
+// stream is one FIFO of an instance, and what becomes of what is in it.
+type stream struct {
+	instance *instance
+	index    int // in the journal
+	name     logs.Stream
+	fifo     *os.File
+	redactor *redact.Stream
+	counted  uint64 // redactions that are in the counters
+	shown    bool   // what is held back now, a reader has been told of
+
+	out     []byte // redacted, about to be stored
+	scratch []byte // for what is dropped
+	lost    loss   // that the writer does not know of
+
+	ended chan struct{}
+	// moved counts batches; it is odd while one is under way.
+	moved atomic.Uint64
+}
+
+// Silence is the time after which a reader is shown what is held back, as it is or as
+// "[partial]". With many values most letters begin one, and what is typed on a terminal
+// comes back through here.
+const Silence = 50 * time.Millisecond
+
+// openFIFO opens the reading end without waiting for a writer.
+func openFIFO(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// run reads until the FIFO's end, or until it is told to stop.
+func (s *stream) run() {
+	defer close(s.ended)
+	for {
+		err := s.await()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.instance.halted() != running:
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.batch(s.flush)
+		case err != nil:
+			return
+		case s.batch(s.take) != nil:
+			return
+		}
+	}
+}
+
+// await waits until there is something to read or nothing will ever be. Unlike a
+// read it does not take a FIFO for ended that nobody has opened for writing yet,
+// and needs no memory for what is to come.
+func (s *stream) await() error {
+	deadline := time.Time{}
+	if s.redactor.Held() > 0 && !s.shown {
+		deadline = time.Now().Add(Silence)
+	}
+	if err := s.setDeadline(deadline); err != nil {
+		return err
+	}
+	conn, err := s.fifo.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return n > 0 && err == nil
+	})
+}
+
+// setDeadline does nothing once the stream has been told to stop.
+func (s *stream) setDeadline(at time.Time) error {
+	s.instance.stopping.Lock()
+	defer s.instance.stopping.Unlock()
+	if s.instance.how != running {
+		return os.ErrDeadlineExceeded
+	}
+	return s.fifo.SetReadDeadline(at)
+}
+
+// batch does one thing with the instance's journal, or, while the disk does not
+// answer, without.
+func (s *stream) batch(do func() error) error {
+	s.moved.Add(1)
+	defer s.moved.Add(1)
+	if s.instance.spec.Drop {
+		return s.drop(errUnknownValues)
+	}
+	if !s.instance.acquire() {
+		return s.drop(errHangs)
+	}
+	return do()
+}
+
+// take stores what there is in the FIFO.
+func (s *stream) take() error {
+	available, err := s.available()
+	if err != nil {
+		return err
+	}
+	data, err := s.instance.journal.read(s.index, available, s.read)
+	if err != nil || len(data) == 0 {
+		s.instance.release()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			return nil
+		}
+		if err == nil {
+			err = s.finish()
+		}
+		return err
+	}
+	s.keep(data)
+	return nil
+}
+
+// keep redacts what is in the journal and has it stored.
+func (s *stream) keep(data []byte) {
+	s.out = s.redactor.Append(s.out[:0], data)
+	s.shown = false
+	s.store(data)
+}
+
+// flush shows what is held back.
+func (s *stream) flush() error {
+	s.out = s.redactor.Flush(s.out[:0])
+	s.shown = true
+	s.store(nil)
+	return nil
+}
+
+// finish stores what is held back at the end of the FIFO.
+func (s *stream) finish() error {
+	if !s.instance.acquire() {
+		s.instance.counters.lose(s.redactor.Held())
+		return io.EOF
+	}
+	s.out = s.redactor.Close(s.out[:0])
+	s.store(nil)
+	return io.EOF
+}
+
+// store hands on what is redacted. data, from the journal, is what it came of.
+func (s *stream) store(data []byte) {
+	s.count()
+	i := s.instance
+	staged := i.journal.stage(s.index, s.pending(data), s.shown)
+	i.store(s, len(data), staged)
+}
+
+// pending are the bytes that are held back, of what was before and of data.
+func (s *stream) pending(data []byte) []byte {
+	n := s.redactor.Held()
+	if n <= len(data) {
+		return data[len(data)-n:]
+	}
+	before, _ := s.instance.journal.pending(s.index)
+	all := append(append([]byte{}, before...), data...)
+	return all[max(0, len(all)-n):]
+}
+
+// count adds the redactions since the last time to the counters.
+func (s *stream) count() {
+	n := s.redactor.Redactions()
+	s.instance.counters.redacted(n - s.counted)
+	s.counted = n
+}
+
+// drop takes what there is in the FIFO, so that the container is not kept waiting.
+func (s *stream) drop(why error) error {
+	if s.scratch == nil {
+		s.scratch = make([]byte, areaSize)
+	}
+	n, err := s.read(s.scratch)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return io.EOF
+	}
+	// So that it knows what comes after.
+	s.out = s.redactor.Append(s.out[:0], s.scratch[:n])
+	s.lose(n, why)
+	return nil
+}
+
+func (s *stream) lose(n int, why error) {
+	s.instance.counters.lose(n)
+	s.lost = loss{bytes: s.lost.bytes + n, why: why}
+}
+
+func (s *stream) takeLost() loss {
+	lost := s.lost
+	s.lost = loss{}
+	return lost
+}
+
+// Why output is dropped.
+var (
+	errHangs         = fmt.Errorf("the disk did not answer for %s", patience)
+	errUnknownValues = errors.New("the secrets that it may hold could not be read")
+)
+
+// available is how many bytes are in the FIFO.
+func (s *stream) available() (n int, err error) {
+	err = s.control(func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
+		return err
+	})
+	return n, err
+}
+
+// read is one system call, which does not wait.
+func (s *stream) read(to []byte) (n int, err error) {
+	err = s.control(func(fd int) (err error) {
+		n, err = unix.Read(fd, to)
+		return err
+	})
+	return n, err
+}
+
+func (s *stream) control(do func(fd int) error) error {
+	conn, err := s.fifo.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// recover brings the redaction to where an earlier helper left it.
+func (s *stream) recover() {
+	before, shown := s.instance.journal.pending(s.index)
+	if len(before) == 0 {
+		return
+	}
+	_ = s.redactor.Append(nil, before) // all of it is held back again
+	if shown {
+		_ = s.redactor.Flush(nil)
+		s.shown = true
+	}
+	s.counted = s.redactor.Redactions()
+}
