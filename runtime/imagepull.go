@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -121,7 +120,11 @@ type pulling struct {
 
 func (p *pulling) pull(ctx context.Context) error {
 	// Another pull of the image, with other credentials, has the same lease.
-	defer p.runtime.leased.lock(p.leaseID())()
+	unlock, err := p.runtime.leased.lock(ctx, p.leaseID())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	ctx = registry.Silent(p.runtime.ctx(ctx))
 	lease, err := p.lease(ctx)
 	if err != nil {
@@ -201,41 +204,6 @@ func (p *pulling) lease(ctx context.Context) (leases.Lease, error) {
 
 func (p *pulling) leaseID() string {
 	return "purser-pull-" + digest.FromString(p.name + " " + p.options.Platform).Encoded()[:24]
-}
-
-// locks are mutexes by name. The zero locks are ready to be used.
-type locks struct {
-	mu   sync.Mutex
-	held map[string]*namedLock
-}
-
-type namedLock struct {
-	sync.Mutex
-	users int
-}
-
-// lock waits for a name and returns what gives it back.
-func (l *locks) lock(name string) (unlock func()) {
-	l.mu.Lock()
-	if l.held == nil {
-		l.held = map[string]*namedLock{}
-	}
-	n := l.held[name]
-	if n == nil {
-		n = &namedLock{}
-		l.held[name] = n
-	}
-	n.users++
-	l.mu.Unlock()
-	n.Lock()
-	return func() {
-		n.Unlock()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if n.users--; n.users == 0 {
-			delete(l.held, name)
-		}
-	}
 }
 
 // explain makes the error of a pull one that begins with its reason.
