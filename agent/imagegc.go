@@ -272,14 +272,12 @@ var errInUse = errors.New("in use")
 // since it was chosen.
 func (a *Agent) removeIdle(ctx context.Context, i runtime.Image, r removal) (went bool, err error) {
 	since := a.imageUse.lastUse(i)
-	// No launch may take the image into use meanwhile.
-	a.writing.Lock()
-	defer a.writing.Unlock()
+	// Before the lock is taken: containers made from then on are of workloads.
 	contained, err := a.runtime.ContainerImages(ctx)
 	if err != nil {
 		return false, err
 	}
-	removed, err := a.runtime.RemoveImage(ctx, i.Ref, func(same func(string) bool) error {
+	removed, err := a.dropImage(ctx, i.Ref, func(same func(string) bool) error {
 		if slices.ContainsFunc(contained, same) || len(a.imageUsers(same)) > 0 || a.pulls.has(same) || a.imageUse.lastUse(i).After(r.chosen) {
 			return errInUse
 		}
@@ -291,7 +289,6 @@ func (a *Agent) removeIdle(ctx context.Context, i runtime.Image, r removal) (wen
 	case err != nil:
 		return false, fmt.Errorf("removing image %s: %w", i.Ref, err)
 	}
-	a.removals.Add(1)
 	a.metrics.Removed(r.reason)
 	a.emit(normal, "ImageRemoved", "", removed, "%s, and nothing has used it for %s", r.why, time.Since(since).Round(time.Second))
 	return true, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/metrics"
@@ -57,11 +58,7 @@ func (a *Agent) RemoveImage(ctx context.Context, ref string) error {
 
 // removeUnnamed removes an image unless a workload names it.
 func (a *Agent) removeUnnamed(ctx context.Context, ref string) (removed string, err error) {
-	// No launch may take the image into use meanwhile.
-	a.writing.Lock()
-	defer a.writing.Unlock()
-	defer a.removals.Add(1)
-	removed, err = a.runtime.RemoveImage(ctx, ref, func(same func(string) bool) error {
+	removed, err = a.dropImage(ctx, ref, func(same func(string) bool) error {
 		if users := a.imageUsers(same); len(users) > 0 {
 			return refuse(Precondition, "image %s is in use by %s; remove them first", ref, strings.Join(users, ", "))
 		}
@@ -71,6 +68,26 @@ func (a *Agent) removeUnnamed(ctx context.Context, ref string) (removed string, 
 		return "", &Refusal{Reason: NotFound, Err: fmt.Errorf("image %s: %w; see purser image list", ref, runtime.ErrImageNotFound)}
 	}
 	return removed, runtimeError(err)
+}
+
+// removalTimeout is how long containerd may take to forget an image's name.
+const removalTimeout = 5 * time.Second
+
+// dropImage removes an image's name unless inUse has an error. No launch may take the
+// image into use meanwhile, so that all who change what is wanted wait for it: not for
+// long, should containerd hang.
+func (a *Agent) dropImage(ctx context.Context, ref string, inUse func(same func(ref string) bool) error) (removed string, err error) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	bounded, cancel := context.WithTimeout(ctx, removalTimeout)
+	defer cancel()
+	// Also after an error: containerd may have done it and not have said so.
+	defer a.removals.Add(1)
+	removed, err = a.runtime.RemoveImage(bounded, ref, inUse)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("removing image %s: %w: no answer in %s", ref, runtime.ErrUnavailable, removalTimeout)
+	}
+	return removed, err
 }
 
 // imageUsers are the workloads whose spec names an image.

@@ -143,18 +143,33 @@ type sighting struct {
 	err   error
 }
 
-// lookAhead looks up the images of specs that are not in force already, before
-// the lock is taken that all writers wait for: an image may have to be unpacked,
-// and containerd may be slow.
+// lookAhead looks up the images of specs that are not in force already, and what is
+// in them where secret files are to be, before the lock is taken that all writers wait
+// for: an image may have to be unpacked and mounted, and containerd may be slow.
 func (a *Agent) lookAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) images {
 	seen := images{seen: map[string]sighting{}, removals: a.removals.Load()}
 	for _, spec := range specs {
 		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
-		if w == nil || !w.runsAlready(spec) {
-			a.look(ctx, seen, spec.GetImage().GetRef())
+		if w != nil && w.runsAlready(spec) {
+			continue
+		}
+		if image, err := a.look(ctx, seen, spec.GetImage().GetRef()); err == nil {
+			a.lookInside(ctx, image, spec)
 		}
 	}
 	return seen
+}
+
+// lookInside has the runtime learn what the image has where the spec wants files of
+// secrets. What is wrong is found again by the check, which is to report it.
+func (a *Agent) lookInside(ctx context.Context, image *runtime.Image, spec *purserv1.LaunchSpec) {
+	if !slices.ContainsFunc(spec.GetSecrets(), func(ref *purserv1.SecretRef) bool { return ref.GetFile() != nil }) {
+		return
+	}
+	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{Environment: launchspec.Environment(spec), Refs: spec.GetSecrets()})
+	if err == nil {
+		_ = a.runtime.CheckFiles(ctx, image, spec, resolution.Directories)
+	}
 }
 
 // look looks an image up, once. What is removed is removed under the writers' lock,
