@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
@@ -336,14 +338,23 @@ func (w *workload) pullFirst(ctx context.Context, r *statev1.Workload, enter fun
 
 // pull pulls the image of an instance.
 func (w *workload) pull(ctx context.Context, r *statev1.Workload, enter func(supervise.State, string)) error {
-	image := r.GetSpec().GetImage()
+	err := w.pullImage(ctx, r.GetSpec(), func(ref string) { enter(supervise.Pulling, "image "+ref) })
+	if err == nil {
+		enter(supervise.Starting, "")
+	}
+	return err
+}
+
+// pullImage pulls the image of a spec for the workload. begins is called with its
+// reference when it is waited for.
+func (w *workload) pullImage(ctx context.Context, spec *purserv1.LaunchSpec, begins func(ref string)) error {
 	began := time.Now()
-	request := pullRequest{ref: image.GetRef(), environment: w.environment(), secret: image.GetAuthSecret()}
+	request := pullRequest{ref: spec.GetImage().GetRef(), environment: w.environment(), secret: spec.GetImage().GetAuthSecret()}
 	request, login, err := w.agent.newPull(ctx, request)
 	if err != nil {
 		return err
 	}
-	enter(supervise.Pulling, "image "+request.ref)
+	begins(request.ref)
 	got, err := w.agent.await(ctx, request, login, nil)
 	w.agent.metrics.Launched(metrics.Pull, began, err)
 	if err != nil {
@@ -351,14 +362,15 @@ func (w *workload) pull(ctx context.Context, r *statev1.Workload, enter func(sup
 	}
 	took := time.Since(began).Round(10 * time.Millisecond)
 	w.agent.emit(normal, "Pulled", w.environment(), w.id(), "image %s is there after %s, as %s", got.Ref, took, got.Digest)
-	enter(supervise.Starting, "")
 	return nil
 }
 
 // pullAhead pulls the images of specs that are to take the place of what runs, before
 // that is stopped for them: an image that cannot be had must not take away what works,
-// nor the time that it takes to come.
+// nor the time that it takes to come. They come at the same time; with the first that
+// cannot be had, the others are not waited for any more.
 func (a *Agent) pullAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) error {
+	all, ctx := errgroup.WithContext(ctx)
 	for _, spec := range specs {
 		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
 		if w == nil || w.runsAlready(spec) || !mayPull(spec) {
@@ -367,28 +379,27 @@ func (a *Agent) pullAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) er
 		if v, _ := w.supervisor.View(); v.Status.State != supervise.Running {
 			continue
 		}
-		if err := a.pullUpdate(ctx, spec); err != nil {
-			return fmt.Errorf("workload %s runs on as it is, the image of its update cannot be had: %w", w.id(), runtimeError(err))
-		}
+		all.Go(func() error {
+			if err := w.pullUpdate(ctx, spec); err != nil {
+				return fmt.Errorf("workload %s runs on as it is, the image of its update cannot be had: %w", w.id(), runtimeError(err))
+			}
+			return nil
+		})
 	}
-	return nil
+	return all.Wait()
 }
 
-func (a *Agent) pullUpdate(ctx context.Context, spec *purserv1.LaunchSpec) error {
+// pullUpdate pulls the image of a spec that is to take the place of the workload's.
+func (w *workload) pullUpdate(ctx context.Context, spec *purserv1.LaunchSpec) error {
 	// First: what comes next may show what the reference says.
-	if err := copied(ctx, launchspec.Environment(spec), spec, a.copies); err != nil {
+	if err := copied(ctx, w.environment(), spec, w.agent.copies); err != nil {
 		return err
 	}
-	image := spec.GetImage()
-	_, err := a.runtime.Image(ctx, image.GetRef())
+	_, err := w.agent.runtime.Image(ctx, spec.GetImage().GetRef())
 	if launchspec.PullPolicy(spec) != launchspec.PullAlways && !errors.Is(err, runtime.ErrImageNotFound) {
 		return nil // it is there, or the start will say what is wrong
 	}
-	request := pullRequest{ref: image.GetRef(), environment: launchspec.Environment(spec), secret: image.GetAuthSecret()}
-	request, login, err := a.newPull(ctx, request)
-	if err != nil {
-		return err
-	}
-	_, err = a.await(ctx, request, login, nil)
-	return err
+	return w.pullImage(ctx, spec, func(ref string) {
+		w.agent.emit(normal, "Pulling", w.environment(), w.id(), "image %s for its update, and runs on meanwhile", ref)
+	})
 }

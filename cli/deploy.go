@@ -101,7 +101,7 @@ func (s *session) deploy(ctx context.Context, path string, f deployFlags) error 
 	if err != nil {
 		return err
 	}
-	response, err := api.Apps.Deploy(ctx, connect.NewRequest(request))
+	response, err := s.sendDeploy(ctx, api, request, s.warn)
 	if f.dryRun && client.Unreachable(err) {
 		return s.printUnchecked(file, err)
 	}
@@ -115,6 +115,17 @@ func (s *session) deploy(ctx context.Context, path string, f deployFlags) error 
 		return err
 	}
 	return s.waitAll(ctx, api, response.Msg.GetChanges(), f.timeout)
+}
+
+// sendDeploy deploys, and says which images that waits for.
+func (s *session) sendDeploy(ctx context.Context, api *client.Client, request *purserv1.DeployRequest, say func(format string, args ...any)) (*connect.Response[purserv1.DeployResponse], error) {
+	var ids []string
+	for _, spec := range request.GetSpecs() {
+		ids = append(ids, launchspec.ID(spec))
+	}
+	began := time.Now()
+	defer beside(ctx, func(ctx context.Context) { s.tellPulls(ctx, api, ids, began, say) })()
+	return api.Apps.Deploy(ctx, connect.NewRequest(request))
 }
 
 // readFile parses a file and settles which environment it is for: the file's,

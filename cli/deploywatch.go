@@ -169,9 +169,9 @@ func (w *watching) send(ctx context.Context, file *launchspec.File) (map[string]
 	for _, workload := range list.Msg.GetWorkloads() {
 		before[workload.GetId()] = workload.GetSpec()
 	}
-	response, err := w.api.Apps.Deploy(ctx, connect.NewRequest(&purserv1.DeployRequest{
+	response, err := w.session.sendDeploy(ctx, w.api, &purserv1.DeployRequest{
 		Environment: environment, App: file.App, Specs: file.Specs, Prune: file.Whole,
-	}))
+	}, w.console.say)
 	if err != nil {
 		return nil, nil, err
 	}

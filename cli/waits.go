@@ -30,3 +30,23 @@ func (s *session) tellWaits(ctx context.Context, api *client.Client, ids []strin
 		told[w.GetId()] = reason
 	}
 }
+
+// pullsUnsaid is how long a deploy may take before it is told which images it waits for.
+const pullsUnsaid = time.Second
+
+// tellPulls says which images workloads that run wait for, to be updated, from a time
+// on and until ctx ends. A request that is soon answered is not disturbed.
+func (s *session) tellPulls(ctx context.Context, api *client.Client, ids []string, from time.Time, say func(format string, args ...any)) {
+	pause(ctx, pullsUnsaid)
+	stream, err := api.Node.Events(ctx, connect.NewRequest(&purserv1.EventsRequest{Environment: s.environment, Follow: true}))
+	if err != nil {
+		return // less is told
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		e := stream.Msg().GetEvent()
+		if e.GetType() == "Pulling" && slices.Contains(ids, e.GetSubject()) && !e.GetTime().AsTime().Before(from) && ctx.Err() == nil {
+			say("%s is pulling %s", e.GetSubject(), printable(e.GetMessage()))
+		}
+	}
+}

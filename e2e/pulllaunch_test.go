@@ -491,6 +491,47 @@ func TestUpdateToAnImageThatIsNotThere(t *testing.T) {
 	}
 }
 
+// The images of an app's updates come at the same time, and who deploys is told of each
+// that is waited for.
+func TestUpdatesArePulledTogether(t *testing.T) {
+	r := rig.StartRegistry(t, rig.RegistryOptions{})
+	for _, tag := range []string{"app:1", "app:2", "app:3"} {
+		i := speaking(tag)
+		i.Layers = []map[string]string{{"one": noise(t, 2<<20)}}
+		r.Push(tag, i)
+	}
+	l := newLink(t, r)
+	l.set(func() { l.rate = 1 << 20 })
+	n := newNode(t, rig.V24)
+	app := func(f, g string) string {
+		text := "\napp: a\nfunctions:\n"
+		for function, ref := range map[string]string{"f": f, "g": g} {
+			text += fmt.Sprintf("  - {function: %s, image: {ref: %q}, command: [sleep, \"1000000\"], stop: {grace: 0s}}\n", function, ref)
+		}
+		return text
+	}
+	n.deploy(app(image, image), "--wait")
+	one, two, three := l.addr()+"/app:1", l.addr()+"/app:2", l.addr()+"/app:3"
+	got := n.run("deploy", "--wait", file(t, "app.yaml", app(one, two)))
+	if got.code != 0 || l.most < 2 {
+		t.Errorf("status %d, %d blobs at once: %s", got.code, l.most, got.stderr)
+	}
+	for id, ref := range map[string]string{"a/f": one, "a/g": two} {
+		if !strings.Contains(got.stderr, fmt.Sprintf("purser: %s is pulling image %s for its update, and runs on meanwhile\n", id, ref)) {
+			t.Errorf("nothing is said of %s: %s", ref, got.stderr)
+		}
+	}
+	if events := n.must("events"); strings.Count(events, " Pulling ") != 2 || strings.Count(events, " Pulled ") != 2 {
+		t.Errorf("events:\n%s", events)
+	}
+	w := n.watch(filepath.Join(t.TempDir(), "app.yaml"), app(three, two))
+	w.prints("a/f is pulling image "+three+" for its update", "updated")
+	if text := w.text(); strings.Contains(text, "a/g is pulling") {
+		t.Errorf("an earlier pull is told of: %s", text)
+	}
+	w.interrupt()
+}
+
 // Pulls of one image with credentials that differ do not get into each other's way.
 func TestPullsWithOtherCredentials(t *testing.T) {
 	t.Parallel()
