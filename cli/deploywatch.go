@@ -90,7 +90,7 @@ func (w *watching) loop(ctx context.Context, changed <-chan struct{}, watched <-
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, errLater):
-			again = time.After(retryPause)
+			again = time.After(jittered(retryPause))
 		case err != nil:
 			return err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -52,6 +53,10 @@ type followed struct {
 	// moment has been.
 	last  time.Time
 	count int
+	// failures counts the tries in a row to read the output, and unread is whether that
+	// was told.
+	failures int
+	unread   bool
 
 	mu sync.Mutex
 	// lines has the beginnings of lines that have not ended. Guarded by mu.
@@ -82,7 +87,7 @@ func (f *follower) run(ctx context.Context) {
 		if failures++; failures == retriesUnsaid+1 {
 			f.console.say("the node does not answer (%s); waiting for it", outageText(err))
 		}
-		pause(ctx, retryPause)
+		pause(ctx, jittered(retryPause))
 	}
 }
 
@@ -100,6 +105,10 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// jittered is a pause less a random part of up to a fifth, so that not all who wait for
+// the node come at once.
+func jittered(d time.Duration) time.Duration { return d - rand.N(d/5) }
 
 // watch follows what the node tells of workloads, for as long as it does.
 func (f *follower) watch(ctx context.Context, answered func()) error {
@@ -182,27 +191,37 @@ func (f *follower) removed(id string) {
 func (f *follower) print(ctx context.Context, one *followed) {
 	defer f.finishLines(one)
 	for {
-		err := f.copy(ctx, one)
-		switch code := connect.CodeOf(err); {
-		case ctx.Err() != nil:
-			return
-		case err != nil && code != connect.CodeNotFound:
-			pause(ctx, retryPause)
-			continue
+		wake, again := one.wake, (<-chan time.Time)(nil)
+		if err := f.copy(ctx, one); err != nil && connect.CodeOf(err) != connect.CodeNotFound {
+			f.tellUnread(ctx, one, err)
+			wake, again = nil, time.After(jittered(retryPause))
+		} else {
+			one.failures, one.unread = 0, false
+			f.finishLines(one)
 		}
-		f.finishLines(one)
 		select { // first, as both may be ready
 		case <-one.gone:
 			return
 		default:
 		}
 		select {
-		case <-one.wake:
+		case <-wake:
+		case <-again:
 		case <-one.gone:
 			return
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// tellUnread says, once, that output cannot be read. That the node does not answer at
+// all is said for all workloads.
+func (f *follower) tellUnread(ctx context.Context, one *followed, err error) {
+	one.failures++
+	if one.failures > retriesUnsaid && !one.unread && !client.Unreachable(err) && ctx.Err() == nil {
+		one.unread = true
+		f.console.say("what %s writes cannot be read (%s); trying again", one.function, outageText(err))
 	}
 }
 
@@ -216,6 +235,7 @@ func (f *follower) copy(ctx context.Context, one *followed) error {
 		Since: timestamppb.New(one.last.Add(-1)),
 	}
 	return copyLogs(ctx, f.api, request, func(entry *purserv1.LogsResponse) error {
+		one.failures, one.unread = 0, false
 		at := entry.GetTime().AsTime()
 		switch {
 		case at.Before(one.last):
