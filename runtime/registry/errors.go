@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -140,10 +141,8 @@ func isUnauthorized(err error) bool {
 	if errors.As(err, &status) {
 		return status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden
 	}
-	// The library has no error of its own for a registry that wants a password when
-	// there is none.
-	return errors.Is(err, docker.ErrInvalidAuthorization) || strings.Contains(err.Error(), "missing username or secret") ||
-		strings.Contains(err.Error(), "no basic auth credentials")
+	// The library has no error of its own for credentials with half of them missing.
+	return errors.Is(err, docker.ErrInvalidAuthorization) || strings.Contains(err.Error(), "missing username or secret")
 }
 
 // wants says what to do about a registry that turns us away.
@@ -176,8 +175,12 @@ func isTimeout(err error) bool {
 }
 
 func isBroken(err error) bool {
-	text := err.Error()
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.HasSuffix(text, "EOF")
+	for _, broken := range []error{syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, broken) {
+			return true
+		}
+	}
+	return false
 }
 
 // last is the text of the innermost error.

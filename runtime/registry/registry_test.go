@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,8 @@ func TestExplain(t *testing.T) {
 		{errors.New("rpc error: no space left on device"), NoSpace, "full"},
 		{fmt.Errorf("short read: %w", io.ErrUnexpectedEOF), Broken, "goes on"},
 		{&net.OpError{Err: syscall.ECONNRESET}, Broken, "goes on"},
+		{fmt.Errorf("reading: %w", io.EOF), Broken, "goes on"},
+		{errors.New("a file named EOF"), Failed, "a file named EOF"},
 		{&HostsError{errors.New("hosts.toml is wrong")}, Misconfigure, "hosts.toml is wrong"},
 		{fmt.Errorf("asked: %w", &ConfigError{errors.New("no helper")}), Misconfigure, "no helper"},
 		{errors.New("something else"), Failed, "something else"},
@@ -131,6 +134,26 @@ func TestExplain(t *testing.T) {
 	_, text := Explain(status(401), "a.example", &Login{From: "secret s, version 3"})
 	if text != "registry mirror.example does not accept secret s, version 3" {
 		t.Error(text)
+	}
+}
+
+// What the library says in words alone is what is looked for.
+func TestExplainHalfOfTheCredentials(t *testing.T) {
+	authorizer := docker.NewDockerAuthorizer(docker.WithAuthCreds(func(string) (string, string, error) { return "user", "", nil }))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://a.example/v2/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := &http.Response{StatusCode: http.StatusUnauthorized, Request: request, Header: http.Header{"Www-Authenticate": {`Basic realm="a"`}}}
+	err = authorizer.AddResponses(t.Context(), []*http.Response{asked})
+	if err == nil {
+		err = authorizer.Authorize(t.Context(), request)
+	}
+	if err == nil {
+		t.Fatal("half of the credentials are enough")
+	}
+	if reason, _ := Explain(err, "a.example", nil); reason != Unauthorized {
+		t.Errorf("%v: %s", err, reason)
 	}
 }
 
