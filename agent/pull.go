@@ -153,6 +153,9 @@ func (p *pull) progress(l runtime.Layer) {
 	case rank(l.State) < rank(p.layers[i].State):
 		return
 	default:
+		if l.State == p.layers[i].State {
+			l.Offset = max(l.Offset, p.layers[i].Offset)
+		}
 		p.layers[i] = l
 	}
 	close(p.moved)

@@ -71,6 +71,7 @@ func TestProgressNeverGoesBack(t *testing.T) {
 		{Digest: "a", State: runtime.LayerDownloaded, Offset: 9},
 		{Digest: "a", State: runtime.LayerDownloading, Offset: 5},
 		{Digest: "b", State: runtime.LayerDownloading, Offset: 5},
+		{Digest: "b", State: runtime.LayerDownloading, Offset: 4},
 	} {
 		p.progress(l)
 	}

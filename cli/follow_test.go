@@ -130,3 +130,24 @@ func TestFollowerPrintsEachLineOnce(t *testing.T) {
 		}
 	})
 }
+
+// A stream that breaks is taken up again, and nothing is said twice.
+func TestWaitsAreToldBeyondABrokenStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &toldNode{tell: make(chan *purserv1.WatchResponse)}
+		pulling := func(ref string) *purserv1.WatchResponse {
+			return &purserv1.WatchResponse{Type: "updated", Workload: &purserv1.Workload{Id: "a/f", State: "pulling", Reason: "image " + ref}}
+		}
+		var out bytes.Buffer
+		s, api := &session{err: &out}, n.dial(t)
+		stop := beside(t.Context(), func(ctx context.Context) { s.tellWaits(ctx, api, []string{"a/f"}) })
+		for _, m := range []*purserv1.WatchResponse{pulling("x:1"), {}, pulling("x:1"), pulling("x:2")} {
+			n.tell <- m
+		}
+		synctest.Wait()
+		stop()
+		if want := "purser: a/f is pulling image x:1\npurser: a/f is pulling image x:2\n"; out.String() != want {
+			t.Errorf("got  %q\nwant %q", out.String(), want)
+		}
+	})
+}

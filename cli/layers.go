@@ -64,7 +64,7 @@ func (l *layers) line(p *purserv1.LayerProgress) string {
 }
 
 // draw draws all bars over those that were drawn last. Of more layers than the
-// terminal has lines, those that are the furthest are left out.
+// terminal has lines, those that are done are left out, and then the first.
 func (l *layers) draw() {
 	width, height, err := l.size()
 	if err != nil || width <= 0 {

@@ -12,14 +12,24 @@ import (
 )
 
 // tellWaits says what workloads wait for, such as an image, or why they could not be
-// started, and again when that has changed, until ctx ends.
+// started, and again when that has changed, until ctx ends. Less is told while the node
+// does not answer.
 func (s *session) tellWaits(ctx context.Context, api *client.Client, ids []string) {
+	told := map[string]string{}
+	for ctx.Err() == nil {
+		s.watchWaits(ctx, api, ids, told)
+		pause(ctx, jittered(retryPause))
+	}
+}
+
+// watchWaits tells for as long as the node does; told has what was said last of each
+// workload.
+func (s *session) watchWaits(ctx context.Context, api *client.Client, ids []string, told map[string]string) {
 	stream, err := api.Workloads.Watch(ctx, connect.NewRequest(&purserv1.WatchRequest{Environment: s.environment}))
 	if err != nil {
-		return // less is told
+		return
 	}
 	defer stream.Close()
-	told := map[string]string{}
 	for stream.Receive() {
 		w := stream.Msg().GetWorkload()
 		reason := waitsFor(w)

@@ -159,7 +159,8 @@ func asJSON(used []Var) (content Value, problem string) {
 	})
 }
 
-// writeJSON writes a string, with < and the like as they are.
+// writeJSON writes a string, with < and the like as they are. The encoder works on copies
+// of its own, which stay in this process's memory until they are used anew.
 func writeJSON(out *bytes.Buffer, value []byte) {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
@@ -231,7 +232,7 @@ func compose(used []Var, write func(*bytes.Buffer)) (content Value, problem stri
 	if problem != "" {
 		return Value{}, problem
 	}
-	// Large enough from the start: growing would leave a copy behind.
+	// Large enough from the start: growing would leave copies of all that is in it behind.
 	out := bytes.NewBuffer(make([]byte, 0, size+8))
 	write(out)
 	defer clear(out.Bytes())

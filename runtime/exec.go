@@ -303,7 +303,11 @@ func (x *execution) supervise(ctx context.Context, e ExecSpec) (uint32, error) {
 				continue
 			}
 			x.signal(ctx, sig)
-		case size := <-sizes:
+		case size, ok := <-sizes:
+			if !ok {
+				sizes = nil
+				continue
+			}
 			x.resize(ctx, size)
 		case <-e.Detach:
 			x.detach(ended)
