@@ -26,7 +26,7 @@ type Options struct {
 	// Dir is the helper's, on memory that no disk sees.
 	Dir string
 	// Command starts a helper, which is to call [Run] with the directory that follows
-	// the flag --dir, and to close its file descriptor 3 once that is ready. The first
+	// the flag --dir, and to call [Ready] once that serves. The first
 	// element is the path of the executable. [Main] does it for others than purser.
 	Command []string
 	// AllowSwap is the helper's flag --allow-swap.
@@ -260,15 +260,14 @@ func (c *Client) spawn() error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	_ = ready.SetReadDeadline(time.Now().Add(startTimeout))
-	if _, err := ready.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+	switch _, err := ready.Read(make([]byte, 1)); {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the log helper ended at once (%v): %s", <-ended, c.lastWords())
+	default:
 		_ = cmd.Process.Kill()
 		return fmt.Errorf("the log helper is not ready after %s: %s", startTimeout, c.lastWords())
-	}
-	select {
-	case err := <-ended:
-		return fmt.Errorf("the log helper ended at once (%w): %s", err, c.lastWords())
-	default:
-		return nil
 	}
 }
 

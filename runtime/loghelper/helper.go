@@ -105,7 +105,11 @@ func Main() {
 }
 
 // Ready tells the agent that started this process that it serves.
-func Ready() { os.NewFile(3, "ready").Close() }
+func Ready() {
+	agent := os.NewFile(3, "ready")
+	defer agent.Close()
+	_, _ = agent.Write([]byte{1}) // one that has gone finds us by the socket
+}
 
 // lock waits until no other helper is in the directory.
 func lock(dir string) (unlock func(), err error) {
