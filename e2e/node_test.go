@@ -401,6 +401,13 @@ func (n *node) containerd(args ...string) []string {
 	return rows[min(1, len(rows)):]
 }
 
+// collectGarbage returns when containerd has let go of what nothing holds.
+func (n *node) collectGarbage() {
+	n.t.Helper()
+	n.containerd("leases", "create", "--id", "garbage")
+	n.containerd("leases", "delete", "--sync", "garbage")
+}
+
 // containers are the IDs of the containers in containerd.
 func (n *node) containers() []string {
 	return n.containerd("containers", "list")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -209,8 +210,18 @@ func TestPullGoesOn(t *testing.T) {
 		if strings.Contains(out.String(), "MiB, from ") || !strings.Contains(out.String(), "MiB\n") {
 			t.Errorf("a pull from the start said\n%s", out.String())
 		}
+		// Tries that bring nothing take nothing away.
+		if text := n.refused("image", "pull", ref); !strings.Contains(text, "connection lost") {
+			t.Errorf("while the link is down: %s", text)
+		}
+		n.must("secret", "set", "wrong", "USERNAME=u", "PASSWORD=not-it")
+		l.set(func() { l.down, l.status = false, http.StatusUnauthorized })
+		if text := n.refused("image", "pull", ref, "--auth-secret", "wrong"); !strings.Contains(text, "unauthorized") {
+			t.Errorf("with the wrong credentials: %s", text)
+		}
+		n.collectGarbage()
 		before := l.big()
-		l.set(func() { l.down, l.cutAfter, l.rate = false, 0, 8<<20 })
+		l.set(func() { l.status, l.cutAfter, l.rate = 0, 0, 8<<20 })
 		if got := n.run("image", "pull", ref); got.code != 0 || !strings.Contains(got.stderr, "MiB, from ") {
 			t.Fatalf("%+v", got)
 		}

@@ -126,7 +126,7 @@ func (p *pulling) pull(ctx context.Context) error {
 	}
 	defer unlock()
 	ctx = registry.Silent(p.runtime.ctx(ctx))
-	lease, err := p.lease(ctx)
+	lease, made, err := p.lease(ctx)
 	if err != nil {
 		return p.runtime.wrap(err, "pulling image %s", p.name)
 	}
@@ -136,8 +136,8 @@ func (p *pulling) pull(ctx context.Context) error {
 	if err == nil {
 		p.runtime.images.forget(cacheKey(image.Metadata()))
 	}
-	if err == nil || p.received.Load() == 0 {
-		// Else the lease keeps what has come.
+	if err == nil || made && p.received.Load() == 0 {
+		// Else the lease keeps what has come, by this pull or an earlier one.
 		_ = p.runtime.client.LeasesService().Delete(context.WithoutCancel(ctx), lease)
 	}
 	return p.explain(ctx, err)
@@ -177,27 +177,28 @@ func isLocal(snapshotter string) bool {
 }
 
 // lease takes the lease that keeps what comes of the image from containerd's garbage
-// collection: the one that an earlier pull has left, or a new one. Its name is
-// the same for each pull of the image, so that none is forgotten.
-func (p *pulling) lease(ctx context.Context) (leases.Lease, error) {
+// collection: the one that an earlier pull has left, or a new one that it has made.
+// Its name is the same for each pull of the image, so that none is forgotten.
+func (p *pulling) lease(ctx context.Context) (lease leases.Lease, made bool, err error) {
 	manager := p.runtime.client.LeasesService()
 	id := p.leaseID()
-	create := func() (leases.Lease, error) {
-		return manager.Create(ctx, leases.WithID(id), leases.WithExpiration(2*keptFor))
+	create := func() (leases.Lease, bool, error) {
+		lease, err := manager.Create(ctx, leases.WithID(id), leases.WithExpiration(2*keptFor))
+		return lease, true, err
 	}
-	lease, err := create()
+	lease, _, err = create()
 	if !errdefs.IsAlreadyExists(native(err)) {
-		return lease, err
+		return lease, true, err
 	}
 	found, err := manager.List(ctx, "id=="+id)
 	if err != nil {
-		return leases.Lease{}, err
+		return leases.Lease{}, false, err
 	}
 	if len(found) == 1 && time.Since(found[0].CreatedAt) < keptFor {
-		return found[0], nil
+		return found[0], false, nil
 	}
 	if err := manager.Delete(ctx, leases.Lease{ID: id}); err != nil && !isNotFound(err) {
-		return leases.Lease{}, err
+		return leases.Lease{}, false, err
 	}
 	return create()
 }
