@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func (a *Agent) tidyImages(ctx context.Context, wasFull bool) (full bool) {
 	if disk.Used <= a.cfg.Images.GCHigh {
 		return false
 	}
-	disk, err = a.removeUnused(ctx, images, disk)
+	disk, err = a.makeRoom(ctx, images, disk)
 	switch {
 	case err != nil && ctx.Err() == nil:
 		a.log.Warn("cannot remove images that nothing uses", "error", err)
@@ -152,6 +153,26 @@ func (a *Agent) tidyImages(ctx context.Context, wasFull bool) (full bool) {
 			disk.Used, time.Duration(a.cfg.Images.GCMinAge))
 	}
 	return disk.Used > a.cfg.Images.GCHigh
+}
+
+// makeRoom removes what failed pulls have left and, while the disk is still too full,
+// images: what is of use to nobody yet goes before what may be wanted again.
+func (a *Agent) makeRoom(ctx context.Context, images []runtime.Image, disk runtime.Disk) (runtime.Disk, error) {
+	dropped, err := a.runtime.DropPartial(ctx)
+	if dropped > 0 {
+		a.emit(normal, "PartialPullsRemoved", "", disk.Path, "%d%% of the images' disk was used: what failed pulls had brought of images is removed (%d of them)", disk.Used, dropped)
+	}
+	if err != nil {
+		return disk, err
+	}
+	if dropped > 0 {
+		now, err := a.runtime.ImageDisk(ctx)
+		if err != nil || now.Used <= a.cfg.Images.GCHigh {
+			return cmp.Or(now, disk), err
+		}
+		disk = now
+	}
+	return a.removeUnused(ctx, images, disk)
 }
 
 // noteImages adds the images up, and notes which are in use.

@@ -339,6 +339,76 @@ func TestImagesGo(t *testing.T) {
 	}
 }
 
+// What failed pulls have brought goes before any image does, and at once when it has
+// filled the disk.
+func TestPartialPullsGo(t *testing.T) {
+	for _, v := range rig.Versions {
+		t.Run("containerd "+string(v), func(t *testing.T) {
+			t.Parallel()
+			r := rig.StartRegistry(t, rig.RegistryOptions{})
+			d := makeDisk(t, v)
+			d.config = "[images]\ngc_high = 25\ngc_low = 20\ngc_min_age = \"0s\"\n"
+			d.begin(t)
+			r.Push("idle:1", speaking("idle"))
+			idle := r.Addr + "/idle:1"
+			d.must("image", "pull", idle)
+			size := (28 - d.percent()) * (512 << 20) / 100
+			big := speaking("big")
+			big.Layers = []map[string]string{{"big": noise(t, size+(16<<20))}}
+			r.Push("big:1", big)
+			l := newLink(t, r)
+			l.set(func() { l.cutAfter = size })
+			pull := d.command("image", "pull", l.addr()+"/big:1")
+			if err := pull.Start(); err != nil {
+				t.Fatal(err)
+			}
+			d.eventually("most of it", func() bool { return l.big() >= size })
+			l.set(func() { l.down = true })
+			if err := pull.Wait(); err == nil || d.percent() <= 25 {
+				t.Fatalf("%v, at %d%%", err, d.percent())
+			}
+			d.must("image", "pull", idle) // which makes the agent look
+			d.eventually("what came to go", func() bool { return strings.Contains(d.must("events"), "PartialPullsRemoved") })
+			events := d.must("events")
+			if left := d.refs(); !slices.Contains(left, idle) || d.percent() > 25 || strings.Contains(events, "ImageDiskFull") {
+				t.Errorf("%v are left, at %d%%; events:\n%s", left, d.percent(), events)
+			}
+
+			before := d.leave(20 << 20)
+			if text := d.refused("image", "pull", r.Addr+"/big:1"); !strings.Contains(text, "no space") {
+				t.Error(text)
+			}
+			if left := d.left(); left < before-(4<<20) {
+				t.Errorf("%d bytes of %d are left on the disk that it filled; leases: %v", left, before, d.containerd("leases", "list"))
+			}
+		})
+	}
+}
+
+// leave leaves so many bytes of the device, and returns how many those really are.
+func (d *diskNode) leave(left int64) int64 {
+	d.t.Helper()
+	f, err := os.Create(filepath.Join(d.mount, "filling"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, d.left()-left); err != nil {
+		d.t.Fatal(err)
+	}
+	return d.left()
+}
+
+// left is what root can still write to the device.
+func (d *diskNode) left() int64 {
+	d.t.Helper()
+	var s unix.Statfs_t
+	if err := unix.Statfs(d.mount, &s); err != nil {
+		d.t.Fatal(err)
+	}
+	return int64(s.Bfree) * s.Bsize
+}
+
 // A registry that is broken or busy is asked again, for ever, and the workload says why.
 func TestRegistryThatIsUnavailable(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
@@ -20,7 +19,6 @@ import (
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/purserd/purser/runtime/registry"
@@ -74,8 +72,6 @@ func (e *PullError) Unwrap() error { return e.Err }
 const (
 	// connections bounds the layers that come at the same time, of all pulls.
 	connections = 8
-	// keptFor is how long what came of an image is kept after its pull has failed.
-	keptFor = 24 * time.Hour
 	// labelPulled, on an image, says that it came from a registry and can again, and
 	// labelPlatform for which platform it was chosen, if not for the node's.
 	labelPulled   = "purser/pulled"
@@ -83,8 +79,8 @@ const (
 )
 
 // Pull brings an image to this node, unpacked and under its name. What has come when
-// it fails, or ctx ends, is kept for a day: the next pull goes on from there. The
-// error is a *PullError, unless containerd is to blame.
+// it fails, or ctx ends, is kept for a day from when it began: the next pull goes on
+// from there. The error is a *PullError, unless containerd is to blame.
 func (r *Runtime) Pull(ctx context.Context, ref string, o PullOptions) (*Image, error) {
 	name, err := NormalizeRef(ref)
 	if err != nil {
@@ -119,28 +115,37 @@ type pulling struct {
 }
 
 func (p *pulling) pull(ctx context.Context) error {
-	// Another pull of the image, with other credentials, has the same lease.
-	unlock, err := p.runtime.leased.lock(ctx, p.leaseID())
+	// Another pull of the image, with other credentials, shares what is kept.
+	unlock, err := p.runtime.leased.lock(ctx, p.key())
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	ctx = registry.Silent(p.runtime.ctx(ctx))
-	lease, made, err := p.lease(ctx)
+	lease, earlier, err := p.lease(ctx)
 	if err != nil {
 		return p.runtime.wrap(err, "pulling image %s", p.name)
 	}
+	err = p.explain(ctx, p.fetch(leases.WithLease(ctx, lease.ID)))
+	switch {
+	case err == nil, !earlier && p.received.Load() == 0:
+		_ = p.runtime.release(ctx, lease)
+	case isVain(err):
+		// At once: the next that wants an image needs the room.
+		_ = p.runtime.release(ctx, lease, leases.SynchronousDelete)
+	}
+	return err
+}
+
+// fetch has containerd bring and unpack the image.
+func (p *pulling) fetch(ctx context.Context) error {
 	resolver, done := p.runtime.cfg.Registry.Resolver(ctx, registry.Registry(p.name), p.options.Login, p.runtime.connections)
 	defer done()
-	image, err := p.runtime.client.Pull(leases.WithLease(ctx, lease.ID), p.name, p.how(counting{resolver, p})...)
+	image, err := p.runtime.client.Pull(ctx, p.name, p.how(counting{resolver, p})...)
 	if err == nil {
 		p.runtime.images.forget(cacheKey(image.Metadata()))
 	}
-	if err == nil || made && p.received.Load() == 0 {
-		// Else the lease keeps what has come, by this pull or an earlier one.
-		_ = p.runtime.client.LeasesService().Delete(context.WithoutCancel(ctx), lease)
-	}
-	return p.explain(ctx, err)
+	return err
 }
 
 // how makes the options of the pull.
@@ -174,37 +179,6 @@ func (p *pulling) how(resolver remotes.Resolver) []client.RemoteOpt {
 // from those that fetch it themselves.
 func isLocal(snapshotter string) bool {
 	return slices.Contains([]string{"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs", "aufs"}, snapshotter)
-}
-
-// lease takes the lease that keeps what comes of the image from containerd's garbage
-// collection: the one that an earlier pull has left, or a new one that it has made.
-// Its name is the same for each pull of the image, so that none is forgotten.
-func (p *pulling) lease(ctx context.Context) (lease leases.Lease, made bool, err error) {
-	manager := p.runtime.client.LeasesService()
-	id := p.leaseID()
-	create := func() (leases.Lease, bool, error) {
-		lease, err := manager.Create(ctx, leases.WithID(id), leases.WithExpiration(2*keptFor))
-		return lease, true, err
-	}
-	lease, _, err = create()
-	if !errdefs.IsAlreadyExists(native(err)) {
-		return lease, true, err
-	}
-	found, err := manager.List(ctx, "id=="+id)
-	if err != nil {
-		return leases.Lease{}, false, err
-	}
-	if len(found) == 1 && time.Since(found[0].CreatedAt) < keptFor {
-		return found[0], false, nil
-	}
-	if err := manager.Delete(ctx, leases.Lease{ID: id}); err != nil && !isNotFound(err) {
-		return leases.Lease{}, false, err
-	}
-	return create()
-}
-
-func (p *pulling) leaseID() string {
-	return "purser-pull-" + digest.FromString(p.name + " " + p.options.Platform).Encoded()[:24]
 }
 
 // explain makes the error of a pull one that begins with its reason.

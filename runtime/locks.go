@@ -35,9 +35,29 @@ func (l *locks) lock(ctx context.Context, name string) (unlock func(), err error
 	}, nil
 }
 
+// tryLock takes a name that nobody has or waits for.
+func (l *locks) tryLock(name string) (unlock func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[name] != nil {
+		return nil, false
+	}
+	n := l.use(name)
+	n.taken <- struct{}{}
+	return func() {
+		<-n.taken
+		l.leave(name, n)
+	}, true
+}
+
 func (l *locks) join(name string) *namedLock {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.use(name)
+}
+
+// use returns the lock of a name, with one more user; the mutex is held.
+func (l *locks) use(name string) *namedLock {
 	n := l.held[name]
 	if n == nil {
 		n = &namedLock{taken: make(chan struct{}, 1)}
