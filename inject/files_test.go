@@ -226,6 +226,39 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// A write that fails changes nothing.
+func TestWriteFails(t *testing.T) {
+	dir := t.TempDir()
+	write := func(d inject.Directory) error { return d.Write(dir, uint32(os.Getuid()), uint32(os.Getgid())) }
+	if err := write(directory("A=1", "B=2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "Y"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(directory("B=3", "X=4", "Y=5")); !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"A": "1", "B": "2"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+	if after, err := os.ReadDir(dir); err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("%v, %v; it was %v", after, err, before)
+	}
+	if err := os.Remove(filepath.Join(dir, "Y")); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(directory("B=3", "X=4", "Y=5")); err != nil || names(t, dir) != "B X Y" {
+		t.Errorf("%v; names %q", err, names(t, dir))
+	}
+}
+
 // Whoever reads while files are replaced sees the old ones or the new ones, all of
 // them.
 func TestWriteIsAtOneMoment(t *testing.T) {

@@ -38,38 +38,47 @@ func (d Directory) write(dir string, uid, gid uint32) (err error) {
 		return err
 	}
 	data := ".." + strings.ToLower(rand.Text())
+	made := []string{data}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, data)))
+			err = errors.Join(err, removeAll(dir, made))
 		}
 	}()
 	if err := d.writeFiles(filepath.Join(dir, data), uid, gid); err != nil {
 		return err
 	}
+	names, err := d.linkNew(dir)
+	made = append(made, names...)
+	if err != nil {
+		return err
+	}
 	if err := relink(data, filepath.Join(dir, dataLink)); err != nil {
 		return err
 	}
-	if err := d.linkNames(dir); err != nil {
-		return err
-	}
-	return removeOlder(dir, data, before)
+	// From here on nothing fails: what is there now is what is read. What could not be
+	// removed hurts nobody, and the next time removes it.
+	d.removeGone(dir)
+	removeOlder(dir, data, before)
+	return nil
 }
 
 // removeOlder removes all data but what is there now and what was there before: that
 // may be being opened at this moment.
-func removeOlder(dir, now, before string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
+func removeOlder(dir, now, before string) {
+	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		if e.IsDir() && strings.HasPrefix(e.Name(), "..") && e.Name() != now && e.Name() != before {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
+			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
 		}
 	}
-	return nil
+}
+
+func removeAll(dir string, names []string) error {
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
 }
 
 func (d Directory) writeFiles(data string, uid, gid uint32) error {
@@ -118,31 +127,47 @@ func relink(target, path string) error {
 	return os.Rename(next, path)
 }
 
-// linkNames makes the names that are new and removes those that are gone.
-func (d Directory) linkNames(dir string) error {
-	gone := map[string]bool{}
-	entries, err := os.ReadDir(dir)
+// linkNew makes the names that are new, and returns them also after an error. Until the
+// data is there they lead nowhere.
+func (d Directory) linkNew(dir string) (made []string, err error) {
+	there, err := names(dir)
 	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		gone[e.Name()] = e.Type()&fs.ModeSymlink != 0 && !strings.HasPrefix(e.Name(), "..")
+		return nil, err
 	}
 	for _, f := range d.Files {
-		if there := gone[f.Name]; there {
-			delete(gone, f.Name)
+		if there[f.Name] {
 			continue
 		}
 		if err := os.Symlink(filepath.Join(dataLink, f.Name), filepath.Join(dir, f.Name)); err != nil {
-			return err
+			return made, err
+		}
+		made = append(made, f.Name)
+	}
+	return made, nil
+}
+
+// removeGone removes the names that lead nowhere any more.
+func (d Directory) removeGone(dir string) {
+	gone, _ := names(dir)
+	for _, f := range d.Files {
+		delete(gone, f.Name)
+	}
+	for name := range gone {
+		_ = os.Remove(filepath.Join(dir, name))
+	}
+}
+
+// names are those that linkNew has made in a directory.
+func names(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]bool{}
+	for _, e := range entries {
+		if e.Type()&fs.ModeSymlink != 0 && !strings.HasPrefix(e.Name(), "..") {
+			found[e.Name()] = true
 		}
 	}
-	for name, is := range gone {
-		if is {
-			if err := os.Remove(filepath.Join(dir, name)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return found, nil
 }
