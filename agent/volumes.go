@@ -24,6 +24,8 @@ const (
 	measuring = 3 * time.Second
 	// leaving bounds the wait for containers that are about to be gone.
 	leaving = 10 * time.Second
+	// answering bounds the wait for a containerd that hangs.
+	answering = 10 * time.Second
 	// measuredAtOnce keeps a list from taking the disk for itself.
 	measuredAtOnce = 4
 )
@@ -114,7 +116,10 @@ func (a *Agent) Volumes(ctx context.Context, environment string) ([]*purserv1.Vo
 func (a *Agent) RemoveVolume(ctx context.Context, environment, name string) error {
 	environment = orDev(environment)
 	a.awaitVolume(ctx, environment, name)
-	strangers := a.strangersOn(ctx, environment, name)
+	strangers, err := a.strangersOn(ctx, environment, name)
+	if err != nil {
+		return err
+	}
 	destroy, err := a.takeVolumeAway(environment, name, strangers)
 	if err != nil {
 		return err
@@ -152,11 +157,13 @@ func (a *Agent) awaitVolume(ctx context.Context, environment, name string) {
 }
 
 // strangersOn are the containers that no record explains and that use a volume.
-// While containerd is away, nobody can tell of any.
-func (a *Agent) strangersOn(ctx context.Context, environment, volume string) []string {
+// While containerd is away, nobody can tell that there are none.
+func (a *Agent) strangersOn(ctx context.Context, environment, volume string) ([]string, error) {
+	ctx, done := context.WithTimeout(ctx, answering)
+	defer done()
 	found, err := a.runtime.List(ctx)
 	if err != nil {
-		return nil
+		return nil, refuse(Later, "cannot tell whether a container still uses volume %s in environment %s while containerd does not answer; try again when it does (purser doctor): %w", volume, environment, err)
 	}
 	var strangers []string
 	for _, f := range a.unexplained(found) {
@@ -164,7 +171,7 @@ func (a *Agent) strangersOn(ctx context.Context, environment, volume string) []s
 			strangers = append(strangers, "container "+f.ID)
 		}
 	}
-	return strangers
+	return strangers, nil
 }
 
 // volumeUsers are the workloads, in whatever state, that use a volume.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/containerd/containerd/v2/client"
+
 	"github.com/purserd/purser/e2e/rig"
 )
 
@@ -116,6 +118,57 @@ func TestVolumeOfAnEarlierSpec(t *testing.T) {
 	n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != pid })
 	n.must("volume", "rm", "data")
 	n.must("rm", "--force", "a/f")
+}
+
+// A container that no record explains keeps its volume, also while containerd cannot
+// tell of it.
+func TestVolumeOfAnUnexplainedContainer(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.must("volume", "create", "data")
+		n.deploy(onVolume("f", "0", "", "echo kept > /data/file; exec sleep 100000"), "--wait")
+		forget := n.duplicate(n.containers()[0])
+		n.must("rm", "--force", "a/f")
+		n.refusedVolume("container stranger")
+		containerd := n.pidOf(t, "containerd --config")
+		syscall.Kill(containerd, syscall.SIGSTOP)
+		got := n.refused("volume", "rm", "data")
+		syscall.Kill(containerd, syscall.SIGCONT)
+		if !strings.Contains(got, "cannot tell whether a container still uses volume data in environment dev while containerd does not answer") {
+			t.Errorf("without containerd: %s", got)
+		}
+		if data, err := os.ReadFile(filepath.Join(n.dir, "state", "volumes", "dev", "data", "file")); string(data) != "kept\n" {
+			t.Errorf("%q, %v", data, err)
+		}
+		n.refusedVolume("container stranger")
+		forget()
+		n.must("volume", "rm", "data")
+	})
+}
+
+// duplicate records a container in containerd as another is recorded, with the ID
+// "stranger".
+func (n *node) duplicate(row string) (forget func()) {
+	n.t.Helper()
+	c, err := client.New(filepath.Join(n.dir, "containerd.sock"), client.WithDefaultNamespace("purser"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { c.Close() })
+	all, ctx := c.ContainerService(), n.t.Context()
+	id, _, _ := strings.Cut(row, " ")
+	record, err := all.Get(ctx, id)
+	if err == nil {
+		record.ID, record.SnapshotKey = "stranger", ""
+		_, err = all.Create(ctx, record)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return func() {
+		if err := all.Delete(ctx, record.ID); err != nil {
+			n.t.Error(err)
+		}
+	}
 }
 
 // Names of volumes do not cross environments, and one that is not there is
