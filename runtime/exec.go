@@ -398,7 +398,7 @@ func (x *execution) inside() bool {
 
 func (x *execution) signal(ctx context.Context, sig syscall.Signal) {
 	if x.inside() {
-		x.family.of.signal(x.family.leader, sig)
+		x.family.of.signal(x.family.leader, x.family.born, sig)
 		return
 	}
 	if err := x.r.kill(ctx, x.id, x.exec, sig); err != nil && !errors.Is(err, ErrNotFound) {

@@ -9,8 +9,9 @@ import (
 type processes interface {
 	// list returns those that have not ended, by process ID.
 	list() (map[int]process, error)
-	// signal sends a signal; a process that has ended is no error.
-	signal(pid int, sig syscall.Signal)
+	// signal sends a signal to the process that was born then; one that has ended is
+	// no error.
+	signal(pid int, born string, sig syscall.Signal)
 	// await returns when all of some have ended, by process ID, or after a time.
 	await(pids map[int]string, within time.Duration)
 }
@@ -66,8 +67,8 @@ func (f *family) look() (grown bool) {
 }
 
 func (f *family) signal(sig syscall.Signal) {
-	for pid := range f.known {
-		f.of.signal(pid, sig)
+	for pid, born := range f.known {
+		f.of.signal(pid, born, sig)
 	}
 }
 

@@ -16,7 +16,7 @@ type imagined map[int]process
 
 func (i imagined) list() (map[int]process, error) { return maps.Clone(i), nil }
 
-func (i imagined) signal(pid int, sig syscall.Signal) {
+func (i imagined) signal(pid int, _ string, sig syscall.Signal) {
 	if sig == syscall.SIGKILL {
 		delete(i, pid)
 	}
@@ -79,6 +79,23 @@ func TestAwaitEnd(t *testing.T) {
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %s", took)
 	}
+}
+
+// A process that has an ID which was another's is not signalled in its place.
+func TestSignal(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	born := familyOn(pid).born
+	nodeProcesses{}.signal(pid, born+"0", syscall.SIGKILL)
+	nodeProcesses{}.signal(pid, born, syscall.SIGTERM)
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.Sys().(syscall.WaitStatus).Signal(); got != syscall.SIGTERM {
+		t.Errorf("ended by %s", got)
+	}
+	nodeProcesses{}.signal(pid, born, syscall.SIGKILL) // nobody's
 }
 
 func BenchmarkLook(b *testing.B) {

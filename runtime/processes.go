@@ -52,7 +52,22 @@ func (nodeProcesses) list() (map[int]process, error) {
 	return all, nil
 }
 
-func (nodeProcesses) signal(pid int, sig syscall.Signal) { _ = unix.Kill(pid, sig) }
+// signal compares the time of birth once the process is held by a descriptor: its ID
+// may have been given anew since it was listed, but not to the descriptor.
+func (nodeProcesses) signal(pid int, born string, sig syscall.Signal) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it has ended; or there are no more descriptors, and who kills tries again
+	}
+	defer unix.Close(fd)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return
+	}
+	if p, _, err := parseStat(stat); err == nil && p.born == born {
+		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+}
 
 // await has the kernel say who has ended. One whose ID was given anew meanwhile is
 // waited for in vain, but not for long.
@@ -141,7 +156,7 @@ func (s sandboxProcesses) run(args ...string) ([]byte, error) {
 	return out, nil
 }
 
-func (s sandboxProcesses) signal(pid int, sig syscall.Signal) {
+func (s sandboxProcesses) signal(pid int, _ string, sig syscall.Signal) {
 	_, _ = s.run("kill", "--pid", strconv.Itoa(pid), s.id, strconv.Itoa(int(sig)))
 }
 
