@@ -42,6 +42,9 @@ func (s *session) dev(options dev.Options) error {
 			return err
 		}
 	}
+	// containerd and its shims inherit it, and runtimes make directories in containers
+	// under it.
+	syscall.Umask(0o022)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, dev.EndSignals()...)
 	defer signal.Stop(signals)

@@ -88,6 +88,25 @@ func TestRecoveryWithAge(t *testing.T) {
 	}
 }
 
+// Whose umask the agent was started under has no say in who reads files of secrets.
+func TestSecretFilesUnderAStrictUmask(t *testing.T) {
+	t.Parallel()
+	strict := filepath.Join(t.TempDir(), "purser")
+	if err := os.WriteFile(strict, []byte("#!/bin/sh\numask 077\nexec "+purser(t)+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, version: rig.V24, dir: rig.Dir(t), program: strict}
+	n.start()
+	t.Cleanup(n.cleanup)
+	n.must("image", "import", boxImage(t))
+	n.runWith(canary, "secret", "set", "s", "KEY=-")
+	for _, path := range []string{"/run/secrets/s", "/run/secrets/deep/er/s"} {
+		if got := n.must("run", "--image", image, "--user", "54321", "--secret-file", "s="+path, "--", "cat", path+"/KEY"); got != canary {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
 // Secrets are delivered as files where asked for, and what cannot be is refused with
 // nothing left behind.
 func TestSecretFiles(t *testing.T) {

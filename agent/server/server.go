@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
+	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/agent"
 	"github.com/purserd/purser/agent/config"
@@ -33,6 +34,10 @@ const closing = 2 * time.Second
 
 // Run serves a node until ctx ends.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, options Options) (err error) {
+	// Who may read what is written for containers is said by modes, and must not
+	// depend on who started the agent: under 077 only root would reach the files of
+	// secrets in a container.
+	unix.Umask(0o022)
 	if err := private.LockProcess(cfg.AllowSwap); err != nil {
 		return err
 	}
