@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,10 +166,12 @@ func (a *Agent) makeRoom(ctx context.Context, images []runtime.Image, disk runti
 	}
 	if dropped > 0 {
 		now, err := a.runtime.ImageDisk(ctx)
-		if err != nil || now.Used <= a.cfg.Images.GCHigh {
-			return cmp.Or(now, disk), err
+		if err != nil {
+			return disk, err
 		}
-		disk = now
+		if disk = now; disk.Used <= a.cfg.Images.GCHigh {
+			return disk, nil
+		}
 	}
 	return a.removeUnused(ctx, images, disk)
 }
@@ -212,25 +213,25 @@ func (a *Agent) unused(images []runtime.Image, now time.Time, age time.Duration)
 
 // removeOld removes images that nothing has used for gc_max_age and no rollback would
 // bring back.
-func (a *Agent) removeOld(ctx context.Context, images []runtime.Image) error {
+func (a *Agent) removeOld(ctx context.Context, images []runtime.Image) (err error) {
 	age, now := time.Duration(a.cfg.Images.GCMaxAge), time.Now()
 	if age == 0 {
 		return nil
 	}
-	gone := 0
+	gone := false
+	defer func() {
+		if gone {
+			err = errors.Join(err, a.runtime.CollectGarbage(ctx))
+		}
+	}()
 	for _, i := range a.unused(images, now, age) {
 		went, err := a.removeIdle(ctx, i, removal{chosen: now, reason: metrics.ByAge, keep: a.inHistory, why: fmt.Sprintf("gc_max_age is %s", age)})
 		if err != nil {
 			return err
 		}
-		if went {
-			gone++
-		}
+		gone = gone || went
 	}
-	if gone == 0 {
-		return nil
-	}
-	return a.runtime.CollectGarbage(ctx)
+	return nil
 }
 
 // inHistory says whether a revision that an app can be rolled back to names an image.
@@ -269,9 +270,12 @@ func (a *Agent) removeUnused(ctx context.Context, images []runtime.Image, disk r
 		if err := a.runtime.CollectGarbage(ctx); err != nil {
 			return disk, err
 		}
-		if disk, err = a.runtime.ImageDisk(ctx); err != nil {
+		// What was measured last holds until it is known better.
+		now, err := a.runtime.ImageDisk(ctx)
+		if err != nil {
 			return disk, err
 		}
+		disk = now
 	}
 	return disk, nil
 }
