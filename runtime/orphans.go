@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -31,7 +32,7 @@ func (r *Runtime) takeUpExecs(id string) {
 		x.tty = x.paths.stderr == ""
 		r.lookAfter(func() {
 			if err := x.takeUp(); err != nil {
-				r.log.Warn("a command of an earlier agent is left as it is", "instance", id, "command", x.exec, "error", err)
+				r.log.Warn("a command of an earlier agent cannot be looked after", "instance", id, "command", x.exec, "error", err)
 			}
 		})
 	}
@@ -62,13 +63,25 @@ func (x *execution) takeUp() error {
 	}
 	x.detached.Store(true)
 	if err := x.openOutput(nil, nil); err != nil {
-		return err
+		x.giveUp(ended)
+		return fmt.Errorf("it is ended, as its output cannot be read: %w", err)
 	}
 	for _, c := range x.out {
 		go c.run()
 	}
 	x.runOn(ended)
 	return nil
+}
+
+// giveUp ends a command of whose output not all could be opened: unread, it would be
+// blocked for ever.
+func (x *execution) giveUp(ended <-chan execEnd) {
+	for _, c := range x.out {
+		c.from.Close()
+	}
+	x.out = nil // none runs, so that none could be waited for
+	x.end(ended)
+	x.clear()
 }
 
 // detach has the command looked after until it ends, or the runtime is closed.
