@@ -51,7 +51,7 @@ func (a *Agent) Start(ctx context.Context, environment, id string) (*purserv1.Wo
 			return err
 		}
 		view, _ := w.supervisor.View()
-		if r.GetGoal() == string(supervise.Run) && !settled(view) {
+		if r.GetGoal() == string(supervise.Run) && !view.Settled() {
 			return nil
 		}
 		r.Goal = string(supervise.Run)
@@ -192,35 +192,4 @@ func (a *Agent) runningInstance(environment, id string) (*workload, string, erro
 		return w, i.ID, nil
 	}
 	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s; to start it: purser start -E %s %s", w.id(), w.environment(), v.Status.State, w.environment(), w.id())
-}
-
-// Wait returns once a workload runs (until "running"; one that has ended counts
-// as well), or has ended for good (until "finished").
-func (a *Agent) Wait(ctx context.Context, environment, id, until string) (*purserv1.Workload, error) {
-	w, err := a.get(environment, id)
-	if err != nil {
-		return nil, err
-	}
-	ok := settled
-	if until == "running" {
-		ok = func(v supervise.View) bool { return settled(v) || runs(v) }
-	}
-	v, err := w.supervisor.WaitFor(ctx, ok)
-	if err != nil {
-		return nil, err
-	}
-	return w.messageOf(v), nil
-}
-
-// settled says whether a workload has done all that was wanted of it.
-func settled(v supervise.View) bool {
-	if v.Desired.Goal == supervise.Stop {
-		return v.Status.State.Ended() && (v.Status.Instance == nil || v.Status.Instance.Ended)
-	}
-	return v.Status.Run == v.Desired.Run && v.Status.State.Ended()
-}
-
-// runs says whether the instance that is wanted runs.
-func runs(v supervise.View) bool {
-	return v.Status.Run == v.Desired.Run && v.Status.State == supervise.Running && !v.Status.Instance.Unverified
 }

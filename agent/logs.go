@@ -133,7 +133,7 @@ func (w *workload) logs(ctx context.Context, request *purserv1.LogsRequest, send
 			options.Tail, options.Since = -1, time.Time{}
 			continue
 		}
-		if !options.Follow || v.Gone || settled(v) {
+		if !options.Follow || v.Gone || v.Settled() {
 			return nil
 		}
 		select {

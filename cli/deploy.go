@@ -36,8 +36,9 @@ those that the file no longer has are removed. A file with a single launch spec
 changes that function alone. ${V}, ${V:-x} and ${V:?message} in the file come
 from purser's environment. FILE may be - for standard input.
 
-Returns when the node has accepted all of it, or with --wait when all of it
-runs or has completed. --dry-run changes nothing and prints the specs as
+Returns when the node has accepted all of it, or with --wait when all of it is
+ready: a job runs or has completed, a service has run for a second. A job that
+has failed, or a service that has ended, fails the wait. --dry-run changes nothing and prints the specs as
 they would be launched, with all defaults of the file merged in, as YAML unless
 -o says otherwise; without a node it only checks the file.
 
@@ -66,9 +67,9 @@ watching alone; the functions go on.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the merged specs and change nothing")
-	flags.BoolVar(&f.wait, "wait", false, "return when every function runs or has completed")
+	flags.BoolVar(&f.wait, "wait", false, "return when every function is ready: a job runs or has completed, a service has run for a second")
 	flags.BoolVar(&f.watch, "watch", false, "deploy again whenever FILE is saved, and print logs, until interrupted")
-	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "longest --wait")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "give up --wait after this long; what was deployed goes on trying")
 	return cmd
 }
 
@@ -243,14 +244,17 @@ func (s *session) unready(ctx context.Context, api *client.Client, changes []*pu
 }
 
 func (s *session) waitOne(ctx context.Context, api *client.Client, id string) error {
-	request := &purserv1.WaitRequest{Environment: s.environment, Id: id, Until: "running"}
+	request := &purserv1.WaitRequest{Environment: s.environment, Id: id, Until: "ready"}
 	response, err := api.Workloads.Wait(ctx, connect.NewRequest(request))
 	if err != nil {
 		return err
 	}
 	w := response.Msg.GetWorkload()
-	if w.GetState() == "failed" || w.GetState() == "stopped" {
+	switch w.GetState() {
+	case "failed", "stopped":
 		return hint(errors.New(sentence(w, time.Now())), "see purser logs -E %s %s", s.environment, id)
+	case "backing_off":
+		return hint(errors.New(sentence(w, time.Now())), "see purser logs -E %s %s, with --previous once it runs again", s.environment, id)
 	}
 	return nil
 }

@@ -34,7 +34,8 @@ type fakeJob struct {
 
 // launch starts a function. Images have meanings here: missing:latest is not
 // on the node, spec:latest writes its own spec, of unmade:latest no container
-// can be made, stuck:latest waits for ever, and in:grace and late:grace timed out and exited with 0 and 3.
+// can be made, stuck:latest waits for ever, crashing:latest has
+// ended and is to be started again, and in:grace and late:grace timed out and exited with 0 and 3.
 func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 	job := &fakeJob{node: n, environment: launchspec.Environment(spec), id: launchspec.ID(spec), spec: spec, since: now()}
 	n.mu.Lock()
@@ -56,6 +57,9 @@ func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 		job.exit = &purserv1.Exit{Code: exitSignalled, Reason: job.reason}
 	case "stuck:latest":
 		job.state, job.reason = "backing_off", "containerd is unavailable"
+	case "crashing:latest":
+		job.state, job.reason = "backing_off", "exited with status 3"
+		job.exit = &purserv1.Exit{Code: 3, Reason: job.reason, StartedAt: now()}
 	case "in:grace":
 		job.timedOut(0)
 	case "late:grace":

@@ -173,7 +173,8 @@ func (n *fakeNode) Wait(ctx context.Context, r *connect.Request[purserv1.WaitReq
 		return nil, err
 	}
 	err = n.await(ctx, func() bool {
-		return slices.Contains(ended, job.state) || r.Msg.GetUntil() == "running" && job.state == "running"
+		return slices.Contains(ended, job.state) || slices.Contains([]string{"running", "ready"}, r.Msg.GetUntil()) && job.state == "running" ||
+			r.Msg.GetUntil() == "ready" && job.exit != nil
 	})
 	if err != nil {
 		return nil, err

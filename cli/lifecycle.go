@@ -167,9 +167,10 @@ func newWait(s *session) *cobra.Command {
 		Use:   "wait ID",
 		Short: "Wait until a workload has ended, and exit with its status",
 		Long: `Wait until a workload has ended for good and exit with its status, or with
---until running until its container runs. Prints the state it reached. 124
-means that a job's timeout ended it, although it then exited with 0; 125 that
-purser failed, or that the workload ended without having run.`,
+--until running until its container runs, with --until ready until it has, if
+it is a service, run for a second without an exit. Prints the state it reached.
+124 means that a job's timeout ended it, although it then exited with 0; 125
+that purser failed, or that the workload ended without having run.`,
 		Example: `  purser wait rag-qna/reindex
   purser wait --until running rag-qna/answer-question`,
 		Args:              takes(1, 1),
@@ -179,8 +180,8 @@ purser failed, or that the workload ended without having run.`,
 			return notRun(s.wait(cmd.Context(), args[0], until))
 		},
 	}
-	cmd.Flags().StringVar(&until, "until", "finished", "what to wait for: running or finished")
-	complete(cmd, "until", fixed("running", "finished"))
+	cmd.Flags().StringVar(&until, "until", "finished", "what to wait for: running, ready or finished")
+	complete(cmd, "until", fixed("running", "ready", "finished"))
 	return cmd
 }
 
@@ -213,8 +214,11 @@ func waitText(w *purserv1.Workload) string {
 
 // waitStatus is the exit status for what a wait ended with.
 func waitStatus(w *purserv1.Workload, until string) error {
-	if until == "running" && w.GetState() != "failed" {
+	if until == "running" && w.GetState() != "failed" || until == "ready" && w.GetState() == "running" {
 		return nil
+	}
+	if w.GetState() == "backing_off" && w.GetLastExit().GetCode() == 0 {
+		return errors.New(sentence(w, time.Now()))
 	}
 	if w.GetLastExit() == nil {
 		if w.GetState() == "failed" {

@@ -10,14 +10,17 @@ import (
 
 func TestServiceIsKeptRunning(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
-		n.deploy(`
+		app := file(t, "app.yaml", `
 app: a
 functions:
   - function: f
-    image: {ref: ` + image + `}
+    image: {ref: `+image+`}
     command: [sh, -c, 'echo up; sleep 0.3; exit 5']
     restart: {backoff_min: 100ms, backoff_max: 300ms}
 `)
+		if text := n.refused("deploy", app, "--wait"); !strings.Contains(text, "a/f is backing_off: exited with status 5") {
+			t.Errorf("waiting for a service that ends: %s", text)
+		}
 		w := n.await("a/f", "restarted thrice", func(w workload) bool { return w.Restarts >= 3 })
 		if w.LastExit.Code != 5 {
 			t.Errorf("last exit %+v", w.LastExit)

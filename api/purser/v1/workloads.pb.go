@@ -1120,8 +1120,9 @@ type WaitRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// running: its container runs (or has already completed). finished: it has ended and will
-	// not be started again by itself; the default.
+	// running: its container runs (or has already completed). ready: so does a job's; a
+	// service's has run for a second without an exit, or has ended and the service backs
+	// off. finished: it has ended and will not be started again by itself; the default.
 	Until         string `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2170,11 +2171,11 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\rWatchResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12/\n" +
-	"\bworkload\x18\x03 \x01(\v2\x13.purser.v1.WorkloadR\bworkload\"y\n" +
+	"\bworkload\x18\x03 \x01(\v2\x13.purser.v1.WorkloadR\bworkload\"\x80\x01\n" +
 	"\vWaitRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
-	"\x02id\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x02id\x120\n" +
-	"\x05until\x18\x03 \x01(\tB\x1a\xbaH\x17r\x15R\x00R\arunningR\bfinishedR\x05until\"?\n" +
+	"\x02id\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x02id\x127\n" +
+	"\x05until\x18\x03 \x01(\tB!\xbaH\x1er\x1cR\x00R\arunningR\x05readyR\bfinishedR\x05until\"?\n" +
 	"\fWaitResponse\x12/\n" +
 	"\bworkload\x18\x01 \x01(\v2\x13.purser.v1.WorkloadR\bworkload\"\xa9\x02\n" +
 	"\vLogsRequest\x12 \n" +

@@ -1,0 +1,96 @@
+package supervise
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// ready waits until r is ready and returns what it then is, and how long that took.
+func (r *rig) ready() (View, time.Duration) {
+	r.t.Helper()
+	began := time.Now()
+	v, err := r.WaitReady(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return v, time.Since(began)
+}
+
+func TestReadyIsToHaveRunForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.slowStart = 5 * time.Second
+		r := begin(t, n, service(), Begin(service()))
+		if v, took := r.ready(); !v.Runs() || took != 6*time.Second {
+			t.Errorf("%s after %v", v.Status.State, took)
+		}
+		if v, took := r.ready(); !v.Runs() || took != 0 {
+			t.Errorf("one that has run for long: %s after %v", v.Status.State, took)
+		}
+		r.end()
+	})
+}
+
+func TestReadyTellsACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.lifetime, n.code = 10*time.Millisecond, 3
+		r := begin(t, n, service(), Begin(service()))
+		if v, took := r.ready(); !v.Crashed() || v.Status.LastExit.Code != 3 || took != 10*time.Millisecond {
+			t.Errorf("%+v after %v", v.Status, took)
+		}
+		r.end()
+	})
+}
+
+// What a workload waits for is no crash, also when it has crashed before.
+func TestReadyWaitsForWhatIsOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.lifetime, n.code = 10*time.Millisecond, 3
+		r := begin(t, n, service(), Begin(service()))
+		time.Sleep(20 * time.Millisecond)
+		n.set(func(n *node) { n.down, n.lifetime = true, 0 })
+		time.Sleep(5 * time.Second)
+		r.is(BackingOff)
+		time.AfterFunc(time.Minute, func() { n.set(func(n *node) { n.down = false }) })
+		if v, took := r.ready(); !v.Runs() || took < time.Minute {
+			t.Errorf("%s after %v", v.Status.State, took)
+		}
+		r.end()
+	})
+}
+
+func TestReadyJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t, newNode(), job(), Begin(job()))
+		if v, took := r.ready(); !v.Runs() || took != 0 {
+			t.Errorf("%s after %v", v.Status.State, took)
+		}
+		r.end()
+
+		n := newNode()
+		n.lifetime, n.code = time.Nanosecond, 3
+		r = begin(t, n, job(), Begin(job()))
+		time.Sleep(time.Hour)
+		if v, took := r.ready(); v.Status.State != Failed || took != 0 {
+			t.Errorf("%s after %v", v.Status.State, took)
+		}
+		r.end()
+	})
+}
+
+func TestReadyEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := begin(t, newNode(), service(), Begin(service()))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if _, err := r.WaitReady(ctx); err == nil || time.Since(began) != 10*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		r.end()
+	})
+}
