@@ -53,6 +53,7 @@ var injectionPath = map[string]string{
 	"runtime/handover":          "completes the specification, in memory that no disk sees",
 	"agent/server/services.go":  "takes a request to set a secret",
 	"agent/secrets.go":          "makes Values of it",
+	"cli/askvalue.go":           "asks for a value on a terminal",
 	"cli/secretdata.go":         "reads what is to be set",
 	"cli/secretset.go":          "sends it to the agent",
 }
@@ -81,6 +82,7 @@ var handedOver = map[string]string{
 	"inject/store/sealed.go: (io.Writer).Write":                                                           "age seals it",
 	"runtime/handover/server.go: (*os.File).Write":                                                        "a file without a name, in memory",
 	"runtime/registry/login.go: (*github.com/docker/cli/cli/config/configfile.ConfigFile).LoadFromReader": "in memory, for one request",
+	"cli/askvalue.go: fmt.Fprintf":                                                                        "the key, which is no value",
 	"cli/secretset.go: connectrpc.com/connect.NewRequest":                                                 "to the agent",
 	"cli/secretdata.go: os.ReadFile":                                                                      "K=@FILE, which is no value",
 }

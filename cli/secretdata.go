@@ -89,8 +89,9 @@ func parseArguments(texts []string) ([]argument, error) {
 	return all, nil
 }
 
-// addArguments takes what the command line says over what files said.
-func (d *secretData) addArguments(texts []string, stdin io.Reader) error {
+// addArguments takes what the command line says over what files said. input reads
+// the value of a key from standard input.
+func (d *secretData) addArguments(texts []string, input func(key string) ([]byte, error)) error {
 	all, err := parseArguments(texts)
 	if err != nil {
 		return err
@@ -101,18 +102,18 @@ func (d *secretData) addArguments(texts []string, stdin io.Reader) error {
 			delete(d.values, a.key)
 			continue
 		}
-		if d.values[a.key], err = d.read(a, stdin); err != nil {
+		if d.values[a.key], err = d.read(a, input); err != nil {
 			return &valueError{fmt.Errorf("reading the value of %s: %w", a.key, err)}
 		}
 	}
 	return nil
 }
 
-func (d *secretData) read(a argument, stdin io.Reader) ([]byte, error) {
+func (d *secretData) read(a argument, input func(key string) ([]byte, error)) ([]byte, error) {
 	path, isFile := strings.CutPrefix(a.value, "@")
 	switch {
 	case a.fromStdin():
-		return readStdinValue(stdin)
+		return input(a.key)
 	case isFile:
 		return os.ReadFile(path)
 	default:

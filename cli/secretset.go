@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"io"
 	"regexp"
 	"strings"
 
@@ -27,7 +26,8 @@ func newSecretSet(s *session) *cobra.Command {
 		Long: `Write a new version of a secret: the newest one with these changes, or with
 --replace these values alone. A set that changes nothing writes nothing.
 
-  K=-      the value is standard input, less one newline at its end
+  K=-      the value is standard input, less one newline at its end; on a
+           terminal it is asked for, ends with Enter and is not shown
   K=@FILE  the value is the file, byte by byte
   K=V      the value is V; other users of this machine can see it while the
            command runs, and the shell's history keeps it
@@ -45,7 +45,7 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 		ValidArgsFunction: first(s.secretNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keepOffDisks()
-			data, err := readSecret(f, args[1:], s.in)
+			data, err := readSecret(f, args[1:], s.readInput)
 			if errors.As(err, new(*valueError)) {
 				return err
 			}
@@ -89,7 +89,7 @@ type valueError struct{ err error }
 func (e *valueError) Error() string { return e.err.Error() }
 func (e *valueError) Unwrap() error { return e.err }
 
-func readSecret(f setFlags, args []string, stdin io.Reader) (*secretData, error) {
+func readSecret(f setFlags, args []string, input func(key string) ([]byte, error)) (*secretData, error) {
 	data := newSecretData()
 	if f.dotenv != "" {
 		if err := data.addDotenv(f.dotenv); err != nil {
@@ -101,7 +101,7 @@ func readSecret(f setFlags, args []string, stdin io.Reader) (*secretData, error)
 			return nil, &valueError{err}
 		}
 	}
-	if err := data.addArguments(args, stdin); err != nil {
+	if err := data.addArguments(args, input); err != nil {
 		return nil, err
 	}
 	if len(data.values) == 0 && len(data.remove) == 0 {
