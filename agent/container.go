@@ -104,7 +104,7 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 		return nil, w.agent.imageError(ctx, ref, err)
 	}
 	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
-		Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets(), Pins: r.GetPins(),
+		Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets(), Pins: r.GetPins(), Workload: r.GetId(),
 	})
 	if err != nil {
 		return nil, err

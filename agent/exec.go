@@ -171,7 +171,7 @@ func (w *workload) madeFrom(ctx context.Context, instance string) (*purserv1.Lau
 		return nil, nil, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
 	}
 	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
-		Environment: w.environment(), Refs: i.Revision.Spec.GetSecrets(), Pins: i.Revision.Pins,
+		Environment: w.environment(), Refs: i.Revision.Spec.GetSecrets(), Pins: i.Revision.Pins, Workload: w.id(),
 	})
 	if err != nil {
 		return nil, nil, &Refusal{Reason: Precondition, Err: err}

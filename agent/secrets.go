@@ -108,8 +108,8 @@ func (a *Agent) learnValues(ctx context.Context, environments ...string) {
 }
 
 // DeleteSecret ends a secret. Versions that workloads are pinned to are kept
-// unless destroy is set; it returns them.
-func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, destroy bool) ([]uint32, error) {
+// unless destroy is set. It returns these versions, and the workloads.
+func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, destroy bool) (*purserv1.DeleteResponse, error) {
 	environment = orDev(environment)
 	if _, err := a.secrets.Describe(environment, name); err != nil {
 		return nil, storeError(err)
@@ -124,13 +124,13 @@ func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, dest
 	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	kept, err := a.deleteSecret(environment, name, destroy)
-	changing.end(err, audit.Secret{Name: AuditName(name), Versions: kept})
-	return kept, err
+	deleted, err := a.deleteSecret(environment, name, destroy)
+	changing.end(err, audit.Secret{Name: AuditName(name), Versions: deleted.GetKept()})
+	return deleted, err
 }
 
 // deleteSecret deletes a secret and tells of it. The caller holds writing.
-func (a *Agent) deleteSecret(environment, name string, destroy bool) ([]uint32, error) {
+func (a *Agent) deleteSecret(environment, name string, destroy bool) (*purserv1.DeleteResponse, error) {
 	kept, err := a.secrets.Delete(environment, name, a.pinned(environment, name), destroy)
 	if err != nil {
 		return nil, storeError(err)
@@ -138,12 +138,15 @@ func (a *Agent) deleteSecret(environment, name string, destroy bool) ([]uint32, 
 	if err := a.noteSequence(); err != nil {
 		return nil, err
 	}
-	severity, text := normal, "deleted"
-	if users := a.users(environment, name, 0); len(users) > 0 {
+	severity, text, users := normal, "deleted", a.users(environment, name, 0)
+	switch {
+	case len(users) > 0 && destroy:
+		severity, text = warning, "destroyed; cannot be started again: "+strings.Join(users, ", ")
+	case len(users) > 0:
 		severity, text = warning, "deleted while in use by "+strings.Join(users, ", ")
 	}
 	a.emit(severity, "SecretDeleted", environment, name, "%s", text)
-	return kept, nil
+	return &purserv1.DeleteResponse{Kept: kept, Users: users}, nil
 }
 
 // Secrets lists the secrets of an environment; of all when it is empty.

@@ -118,7 +118,7 @@ func (f fakeSecrets) Delete(_ context.Context, r *connect.Request[purserv1.Delet
 	f.node.mu.Lock()
 	defer f.node.mu.Unlock()
 	delete(f.node.secrets, orDefault(r.Msg.GetEnvironment())+":"+r.Msg.GetName())
-	response := &purserv1.DeleteResponse{}
+	response := &purserv1.DeleteResponse{Users: []string{"a/f", "a/g", "b/f", "b/g"}}
 	if !r.Msg.GetDestroy() {
 		response.Kept = []uint32{1, 2}
 	}

@@ -190,7 +190,7 @@ func newSecretDelete(s *session) *cobra.Command {
 		Short:   "Delete a secret, but for the versions in use",
 		Long: `Delete a secret for new launches. Versions that a workload runs on are kept
 until it moves on, unless --destroy is given: that workload then cannot be
-started again.`,
+started again. Either way the answer names these workloads.`,
 		Example: `  purser secret delete old-secret
   purser secret delete --destroy leaked-secret`,
 		Args:              takes(1, 1),
@@ -211,10 +211,31 @@ func (s *session) secretDelete(ctx context.Context, name string, destroy bool) e
 	if err != nil {
 		return err
 	}
-	note := ""
-	if kept := response.Msg.GetKept(); len(kept) > 0 {
+	return s.say(response.Msg, "secret %s: deleted%s", name, s.deletedNote(name, destroy, response.Msg))
+}
+
+// deletedNote says what the workloads that use a secret come to.
+func (s *session) deletedNote(name string, destroyed bool, deleted *purserv1.DeleteResponse) string {
+	users := few(deleted.GetUsers())
+	switch kept := deleted.GetKept(); {
+	case len(kept) > 0:
 		numbers := strings.Trim(strings.ReplaceAll(fmt.Sprint(kept), " ", ", "), "[]")
-		note = "; kept for the workloads that run on it: version " + numbers
+		return fmt.Sprintf("; kept for %s: version %s", users, numbers)
+	case destroyed && users != "":
+		return fmt.Sprintf("; %s cannot be started again until it is set anew and they are moved: purser secret set -E %s %s KEY=-, and then: purser restart --secrets -E %s %s",
+			users, s.environment, name, s.environment, deleted.GetUsers()[0])
 	}
-	return s.say(response.Msg, "secret %s: deleted%s", name, note)
+	return ""
+}
+
+// mostNamed is how many of many are named.
+const mostNamed = 3
+
+// few names the first of many, and counts the rest.
+func few(names []string) string {
+	rest := len(names) - mostNamed
+	if rest <= 0 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNamed], ", "), rest)
 }

@@ -23,6 +23,9 @@ type Request struct {
 	// gets the newest version, and one that names a version gets that. A pin of
 	// version 0 keeps an optional secret out that was not there at first.
 	Pins []*purserv1.Pin
+	// Workload is the ID of the one that runs on the pins, for errors that say what
+	// to do. Empty: they are those of an earlier revision.
+	Workload string
 }
 
 // Resolution is what a [Request] came to.
@@ -69,7 +72,7 @@ type Var struct {
 // the source's error.
 func Resolve(ctx context.Context, source Source, request Request) (*Resolution, error) {
 	pins := pinnedVersions(request.Pins)
-	missing := MissingError{Environment: request.Environment}
+	missing := MissingError{Environment: request.Environment, Workload: request.Workload}
 	undeliverable := UndeliverableError{Environment: request.Environment}
 	resolution := &Resolution{}
 	var files []fileOf
@@ -159,20 +162,23 @@ func find(ctx context.Context, source Source, environment string, ref *purserv1.
 // may be optional. A pinned version that is gone is never passed over, since the
 // workload would restart without keys that it had.
 func explainAbsence(ctx context.Context, source Source, environment string, ref *purserv1.SecretRef, want choice) (*Missing, error) {
-	if want.pinned {
-		return &Missing{Secret: ref.GetName(), Reason: ReasonPinned, Version: want.version}, nil
-	}
 	if want.version == 0 {
 		return absentSecret(ref), nil
 	}
+	lack := &Missing{Secret: ref.GetName(), Reason: ReasonVersion, Version: want.version}
+	if want.pinned {
+		lack.Reason, lack.Fixed = ReasonPinned, ref.GetVersion() != 0
+	}
 	newest, err := source.Get(ctx, environment, ref.GetName(), 0)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		return absentSecret(ref), nil
-	case err != nil:
+	case err == nil:
+		lack.Newest = newest.Version
+	case !errors.Is(err, ErrNotFound):
 		return nil, err
+	case !want.pinned:
+		return absentSecret(ref), nil
 	}
-	return &Missing{Secret: ref.GetName(), Reason: ReasonVersion, Version: want.version, Newest: newest.Version}, nil
+	return lack, nil
 }
 
 // absentSecret returns nil when the secret is optional.

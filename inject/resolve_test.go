@@ -137,6 +137,7 @@ func TestResolveNamesAllThatIsMissing(t *testing.T) {
 		name string
 		refs []*purserv1.SecretRef
 		pins []*purserv1.Pin
+		of   string
 		want []string
 	}{
 		{
@@ -180,12 +181,20 @@ func TestResolveNamesAllThatIsMissing(t *testing.T) {
 		},
 		{
 			name: "pinned version, optional or not",
-			refs: []*purserv1.SecretRef{ref("db", optional), ref("api")},
-			pins: []*purserv1.Pin{pin("db", 2), pin("api", 7)},
+			refs: []*purserv1.SecretRef{ref("db", optional), ref("lost"), ref("api", atVersion(7))},
+			pins: []*purserv1.Pin{pin("db", 2), pin("lost", 1), pin("api", 7)},
+			of:   "a/f",
 			want: []string{
-				"environment dev: secret db no longer has version 2, to which this is pinned; to move to the newest, purser restart --secrets the workload or deploy the file, or see: purser secret versions -E dev db",
-				"environment dev: secret api no longer has version 7, to which this is pinned; to move to the newest, purser restart --secrets the workload or deploy the file, or see: purser secret versions -E dev api",
+				"environment dev: secret db no longer has version 2, to which a/f is pinned; to move it to version 3: purser restart --secrets -E dev a/f",
+				"environment dev: secret lost no longer has version 1, to which a/f is pinned, nor any other; set it with: purser secret set -E dev lost KEY=-, and then: purser restart --secrets -E dev a/f",
+				"environment dev: secret api no longer has version 7, which the spec names; have it name another one, or none for the newest, and deploy it",
 			},
+		},
+		{
+			name: "version of an earlier revision",
+			refs: []*purserv1.SecretRef{ref("db")},
+			pins: []*purserv1.Pin{pin("db", 2)},
+			want: []string{"environment dev: secret db no longer has version 2, on which this revision ran; deploy a file instead, which takes the newest, or see: purser secret versions -E dev db"},
 		},
 		{
 			name: "version kept of a deleted secret, for one that is not pinned to it",
@@ -194,7 +203,7 @@ func TestResolveNamesAllThatIsMissing(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := inject.Resolve(t.Context(), source, inject.Request{Environment: "dev", Refs: test.refs, Pins: test.pins})
+			_, err := inject.Resolve(t.Context(), source, inject.Request{Environment: "dev", Refs: test.refs, Pins: test.pins, Workload: test.of})
 			var missing *inject.MissingError
 			if !errors.As(err, &missing) {
 				t.Fatalf("got %v", err)

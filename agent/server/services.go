@@ -59,8 +59,7 @@ func (s secrets) Rollback(ctx context.Context, r *connect.Request[purserv1.Rollb
 }
 
 func (s secrets) Delete(ctx context.Context, r *connect.Request[purserv1.DeleteRequest]) (*connect.Response[purserv1.DeleteResponse], error) {
-	kept, err := s.agent.DeleteSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetDestroy())
-	return respond(&purserv1.DeleteResponse{Kept: kept}, err)
+	return respond(s.agent.DeleteSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetDestroy()))
 }
 
 // node serves purser.v1.Node.

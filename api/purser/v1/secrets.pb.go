@@ -716,7 +716,9 @@ func (x *DeleteRequest) GetDestroy() bool {
 type DeleteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Versions kept because workloads are pinned to them.
-	Kept          []uint32 `protobuf:"varint,1,rep,packed,name=kept,proto3" json:"kept,omitempty"`
+	Kept []uint32 `protobuf:"varint,1,rep,packed,name=kept,proto3" json:"kept,omitempty"`
+	// IDs of these workloads. With destroy they cannot be started again.
+	Users         []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,6 +756,13 @@ func (*DeleteResponse) Descriptor() ([]byte, []int) {
 func (x *DeleteResponse) GetKept() []uint32 {
 	if x != nil {
 		return x.Kept
+	}
+	return nil
+}
+
+func (x *DeleteResponse) GetUsers() []string {
+	if x != nil {
+		return x.Users
 	}
 	return nil
 }
@@ -815,9 +824,10 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\rDeleteRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\x12\x18\n" +
-	"\adestroy\x18\x03 \x01(\bR\adestroy\"$\n" +
+	"\adestroy\x18\x03 \x01(\bR\adestroy\":\n" +
 	"\x0eDeleteResponse\x12\x12\n" +
-	"\x04kept\x18\x01 \x03(\rR\x04kept2\xcf\x02\n" +
+	"\x04kept\x18\x01 \x03(\rR\x04kept\x12\x14\n" +
+	"\x05users\x18\x02 \x03(\tR\x05users2\xcf\x02\n" +
 	"\aSecrets\x124\n" +
 	"\x03Put\x12\x15.purser.v1.PutRequest\x1a\x16.purser.v1.PutResponse\x12E\n" +
 	"\x04List\x12\x1d.purser.v1.ListSecretsRequest\x1a\x1e.purser.v1.ListSecretsResponse\x12C\n" +
