@@ -46,11 +46,8 @@ func (a *Agent) meant(environment, id string) string {
 }
 
 // ids are those of an environment's workloads.
-func (a *Agent) ids(environment string) (ids []string) {
-	for _, w := range a.list(environment, "") {
-		ids = append(ids, w.id())
-	}
-	return ids
+func (a *Agent) ids(environment string) []string {
+	return idsOf(a.list(environment, ""))
 }
 
 // formOfIDs says what an ID looks like, by those that there are.

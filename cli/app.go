@@ -17,10 +17,10 @@ import (
 func newApp(s *session) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "app",
-		Short: "List apps, read their logs, roll them back, stop them",
+		Short: "List apps, read their logs, roll them back, stop and remove them",
 		Example: `  purser app list
   purser app rollback rag-qna`,
-	}, newAppList(s), newAppLogs(s), newAppHistory(s), newAppRollback(s), newAppStop(s))
+	}, newAppList(s), newAppLogs(s), newAppHistory(s), newAppRollback(s), newAppStop(s), newAppRm(s))
 }
 
 func newAppList(s *session) *cobra.Command {
@@ -259,4 +259,36 @@ func (s *session) appStop(ctx context.Context, name string) error {
 			fmt.Fprintln(s.out, w.GetId(), "stopped")
 		}
 	})
+}
+
+func newAppRm(s *session) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "rm NAME",
+		Aliases: []string{"remove"},
+		Short:   "Remove an app, with its history",
+		Long: `Remove an app, with its history: it can't be rolled back any more. One that has
+functions is refused, unless -f is given: then they are stopped, with the grace of
+their specs, and removed first, with their logs.`,
+		Example: `  purser app rm rag-qna
+  purser app rm -f -E prod rag-qna`,
+		Args:              takes(1, 1),
+		ValidArgsFunction: first(s.appNames),
+		RunE:              func(cmd *cobra.Command, args []string) error { return s.appRm(cmd.Context(), args[0], force) },
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop and remove its functions first")
+	return cmd
+}
+
+func (s *session) appRm(ctx context.Context, name string, force bool) error {
+	api, err := s.dial()
+	if err != nil {
+		return err
+	}
+	request := &purserv1.RemoveAppRequest{Environment: s.environment, App: name, Force: force}
+	response, err := api.Apps.Remove(ctx, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	return s.say(response.Msg, "app %s removed", name)
 }

@@ -151,6 +151,13 @@ func (f fakeApps) List(_ context.Context, _ *connect.Request[purserv1.ListAppsRe
 	}}), nil
 }
 
+func (f fakeApps) Remove(_ context.Context, r *connect.Request[purserv1.RemoveAppRequest]) (*connect.Response[purserv1.RemoveAppResponse], error) {
+	if !r.Msg.GetForce() {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("app shop has functions"))
+	}
+	return connect.NewResponse(&purserv1.RemoveAppResponse{}), nil
+}
+
 func (f fakeApps) History(_ context.Context, r *connect.Request[purserv1.HistoryRequest]) (*connect.Response[purserv1.HistoryResponse], error) {
 	function := func(name string) *purserv1.AppFunction {
 		return &purserv1.AppFunction{

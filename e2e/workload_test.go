@@ -229,6 +229,16 @@ func TestUpdateAndHistory(t *testing.T) {
 		if w := n.get("a/f"); w.State != "stopped" {
 			t.Errorf("after app stop: %s", w.State)
 		}
+		if text := n.refused("app", "rm", "a"); !strings.Contains(text, "has functions: a/f; to stop and remove them, too: purser app rm -f -E dev a") {
+			t.Errorf("removing an app with a function: %s", text)
+		}
+		n.must("app", "rm", "-f", "a")
+		if out := n.must("app", "list") + n.must("ps", "-a"); strings.Contains(out, "a ") || strings.Contains(out, "a/f") {
+			t.Errorf("after app rm: %s", out)
+		}
+		if text := n.refused("app", "rm", "a"); !strings.Contains(text, "no app a has been deployed") {
+			t.Errorf("removing an app that is gone: %s", text)
+		}
 	})
 }
 

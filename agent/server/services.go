@@ -38,6 +38,10 @@ func (s apps) Stop(ctx context.Context, r *connect.Request[purserv1.StopAppReque
 	return respond(&purserv1.StopAppResponse{Workloads: stopped}, err)
 }
 
+func (s apps) Remove(ctx context.Context, r *connect.Request[purserv1.RemoveAppRequest]) (*connect.Response[purserv1.RemoveAppResponse], error) {
+	return respond(&purserv1.RemoveAppResponse{}, s.agent.RemoveApp(ctx, r.Msg.GetEnvironment(), r.Msg.GetApp(), r.Msg.GetForce()))
+}
+
 // secrets serves purser.v1.Secrets.
 type secrets struct{ agent *agent.Agent }
 

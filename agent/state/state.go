@@ -159,6 +159,11 @@ func (t *Tx) PutApp(a *statev1.App) error {
 	return t.put(appsBucket, Key(a.GetEnvironment(), a.GetName()), a)
 }
 
+// DeleteApp deletes an app's history, if there is one.
+func (t *Tx) DeleteApp(environment, name string) error {
+	return t.tx.Bucket(appsBucket).Delete([]byte(Key(environment, name)))
+}
+
 // PutImageUses writes when each image was used last, to the second, and forgets all
 // others.
 func (t *Tx) PutImageUses(uses map[string]time.Time) error {

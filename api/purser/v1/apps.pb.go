@@ -818,6 +818,103 @@ func (x *StopAppResponse) GetWorkloads() []*Workload {
 	return nil
 }
 
+type RemoveAppRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	App         string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	// Stop the app's functions, and remove them first.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAppRequest) Reset() {
+	*x = RemoveAppRequest{}
+	mi := &file_purser_v1_apps_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAppRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAppRequest) ProtoMessage() {}
+
+func (x *RemoveAppRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_apps_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAppRequest.ProtoReflect.Descriptor instead.
+func (*RemoveAppRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_apps_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RemoveAppRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *RemoveAppRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *RemoveAppRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RemoveAppResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAppResponse) Reset() {
+	*x = RemoveAppResponse{}
+	mi := &file_purser_v1_apps_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAppResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAppResponse) ProtoMessage() {}
+
+func (x *RemoveAppResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_apps_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAppResponse.ProtoReflect.Descriptor instead.
+func (*RemoveAppResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_apps_proto_rawDescGZIP(), []int{15}
+}
+
 var File_purser_v1_apps_proto protoreflect.FileDescriptor
 
 const file_purser_v1_apps_proto_rawDesc = "" +
@@ -873,13 +970,19 @@ const file_purser_v1_apps_proto_rawDesc = "" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
 	"\x03app\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x03app\"D\n" +
 	"\x0fStopAppResponse\x121\n" +
-	"\tworkloads\x18\x01 \x03(\v2\x13.purser.v1.WorkloadR\tworkloads2\xd2\x02\n" +
+	"\tworkloads\x18\x01 \x03(\v2\x13.purser.v1.WorkloadR\tworkloads\"d\n" +
+	"\x10RemoveAppRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
+	"\x03app\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x03app\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x13\n" +
+	"\x11RemoveAppResponse2\x97\x03\n" +
 	"\x04Apps\x12=\n" +
 	"\x06Deploy\x12\x18.purser.v1.DeployRequest\x1a\x19.purser.v1.DeployResponse\x12?\n" +
 	"\x04List\x12\x1a.purser.v1.ListAppsRequest\x1a\x1b.purser.v1.ListAppsResponse\x12@\n" +
 	"\aHistory\x12\x19.purser.v1.HistoryRequest\x1a\x1a.purser.v1.HistoryResponse\x12I\n" +
 	"\bRollback\x12\x1d.purser.v1.RollbackAppRequest\x1a\x1e.purser.v1.RollbackAppResponse\x12=\n" +
-	"\x04Stop\x12\x19.purser.v1.StopAppRequest\x1a\x1a.purser.v1.StopAppResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
+	"\x04Stop\x12\x19.purser.v1.StopAppRequest\x1a\x1a.purser.v1.StopAppResponse\x12C\n" +
+	"\x06Remove\x12\x1b.purser.v1.RemoveAppRequest\x1a\x1c.purser.v1.RemoveAppResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
 
 var (
 	file_purser_v1_apps_proto_rawDescOnce sync.Once
@@ -893,7 +996,7 @@ func file_purser_v1_apps_proto_rawDescGZIP() []byte {
 	return file_purser_v1_apps_proto_rawDescData
 }
 
-var file_purser_v1_apps_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_purser_v1_apps_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_purser_v1_apps_proto_goTypes = []any{
 	(*DeployRequest)(nil),         // 0: purser.v1.DeployRequest
 	(*Change)(nil),                // 1: purser.v1.Change
@@ -909,36 +1012,40 @@ var file_purser_v1_apps_proto_goTypes = []any{
 	(*RollbackAppResponse)(nil),   // 11: purser.v1.RollbackAppResponse
 	(*StopAppRequest)(nil),        // 12: purser.v1.StopAppRequest
 	(*StopAppResponse)(nil),       // 13: purser.v1.StopAppResponse
-	(*LaunchSpec)(nil),            // 14: purser.v1.LaunchSpec
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Pin)(nil),                   // 16: purser.v1.Pin
-	(*Workload)(nil),              // 17: purser.v1.Workload
+	(*RemoveAppRequest)(nil),      // 14: purser.v1.RemoveAppRequest
+	(*RemoveAppResponse)(nil),     // 15: purser.v1.RemoveAppResponse
+	(*LaunchSpec)(nil),            // 16: purser.v1.LaunchSpec
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Pin)(nil),                   // 18: purser.v1.Pin
+	(*Workload)(nil),              // 19: purser.v1.Workload
 }
 var file_purser_v1_apps_proto_depIdxs = []int32{
-	14, // 0: purser.v1.DeployRequest.specs:type_name -> purser.v1.LaunchSpec
-	14, // 1: purser.v1.Change.spec:type_name -> purser.v1.LaunchSpec
+	16, // 0: purser.v1.DeployRequest.specs:type_name -> purser.v1.LaunchSpec
+	16, // 1: purser.v1.Change.spec:type_name -> purser.v1.LaunchSpec
 	1,  // 2: purser.v1.DeployResponse.changes:type_name -> purser.v1.Change
-	15, // 3: purser.v1.App.deployed_at:type_name -> google.protobuf.Timestamp
+	17, // 3: purser.v1.App.deployed_at:type_name -> google.protobuf.Timestamp
 	3,  // 4: purser.v1.ListAppsResponse.apps:type_name -> purser.v1.App
-	15, // 5: purser.v1.AppRevision.deployed_at:type_name -> google.protobuf.Timestamp
+	17, // 5: purser.v1.AppRevision.deployed_at:type_name -> google.protobuf.Timestamp
 	8,  // 6: purser.v1.AppRevision.functions:type_name -> purser.v1.AppFunction
-	14, // 7: purser.v1.AppFunction.spec:type_name -> purser.v1.LaunchSpec
-	16, // 8: purser.v1.AppFunction.pins:type_name -> purser.v1.Pin
+	16, // 7: purser.v1.AppFunction.spec:type_name -> purser.v1.LaunchSpec
+	18, // 8: purser.v1.AppFunction.pins:type_name -> purser.v1.Pin
 	7,  // 9: purser.v1.HistoryResponse.revisions:type_name -> purser.v1.AppRevision
 	1,  // 10: purser.v1.RollbackAppResponse.changes:type_name -> purser.v1.Change
-	17, // 11: purser.v1.StopAppResponse.workloads:type_name -> purser.v1.Workload
+	19, // 11: purser.v1.StopAppResponse.workloads:type_name -> purser.v1.Workload
 	0,  // 12: purser.v1.Apps.Deploy:input_type -> purser.v1.DeployRequest
 	4,  // 13: purser.v1.Apps.List:input_type -> purser.v1.ListAppsRequest
 	6,  // 14: purser.v1.Apps.History:input_type -> purser.v1.HistoryRequest
 	10, // 15: purser.v1.Apps.Rollback:input_type -> purser.v1.RollbackAppRequest
 	12, // 16: purser.v1.Apps.Stop:input_type -> purser.v1.StopAppRequest
-	2,  // 17: purser.v1.Apps.Deploy:output_type -> purser.v1.DeployResponse
-	5,  // 18: purser.v1.Apps.List:output_type -> purser.v1.ListAppsResponse
-	9,  // 19: purser.v1.Apps.History:output_type -> purser.v1.HistoryResponse
-	11, // 20: purser.v1.Apps.Rollback:output_type -> purser.v1.RollbackAppResponse
-	13, // 21: purser.v1.Apps.Stop:output_type -> purser.v1.StopAppResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
+	14, // 17: purser.v1.Apps.Remove:input_type -> purser.v1.RemoveAppRequest
+	2,  // 18: purser.v1.Apps.Deploy:output_type -> purser.v1.DeployResponse
+	5,  // 19: purser.v1.Apps.List:output_type -> purser.v1.ListAppsResponse
+	9,  // 20: purser.v1.Apps.History:output_type -> purser.v1.HistoryResponse
+	11, // 21: purser.v1.Apps.Rollback:output_type -> purser.v1.RollbackAppResponse
+	13, // 22: purser.v1.Apps.Stop:output_type -> purser.v1.StopAppResponse
+	15, // 23: purser.v1.Apps.Remove:output_type -> purser.v1.RemoveAppResponse
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -957,7 +1064,7 @@ func file_purser_v1_apps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_apps_proto_rawDesc), len(file_purser_v1_apps_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1126,13 +1126,14 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\a_targetB\f\n" +
 	"\n" +
 	"_read_onlyB\a\n" +
-	"\x05_size\"\x88\x03\n" +
+	"\x05_size\"\xec\x03\n" +
 	"\aAppFile\x12B\n" +
 	"\x03app\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x03app\x88\x01\x01\x12O\n" +
 	"\venvironment\x18\x02 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x01R\venvironment\x88\x01\x01\x129\n" +
-	"\bdefaults\x18\x03 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xd8\x01\x03R\bdefaults\x12\x94\x01\n" +
-	"\tfunctions\x18\x04 \x03(\v2\x15.purser.v1.LaunchSpecB_\xbaH\\\xba\x01T\n" +
-	"\x10functions.unique\x12\x1emust not name a function twice\x1a this.map(f, f.function).unique()\x92\x01\x02\b\x01R\tfunctionsB\x06\n" +
+	"\bdefaults\x18\x03 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xd8\x01\x03R\bdefaults\x12\xf8\x01\n" +
+	"\tfunctions\x18\x04 \x03(\v2\x15.purser.v1.LaunchSpecB\xc2\x01\xbaH\xbe\x01\xba\x01d\n" +
+	"\x0efunctions.some\x12Amust contain at least 1 function; to remove an app: purser app rm\x1a\x0fthis.size() > 0\xba\x01T\n" +
+	"\x10functions.unique\x12\x1emust not name a function twice\x1a this.map(f, f.function).unique()R\tfunctionsB\x06\n" +
 	"\x04_appB\x0e\n" +
 	"\f_environmentB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
 

@@ -43,6 +43,8 @@ const (
 	AppsRollbackProcedure = "/purser.v1.Apps/Rollback"
 	// AppsStopProcedure is the fully-qualified name of the Apps's Stop RPC.
 	AppsStopProcedure = "/purser.v1.Apps/Stop"
+	// AppsRemoveProcedure is the fully-qualified name of the Apps's Remove RPC.
+	AppsRemoveProcedure = "/purser.v1.Apps/Remove"
 )
 
 // AppsClient is a client for the purser.v1.Apps service.
@@ -55,6 +57,9 @@ type AppsClient interface {
 	Rollback(context.Context, *connect.Request[v1.RollbackAppRequest]) (*connect.Response[v1.RollbackAppResponse], error)
 	// Stop stops every function of the app and keeps them.
 	Stop(context.Context, *connect.Request[v1.StopAppRequest]) (*connect.Response[v1.StopAppResponse], error)
+	// Remove forgets the app with its history. One that has functions is refused
+	// (failed_precondition), unless force is set.
+	Remove(context.Context, *connect.Request[v1.RemoveAppRequest]) (*connect.Response[v1.RemoveAppResponse], error)
 }
 
 // NewAppsClient constructs a client for the purser.v1.Apps service. By default, it uses the Connect
@@ -98,6 +103,12 @@ func NewAppsClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(appsMethods.ByName("Stop")),
 			connect.WithClientOptions(opts...),
 		),
+		remove: connect.NewClient[v1.RemoveAppRequest, v1.RemoveAppResponse](
+			httpClient,
+			baseURL+AppsRemoveProcedure,
+			connect.WithSchema(appsMethods.ByName("Remove")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -108,6 +119,7 @@ type appsClient struct {
 	history  *connect.Client[v1.HistoryRequest, v1.HistoryResponse]
 	rollback *connect.Client[v1.RollbackAppRequest, v1.RollbackAppResponse]
 	stop     *connect.Client[v1.StopAppRequest, v1.StopAppResponse]
+	remove   *connect.Client[v1.RemoveAppRequest, v1.RemoveAppResponse]
 }
 
 // Deploy calls purser.v1.Apps.Deploy.
@@ -135,6 +147,11 @@ func (c *appsClient) Stop(ctx context.Context, req *connect.Request[v1.StopAppRe
 	return c.stop.CallUnary(ctx, req)
 }
 
+// Remove calls purser.v1.Apps.Remove.
+func (c *appsClient) Remove(ctx context.Context, req *connect.Request[v1.RemoveAppRequest]) (*connect.Response[v1.RemoveAppResponse], error) {
+	return c.remove.CallUnary(ctx, req)
+}
+
 // AppsHandler is an implementation of the purser.v1.Apps service.
 type AppsHandler interface {
 	// Deploy launches every spec, or none when one of them is refused.
@@ -145,6 +162,9 @@ type AppsHandler interface {
 	Rollback(context.Context, *connect.Request[v1.RollbackAppRequest]) (*connect.Response[v1.RollbackAppResponse], error)
 	// Stop stops every function of the app and keeps them.
 	Stop(context.Context, *connect.Request[v1.StopAppRequest]) (*connect.Response[v1.StopAppResponse], error)
+	// Remove forgets the app with its history. One that has functions is refused
+	// (failed_precondition), unless force is set.
+	Remove(context.Context, *connect.Request[v1.RemoveAppRequest]) (*connect.Response[v1.RemoveAppResponse], error)
 }
 
 // NewAppsHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -184,6 +204,12 @@ func NewAppsHandler(svc AppsHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(appsMethods.ByName("Stop")),
 		connect.WithHandlerOptions(opts...),
 	)
+	appsRemoveHandler := connect.NewUnaryHandler(
+		AppsRemoveProcedure,
+		svc.Remove,
+		connect.WithSchema(appsMethods.ByName("Remove")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/purser.v1.Apps/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AppsDeployProcedure:
@@ -196,6 +222,8 @@ func NewAppsHandler(svc AppsHandler, opts ...connect.HandlerOption) (string, htt
 			appsRollbackHandler.ServeHTTP(w, r)
 		case AppsStopProcedure:
 			appsStopHandler.ServeHTTP(w, r)
+		case AppsRemoveProcedure:
+			appsRemoveHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -223,4 +251,8 @@ func (UnimplementedAppsHandler) Rollback(context.Context, *connect.Request[v1.Ro
 
 func (UnimplementedAppsHandler) Stop(context.Context, *connect.Request[v1.StopAppRequest]) (*connect.Response[v1.StopAppResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Apps.Stop is not implemented"))
+}
+
+func (UnimplementedAppsHandler) Remove(context.Context, *connect.Request[v1.RemoveAppRequest]) (*connect.Response[v1.RemoveAppResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Apps.Remove is not implemented"))
 }
