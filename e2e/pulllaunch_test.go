@@ -218,7 +218,7 @@ func TestPullCredentials(t *testing.T) {
 	locked := ref()
 	d.deploy(service("wrong", locked, ", auth_secret: wrong"))
 	d.await("a/wrong", "backing off", func(w workload) bool {
-		return w.State == "backing_off" && strings.HasPrefix(w.Reason, "unauthorized: ") && strings.HasSuffix(w.Reason, "does not accept secret wrong, version 1")
+		return w.State == "backing_off" && strings.HasPrefix(w.Reason, "unauthorized: ") && strings.HasSuffix(w.Reason, "does not accept secret wrong, version 1; put it right with: purser secret set -E dev wrong USERNAME=… PASSWORD=-; the next try takes it")
 	})
 	for secret, want := range map[string]string{
 		"none":    "secret none, which image.auth_secret names, is not in environment dev",

@@ -148,7 +148,7 @@ func isUnauthorized(err error) bool {
 // wants says what to do about a registry that turns us away.
 func wants(host string, login *Login) string {
 	if login != nil {
-		return fmt.Sprintf("registry %s does not accept %s", host, login.From)
+		return fmt.Sprintf("registry %s does not accept %s; put it right with: %s; the next try takes it", host, login.From, login.set)
 	}
 	return fmt.Sprintf("registry %s wants credentials, or has no such image: name a secret with them in image.auth_secret (--auth-secret), or docker login on the node", host)
 }

@@ -23,6 +23,8 @@ const (
 type Login struct {
 	// From names the secret and its version.
 	From string
+	// set is the command that sets it anew.
+	set string
 
 	username, password inject.Value
 	// config is a docker configuration file in place of the two.
@@ -31,9 +33,11 @@ type Login struct {
 
 // NewLogin reads the credentials of a secret. An error names the keys that it lacks.
 func NewLogin(secret *inject.Secret) (*Login, error) {
+	set := fmt.Sprintf("purser secret set -E %s %s ", secret.Environment, secret.Name)
 	l := &Login{From: fmt.Sprintf("secret %s, version %d", secret.Name, secret.Version)}
+	l.set = set + KeyUsername + "=… " + KeyPassword + "=-"
 	if config, ok := secret.Data[KeyDockerConfig]; ok {
-		l.config = &config
+		l.config, l.set = &config, set+KeyDockerConfig+"=@config.json"
 		return l, nil
 	}
 	username, hasName := secret.Data[KeyUsername]

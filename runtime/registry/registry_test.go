@@ -131,8 +131,8 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%v: %q, %q", tc.err, reason, text)
 		}
 	}
-	_, text := Explain(status(401), "a.example", &Login{From: "secret s, version 3"})
-	if text != "registry mirror.example does not accept secret s, version 3" {
+	_, text := Explain(status(401), "a.example", &Login{From: "secret s, version 3", set: "purser secret set -E dev s USERNAME=… PASSWORD=-"})
+	if text != "registry mirror.example does not accept secret s, version 3; put it right with: purser secret set -E dev s USERNAME=… PASSWORD=-; the next try takes it" {
 		t.Error(text)
 	}
 }
