@@ -24,6 +24,9 @@ const (
 	keyRule = "a key has letters, digits and underscores, does not start with a digit and is 256 long at most"
 )
 
+// harmless is the key of a registry's user, whom others may see on the command line.
+const harmless = "USERNAME"
+
 func isKey(text string) bool { return len(text) <= maxKey && keyPattern.MatchString(text) }
 
 // cutKey splits K=V when K is a key.
@@ -117,7 +120,9 @@ func (d *secretData) read(a argument, input func(key string) ([]byte, error)) ([
 	case isFile:
 		return os.ReadFile(path)
 	default:
-		d.visible = append(d.visible, a.key)
+		if a.key != harmless {
+			d.visible = append(d.visible, a.key)
+		}
 		return []byte(a.value), nil
 	}
 }
