@@ -191,5 +191,16 @@ func (a *Agent) runningInstance(environment, id string) (*workload, string, erro
 	if i := v.Status.Instance; i != nil && !i.StartedAt.IsZero() && !i.Ended {
 		return w, i.ID, nil
 	}
-	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s; to start it: purser start -E %s %s", w.id(), w.environment(), v.Status.State, w.environment(), w.id())
+	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s", w.id(), w.environment(), w.standstill(v.Status))
+}
+
+// standstill says why a workload does not run, and what to do about it.
+func (w *workload) standstill(s supervise.Status) string {
+	switch {
+	case s.State.Ended():
+		return fmt.Sprintf("%s; to start it: purser start -E %s %s", s.State, w.environment(), w.id())
+	case s.Reason == "":
+		return fmt.Sprintf("%s; see purser get -E %s %s", s.State, w.environment(), w.id())
+	}
+	return fmt.Sprintf("%s: %s; see purser get -E %s %s", s.State, s.Reason, w.environment(), w.id())
 }
