@@ -193,9 +193,17 @@ func (j *fakeJob) message() *purserv1.Workload {
 
 func (j *fakeJob) snapshot() *purserv1.Workload {
 	return &purserv1.Workload{
-		Environment: j.environment, Id: j.id, Spec: j.spec, Generation: 1, ObservedGeneration: 1,
+		Environment: j.environment, Id: j.id, Spec: j.spec, Generation: 1, ObservedGeneration: j.observed(),
 		State: j.state, Reason: j.reason, Since: j.since, LastExit: j.exit,
 	}
+}
+
+// observed is the generation that an instance was made of; 0 when none was.
+func (j *fakeJob) observed() uint64 {
+	if j.exit != nil && unmade(j.exit) {
+		return 0
+	}
+	return 1
 }
 
 // environ gives a function its secrets' values and its own variables.

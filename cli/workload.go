@@ -178,7 +178,9 @@ func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
 	for _, instance := range w.GetInstances() {
 		t.field("Instance", instanceText(instance, now))
 	}
-	t.field("Last exit", exitText(w.GetLastExit(), now))
+	if exit := w.GetLastExit(); !unmade(exit) { // of which the reason tells all
+		t.field("Last exit", exitText(exit, now))
+	}
 	t.field("Created", clock(w.GetCreatedAt()))
 	t.flush()
 }
@@ -234,7 +236,7 @@ func (s *session) showEvents(ctx context.Context, api *client.Client, w *purserv
 }
 
 func generationText(w *purserv1.Workload) string {
-	if w.GetObservedGeneration() == w.GetGeneration() {
+	if w.GetObservedGeneration() == w.GetGeneration() || w.GetObservedGeneration() == 0 {
 		return fmt.Sprint(w.GetGeneration())
 	}
 	return fmt.Sprintf("%d (instance made from %d)", w.GetGeneration(), w.GetObservedGeneration())

@@ -68,12 +68,12 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 	ctx = r.ctx(ctx)
 	record, forget, err := r.containerRecord(ctx, in)
 	if err != nil {
-		return r.wrap(err, "preparing container %s", in.ID)
+		return r.wrap(err, "preparing the container")
 	}
 	defer forget()
 	// From here on all of that ID is ours, to make and to undo.
 	if err := r.cfg.claim(in.ID); err != nil {
-		return r.wrap(err, "creating container %s", in.ID)
+		return r.wrap(err, "creating the container")
 	}
 	if err = r.makeAll(ctx, in, record); err == nil {
 		return nil
@@ -85,7 +85,7 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 	if s := startError(err); s != nil && undone == nil {
 		return s
 	}
-	return errors.Join(r.wrap(err, "creating container %s", in.ID), undone)
+	return errors.Join(r.wrap(err, "creating the container"), undone)
 }
 
 // containerRecord is what containerd keeps of the container. forget is to be
