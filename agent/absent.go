@@ -21,19 +21,23 @@ func (a *Agent) absent(environment, id string) error {
 
 // meant is what may have been meant by an ID; empty when nothing comes near.
 func (a *Agent) meant(environment, id string) string {
-	var elsewhere, near []string
+	var elsewhere, near, ofApp []string
 	for _, w := range a.list("", "") {
 		r := w.record()
 		switch {
 		case w.id() == id:
 			elsewhere = append(elsewhere, w.environment())
-		case w.environment() == environment && (r.GetSpec().GetApp() == id || r.GetSpec().GetFunction() == id):
+		case w.environment() == environment && r.GetSpec().GetApp() == id:
+			ofApp = append(ofApp, w.id())
+		case w.environment() == environment && r.GetSpec().GetFunction() == id:
 			near = append(near, w.id())
 		}
 	}
 	switch {
 	case len(elsewhere) > 0:
 		return fmt.Sprintf("; it is in %s: give -E %s", strings.Join(elsewhere, ", "), elsewhere[0])
+	case len(ofApp) > 0:
+		return fmt.Sprintf("; %s is an app: for all of it there are purser app stop, rm and logs; its IDs are %s", id, some(ofApp))
 	case len(near) > 0:
 		return "; there is " + some(near)
 	case !strings.Contains(id, "/"):

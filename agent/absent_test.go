@@ -36,12 +36,12 @@ func TestAbsentWorkload(t *testing.T) {
 		want            string
 	}{
 		{few, "dev", "shop/web", "no workload shop/web in environment dev; it is in prod, qa: give -E prod"},
-		{few, "", "shop", "no workload shop in environment dev; there is shop/cart, shop/pay"},
+		{few, "", "shop", "no workload shop in environment dev; shop is an app: for all of it there are purser app stop, rm and logs; its IDs are shop/cart, shop/pay"},
 		{few, "dev", "cart", "no workload cart in environment dev; there is shop/cart"},
 		{few, "prod", "nothing", "no workload nothing in environment prod; an ID is APP/FUNCTION, and there is shop/web"},
 		{few, "none", "nothing", "no workload nothing in environment none; an ID is APP/FUNCTION"},
 		{few, "dev", "shop/none", "no workload shop/none in environment dev"},
-		{many, "dev", "a", "no workload a in environment dev; there is a/1, a/2, a/3, a/4, a/5…"},
+		{many, "dev", "a", "no workload a in environment dev; a is an app: for all of it there are purser app stop, rm and logs; its IDs are a/1, a/2, a/3, a/4, a/5…"},
 	} {
 		_, err := tc.agent.get(tc.environment, tc.id)
 		var refusal *Refusal

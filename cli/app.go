@@ -264,9 +264,10 @@ func (s *session) appStop(ctx context.Context, name string) error {
 func newAppRm(s *session) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:     "rm NAME",
-		Aliases: []string{"remove"},
-		Short:   "Remove an app, with its history",
+		Use:        "rm NAME",
+		SuggestFor: []string{"delete"},
+		Aliases:    []string{"remove"},
+		Short:      "Remove an app, with its history",
 		Long: `Remove an app, with its history: it can't be rolled back any more. One that has
 functions is refused, unless -f is given: then they are stopped, with the grace of
 their specs, and removed first, with their logs.`,

@@ -142,9 +142,10 @@ func (s *session) newImageTable() *table {
 
 func newImageRm(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use:     "rm REF…",
-		Aliases: []string{"remove"},
-		Short:   "Remove images from the node",
+		Use:        "rm REF…",
+		SuggestFor: []string{"delete"},
+		Aliases:    []string{"remove"},
+		Short:      "Remove images from the node",
 		Example: `  purser image rm localhost/rag:latest
   purser image rm localhost/rag:1.3 localhost/rag:1.4`,
 		Args:              takes(1, many),

@@ -98,9 +98,10 @@ its grace is over. They stay known, and stopped, until "purser start".`,
 func newRm(s *session) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:     "rm ID…",
-		Aliases: []string{"remove"},
-		Short:   "Remove workloads, with their logs",
+		Use:        "rm ID…",
+		SuggestFor: []string{"delete"},
+		Aliases:    []string{"remove"},
+		Short:      "Remove workloads, with their logs",
 		Long: `Remove workloads from the node, with their logs. One that runs is stopped first,
 with the grace of its spec; with -f it is killed at once.`,
 		Example: `  purser rm rag-qna/reindex

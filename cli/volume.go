@@ -151,9 +151,10 @@ func sizeText(v *purserv1.Volume) string {
 
 func newVolumeRemove(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use:     "rm NAME",
-		Aliases: []string{"remove", "delete"},
-		Short:   "Remove a volume and all that is in it",
+		Use:        "rm NAME",
+		SuggestFor: []string{"delete"},
+		Aliases:    []string{"remove", "delete"},
+		Short:      "Remove a volume and all that is in it",
 		Long: `Remove a volume and all that is in it, for good. One that a workload uses, be it
 stopped, is left alone: remove the workload first.`,
 		Example: `  purser volume rm data
