@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -189,13 +190,22 @@ func (w *workload) runsAlready(spec *purserv1.LaunchSpec) bool {
 	return r.GetGoal() == string(supervise.Run) && proto.Equal(r.GetSpec(), normalised(spec))
 }
 
-// awaitRemoval waits until nothing is left of an earlier workload of the same
-// ID that has been removed.
+// stopPatience is how long a launch waits for an earlier workload of the same ID
+// that is being removed to stop: a little longer than the grace is that most have.
+const stopPatience = 15 * time.Second
+
+// awaitRemoval waits until nothing is left of earlier workloads of the same IDs
+// that have been removed, and for a while that those end which are being removed.
 func (a *Agent) awaitRemoval(ctx context.Context, specs ...*purserv1.LaunchSpec) error {
+	stopping, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
 	for _, spec := range specs {
 		w := a.lookup(launchspec.Environment(spec), launchspec.ID(spec))
-		if w == nil || w.visible() {
+		if w == nil || w.record().GetGoal() != string(supervise.Remove) && w.visible() {
 			continue
+		}
+		if _, err := w.supervisor.WaitFor(stopping, removed); err != nil && ctx.Err() == nil {
+			continue // it takes longer, and is refused
 		}
 		if _, err := w.supervisor.WaitFor(ctx, func(supervise.View) bool { return false }); err != nil {
 			return err

@@ -225,11 +225,16 @@ func TestUpdateAndHistory(t *testing.T) {
 		}
 		n.must("restart", "--secrets", "a/f")
 		n.await("a/f", "on version 2", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
+		// One that is still being removed is waited for.
+		n.deploy(changed+"  - {function: h, image: {ref: "+image+"}, command: [sleep, '1000'], stop: {grace: 2s}}\n", "--wait")
+		n.deploy(changed)
+		n.must("app", "rollback", "a")
+		n.await("a/h", "running again", inState("running"))
 		n.must("app", "stop", "a")
 		if w := n.get("a/f"); w.State != "stopped" {
 			t.Errorf("after app stop: %s", w.State)
 		}
-		if text := n.refused("app", "rm", "a"); !strings.Contains(text, "has functions: a/f; to stop and remove them, too: purser app rm -f -E dev a") {
+		if text := n.refused("app", "rm", "a"); !strings.Contains(text, "has functions: a/f, a/g, a/h; to stop and remove them, too: purser app rm -f -E dev a") {
 			t.Errorf("removing an app with a function: %s", text)
 		}
 		n.must("app", "rm", "-f", "a")
