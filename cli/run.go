@@ -59,7 +59,7 @@ them. The detach keys leave it running.`,
 		Example: `  purser run -it --image localhost/tools:1 -- sh
   purser run --image localhost/tools:1 -- sh -c 'echo hello'
   purser run --image localhost/tools:1 --secret openai-secret -e MODEL=small -- sh -c 'echo "$MODEL, ${#OPENAI_API_KEY}"'
-  purser run --image localhost/tools:1 --secret-file tls=/run/secrets/tls -- ls /run/secrets/tls
+  purser run --image localhost/tools:1 --secret-file tls=/run/secrets/tls -- sh -c 'cd /run/secrets/tls; echo *'
   purser run rag-qna.yaml --function reindex
   echo hello | purser run -i --image localhost/tools:1 --memory 256Mi -- sh -c 'read line; echo "got $line"'`,
 		Args:        runArgs,
