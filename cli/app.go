@@ -215,7 +215,7 @@ func (s *session) appRollback(ctx context.Context, name string, revision uint32)
 		return err
 	}
 	return s.print(response.Msg, func() {
-		s.changeTable(&purserv1.DeployResponse{Changes: response.Msg.GetChanges(), Revision: response.Msg.GetRevision()})
+		s.changeTable(&purserv1.DeployResponse{Changes: response.Msg.GetChanges(), Revision: response.Msg.GetRevision()}, "")
 	})
 }
 

@@ -110,9 +110,9 @@ func (s *session) deploy(ctx context.Context, path string, f deployFlags) error 
 		return err
 	}
 	if f.dryRun {
-		return s.printDry(response.Msg)
+		return s.printDry(response.Msg, path)
 	}
-	if err := s.print(response.Msg, func() { s.changeTable(response.Msg) }); err != nil || !f.wait {
+	if err := s.print(response.Msg, func() { s.changeTable(response.Msg, path) }); err != nil || !f.wait {
 		return err
 	}
 	return s.waitAll(ctx, api, response.Msg.GetChanges(), f.timeout)
@@ -176,23 +176,29 @@ func (s *session) printUnchecked(file *launchspec.File, why error) error {
 	for _, spec := range file.Specs {
 		response.Changes = append(response.Changes, &purserv1.Change{Id: launchspec.ID(spec), Spec: spec})
 	}
-	return s.printDry(response)
+	return s.printDry(response, "")
 }
 
 // printDry prints what would change. It is read, and compared with the file, so
 // that what nobody wrote is left out.
-func (s *session) printDry(response *purserv1.DeployResponse) error {
+func (s *session) printDry(response *purserv1.DeployResponse, file string) error {
 	if s.output != "table" {
 		return s.encodeSparse(response)
 	}
-	s.changeTable(response)
+	s.changeTable(response, file)
 	return nil
 }
 
-func (s *session) changeTable(response *purserv1.DeployResponse) {
+// changeTable shows what a deploy changes. What is removed is not in the file; an
+// empty one is a revision.
+func (s *session) changeTable(response *purserv1.DeployResponse, file string) {
 	t := newTable(s.out, "ID", "CHANGE", "IMAGE")
 	for _, change := range response.GetChanges() {
-		t.row(change.GetId(), orDash(change.GetAction()), change.GetSpec().GetImage().GetRef())
+		action := orDash(change.GetAction())
+		if action == "remove" && file != "" {
+			action += ": not in " + file
+		}
+		t.row(change.GetId(), action, change.GetSpec().GetImage().GetRef())
 	}
 	t.flush()
 	if response.GetRevision() > 0 {

@@ -142,7 +142,24 @@ func (f fakeApps) Deploy(_ context.Context, r *connect.Request[purserv1.DeployRe
 			return nil, err
 		}
 	}
+	if r.Msg.GetPrune() {
+		response.Changes = append(response.Changes, f.node.unnamed(r.Msg)...)
+	}
 	return connect.NewResponse(response), nil
+}
+
+// unnamed are the functions of an app that a deploy does not name. They stay here.
+func (n *fakeNode) unnamed(r *purserv1.DeployRequest) []*purserv1.Change {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var changes []*purserv1.Change
+	for _, job := range n.jobs {
+		named := slices.ContainsFunc(r.GetSpecs(), func(s *purserv1.LaunchSpec) bool { return launchspec.ID(s) == job.id })
+		if job.environment == r.GetEnvironment() && job.spec.GetApp() == r.GetApp() && !named {
+			changes = append(changes, &purserv1.Change{Id: job.id, Action: "remove", Spec: job.spec})
+		}
+	}
+	return changes
 }
 
 func (f fakeApps) List(_ context.Context, _ *connect.Request[purserv1.ListAppsRequest]) (*connect.Response[purserv1.ListAppsResponse], error) {
