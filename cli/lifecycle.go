@@ -124,13 +124,14 @@ func newRestart(s *session) *cobra.Command {
 		Use:   "restart ID…",
 		Short: "Replace the containers of workloads",
 		Long: `Replace the containers of workloads: on the versions of secrets that they run
-on, or with --secrets on the latest.`,
+on, or with --secrets on the latest. Returns when that is accepted; "purser wait
+--until ready" waits until the new container runs.`,
 		Example: `  purser restart rag-qna/answer-question
-  purser restart --secrets rag-qna/answer-question`,
+  purser restart --secrets rag-qna/answer-question && purser wait --until ready rag-qna/answer-question`,
 		Args:              takes(1, many),
 		ValidArgsFunction: s.workloadNames,
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return s.each(ids, "restarted", func(api *client.Client, id string) (proto.Message, error) {
+			return s.each(ids, "restart requested", func(api *client.Client, id string) (proto.Message, error) {
 				return message(api.Workloads.Restart(cmd.Context(), connect.NewRequest(&purserv1.RestartRequest{Environment: s.environment, Id: id, Secrets: secrets})))
 			})
 		},
