@@ -175,7 +175,7 @@ func (s *session) appHistory(ctx context.Context, name string) error {
 func historyRows(t *table, revision *purserv1.AppRevision) {
 	head := []string{fmt.Sprint(revision.GetRevision()), clock(revision.GetDeployedAt()), revision.GetCause()}
 	for _, f := range revision.GetFunctions() {
-		t.row(append(head, f.GetSpec().GetFunction(), f.GetSpec().GetImage().GetRef(), pinsText(f.GetPins()))...)
+		t.row(append(head, f.GetSpec().GetFunction(), f.GetSpec().GetImage().GetRef(), pinsText(f.GetPins(), nil))...)
 		head = []string{"", "", ""}
 	}
 	if len(revision.GetFunctions()) == 0 {

@@ -30,6 +30,7 @@ type fakeJob struct {
 	process         *exec.Cmd
 	stdin           io.WriteCloser
 	stopped         bool
+	pins            []*purserv1.Pin
 }
 
 // launch starts a function. Images have meanings here: missing:latest is not
@@ -40,6 +41,7 @@ func (n *fakeNode) launch(spec *purserv1.LaunchSpec) (*fakeJob, error) {
 	job := &fakeJob{node: n, environment: launchspec.Environment(spec), id: launchspec.ID(spec), spec: spec, since: now()}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	job.pins = n.pins(spec)
 	n.jobs[job.environment+":"+job.id] = job
 	defer n.notify()
 	switch spec.GetImage().GetRef() {
@@ -194,8 +196,21 @@ func (j *fakeJob) message() *purserv1.Workload {
 func (j *fakeJob) snapshot() *purserv1.Workload {
 	return &purserv1.Workload{
 		Environment: j.environment, Id: j.id, Spec: j.spec, Generation: 1, ObservedGeneration: j.observed(),
-		State: j.state, Reason: j.reason, Since: j.since, LastExit: j.exit,
+		State: j.state, Reason: j.reason, Since: j.since, LastExit: j.exit, Pins: j.pins,
 	}
+}
+
+// pins are the versions of secrets that a spec gets now.
+func (n *fakeNode) pins(spec *purserv1.LaunchSpec) []*purserv1.Pin {
+	var pins []*purserv1.Pin
+	for _, ref := range spec.GetSecrets() {
+		pin := &purserv1.Pin{Secret: ref.GetName()}
+		if secret := n.secrets[launchspec.Environment(spec)+":"+ref.GetName()]; secret != nil {
+			pin.Version = uint32(len(secret.versions))
+		}
+		pins = append(pins, pin)
+	}
+	return pins
 }
 
 // observed is the generation that an instance was made of; 0 when none was.

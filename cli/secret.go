@@ -179,7 +179,11 @@ func (s *session) secretRollback(ctx context.Context, name string, version uint3
 	if err != nil {
 		return err
 	}
-	return s.say(response.Msg, "secret %s: version %d", name, response.Msg.GetVersion())
+	if err := s.say(response.Msg, "secret %s: version %d", name, response.Msg.GetVersion()); err != nil {
+		return err
+	}
+	s.tellBehind(ctx, api, name, response.Msg.GetVersion())
+	return nil
 }
 
 func newSecretDelete(s *session) *cobra.Command {

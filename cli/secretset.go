@@ -143,5 +143,9 @@ func (s *session) secretSet(ctx context.Context, name string, data *secretData, 
 	if !put.GetChanged() {
 		note = ", unchanged"
 	}
-	return s.say(put, "secret %s: version %d (keys %s)%s", name, put.GetVersion(), strings.Join(put.GetKeys(), ", "), note)
+	if err := s.say(put, "secret %s: version %d (keys %s)%s", name, put.GetVersion(), strings.Join(put.GetKeys(), ", "), note); err != nil {
+		return err
+	}
+	s.tellBehind(ctx, api, name, put.GetVersion())
+	return nil
 }

@@ -148,14 +148,15 @@ func (s *session) get(ctx context.Context, id string) error {
 		return s.encode(response.Msg)
 	}
 	w := response.Msg.GetWorkload()
-	s.showWorkload(w, time.Now())
+	s.showWorkload(w, newestVersions(ctx, api, w.GetEnvironment()), time.Now())
 	if err := s.showSpec(w.GetSpec()); err != nil {
 		return err
 	}
 	return s.showEvents(ctx, api, w)
 }
 
-func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
+// showWorkload prints a workload; newest are the versions that secrets have by now.
+func (s *session) showWorkload(w *purserv1.Workload, newest map[string]uint32, now time.Time) {
 	t := newTable(s.out)
 	t.field("ID", w.GetId())
 	t.field("Environment", w.GetEnvironment())
@@ -174,7 +175,7 @@ func (s *session) showWorkload(w *purserv1.Workload, now time.Time) {
 	}
 	t.field("Generation", generationText(w))
 	t.field("Restarts", fmt.Sprint(w.GetRestarts()))
-	t.field("Secrets", pinsText(w.GetPins()))
+	t.field("Secrets", pinsText(w.GetPins(), newest))
 	for _, instance := range w.GetInstances() {
 		t.field("Instance", instanceText(instance, now))
 	}
@@ -242,14 +243,19 @@ func generationText(w *purserv1.Workload) string {
 	return fmt.Sprintf("%d (instance made from %d)", w.GetGeneration(), w.GetObservedGeneration())
 }
 
-func pinsText(pins []*purserv1.Pin) string {
+// pinsText lists pins, each with the newest version where that is known and another.
+func pinsText(pins []*purserv1.Pin, newest map[string]uint32) string {
 	var parts []string
 	for _, pin := range pins {
 		if pin.GetVersion() == 0 {
 			parts = append(parts, pin.GetSecret()+" (absent)")
 			continue
 		}
-		parts = append(parts, fmt.Sprintf("%s version %d", pin.GetSecret(), pin.GetVersion()))
+		text := fmt.Sprintf("%s version %d", pin.GetSecret(), pin.GetVersion())
+		if n := newest[pin.GetSecret()]; n != 0 && n != pin.GetVersion() {
+			text += fmt.Sprintf(" (newest is %d)", n)
+		}
+		parts = append(parts, text)
 	}
 	return strings.Join(parts, ", ")
 }
