@@ -37,6 +37,10 @@ type watching struct {
 	gone bool
 	// waiting counts the tries in a row in which the node did not answer.
 	waiting int
+	// unmet is what was printed last of why the node cannot take the file yet, and
+	// unmetTries how often it was tried with that outcome.
+	unmet      string
+	unmetTries int
 	// inForce is what was deployed last; nil for nothing.
 	inForce *launchspec.File
 
@@ -44,8 +48,19 @@ type watching struct {
 	stopFollower func()
 }
 
-// errLater tells that a deploy has to be tried again.
-var errLater = errors.New("the node does not answer")
+var (
+	// errLater tells that a deploy has to be tried again.
+	errLater = errors.New("the node does not answer")
+	// errUnmet tells that the node lacks something, such as a secret, which may come.
+	errUnmet = errors.New("the node lacks something")
+)
+
+// The time between two tries to deploy what the node lacks something for: twice as
+// long with each.
+const (
+	unmetPause    = time.Second
+	maxUnmetPause = 30 * time.Second
+)
 
 func (s *session) deployWatch(ctx context.Context, path string) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -91,6 +106,9 @@ func (w *watching) loop(ctx context.Context, changed <-chan struct{}, watched <-
 			return nil
 		case errors.Is(err, errLater):
 			again = time.After(jittered(retryPause))
+		case errors.Is(err, errUnmet):
+			again = time.After(jittered(min(unmetPause<<min(w.unmetTries, 10), maxUnmetPause)))
+			w.unmetTries++
 		case err != nil:
 			return err
 		}
@@ -123,6 +141,9 @@ func (w *watching) look(ctx context.Context) error {
 	if w.deployed && !w.gone && bytes.Equal(data, w.data) {
 		return nil // written as it was
 	}
+	if !bytes.Equal(data, w.data) {
+		w.unmet, w.unmetTries = "", 0
+	}
 	w.data, w.deployed, w.gone = data, false, false
 	w.session.environment = w.given
 	parsed, err := w.session.parse(w.path, data)
@@ -147,11 +168,15 @@ func (w *watching) deploy(ctx context.Context, file *launchspec.File) error {
 			w.console.say("%s is not deployed yet: %s; trying again", w.path, outageText(err))
 		}
 		return errLater
+	case connect.CodeOf(err) == connect.CodeFailedPrecondition:
+		w.lacks(err)
+		return errUnmet
 	default:
 		w.refused(err)
 		return nil
 	}
 	w.waiting, w.deployed = 0, true
+	w.unmet, w.unmetTries = "", 0
 	w.show(file, before, response)
 	w.follow(ctx, file, began)
 	w.inForce = file
@@ -178,8 +203,22 @@ func (w *watching) send(ctx context.Context, file *launchspec.File) (map[string]
 	return before, response.Msg, nil
 }
 
-// refused prints why the file is not deployed.
+// refused prints why the file is not deployed, until it is saved.
 func (w *watching) refused(err error) {
+	w.explain(err, fmt.Sprintf("waiting for %s to be saved", w.path))
+}
+
+// lacks prints why the file cannot be deployed yet, once.
+func (w *watching) lacks(err error) {
+	if w.unmet == err.Error() {
+		return
+	}
+	w.unmet, w.unmetTries = err.Error(), 0
+	w.explain(err, "trying again until it can be")
+}
+
+// explain prints why the file is not deployed, and what follows.
+func (w *watching) explain(err error, next string) {
 	w.waiting = 0
 	text := "nothing is deployed yet"
 	if w.inForce != nil {
@@ -187,7 +226,7 @@ func (w *watching) refused(err error) {
 	}
 	lines := describe(err, w.session.host)
 	lines[0] = w.console.screen.paint(lines[0], red)
-	w.console.complain(append(lines, fmt.Sprintf("  %s; waiting for %s to be saved", text, w.path)))
+	w.console.complain(append(lines, fmt.Sprintf("  %s; %s", text, next)))
 }
 
 // show prints what a deploy changed.

@@ -159,9 +159,9 @@ func TestDeployWatch(t *testing.T) {
 	w.write("app: [\n")
 	w.prints("the file has 1 mistake", "waiting for")
 	w.write(counting("five", "  secrets: [{name: none}]\n"))
-	w.prints("secret none", "waiting for")
+	w.prints("secret none", "trying again")
 	w.write(strings.Replace(counting("five"), image, "localhost/none:1", 1))
-	w.prints("localhost/none:1", "is not on this node", "waiting for")
+	w.prints("localhost/none:1", "is not on this node", "trying again")
 	if after := n.get("a/f"); after.pid() != before.pid() {
 		t.Errorf("wrong files changed what runs: %+v, then %+v", before, after)
 	}
@@ -316,4 +316,19 @@ func TestDeployWatchOfLinks(t *testing.T) {
 	version("..3", counting("three"))
 	w.prints("two → three", "f | three-0\n")
 	w.interrupt()
+}
+
+// A file that lacks a secret is deployed once that is set, without another save.
+func TestDeployWatchWaitsForASecret(t *testing.T) {
+	n := newNode(t, rig.V24)
+	path := filepath.Join(t.TempDir(), "app.yaml")
+	w := n.watch(path, strings.ReplaceAll(sleeperWithSecret, "RUNTIME", "runc"))
+	w.prints("make it with: purser secret set -E dev s KEY=-", "nothing is deployed yet; trying again until it can be")
+	n.runWith("one", "secret", "set", "s", "KEY=-")
+	w.prints("created a/f")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := strings.Count(w.out.String(), "make it with"); got != 1 {
+		t.Errorf("what is lacking was told %d times", got)
+	}
 }
