@@ -49,10 +49,14 @@ func (r *Runtime) writeSecretFiles(in Instance) error {
 
 // Refresh replaces the files of secrets under a running container, each directory
 // at one moment. in is what the container was made from, but for Files, which have
-// the same targets. A container that is not there is [ErrNotFound].
-func (r *Runtime) Refresh(in Instance) error {
+// the same targets, and for Redactions, which are looked for in its output from before
+// the files are there. A container that is not there is [ErrNotFound].
+func (r *Runtime) Refresh(ctx context.Context, in Instance) error {
 	if _, err := os.Stat(r.cfg.secretFiles(in.ID)); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replacing the files of secrets of container %s: %w", in.ID, ErrNotFound)
+	}
+	if err := r.helper.Redact(ctx, in.ID, in.Redactions); err != nil {
+		return err
 	}
 	return r.writeSecretFiles(in)
 }

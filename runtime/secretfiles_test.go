@@ -80,7 +80,7 @@ func testSecretFiles(t *testing.T, n *node, oci string) {
 	}
 	n.wantNoCanary()
 	in.Files = secretFiles("next", "[]")
-	if err := n.Refresh(in); err != nil {
+	if err := n.Refresh(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
 	if got := inside("cat /run/secrets/keys/KEY; cat /run/secrets/all.json"); got != "next[]" {
@@ -90,7 +90,7 @@ func testSecretFiles(t *testing.T, n *node, oci string) {
 	if left, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "private", "files")); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if err := n.Refresh(in); !errors.Is(err, runtime.ErrNotFound) {
+	if err := n.Refresh(t.Context(), in); !errors.Is(err, runtime.ErrNotFound) {
 		t.Errorf("refreshing what is gone: %v", err)
 	}
 	n.wantNoCanary()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/rpc"
@@ -328,6 +329,27 @@ func (c *Client) Open(ctx context.Context, spec Spec, values inject.Redactions) 
 		return fmt.Errorf("telling the log helper of %s: %w", spec.Instance, errors.Join(err, f.remove()))
 	}
 	return c.Resume(ctx, spec.Instance, spec.Stdout, spec.Stderr)
+}
+
+// Redact adds values to those that are not stored of an instance's output: once it has
+// returned, none of what comes out of the FIFOs is stored with them in plain.
+func (c *Client) Redact(ctx context.Context, instance string, values inject.Redactions) error {
+	f := filesOf(c.o.Dir, instance)
+	there, err := inject.ReadRedactions(f.values())
+	if err != nil {
+		return err
+	}
+	err = there.Add(values).Write(f.values())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // all of its output has been stored
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.call(ctx, "Redact", instance, &struct{}{}); err != nil {
+		return fmt.Errorf("having more of the output of %s redacted: %w", instance, err)
+	}
+	return nil
 }
 
 // ErrUnknown says that no helper has been told of an instance, or that all of its

@@ -19,7 +19,7 @@ type instance struct {
 	spec     Spec
 	files    files
 	counters *counters
-	matcher  *redact.Matcher
+	matchers []*redact.Matcher // all that were used: others with the same values share them
 	journal  *journal
 	writer   *logs.Writer // used by who has the turn, and by write
 	streams  []*stream
@@ -56,7 +56,7 @@ type loss struct {
 // openInstance takes an instance up, where an earlier helper has left it.
 func openInstance(f files, spec Spec, matcher *redact.Matcher, c *counters) (*instance, error) {
 	i := &instance{
-		spec: spec, files: f, counters: c, matcher: matcher,
+		spec: spec, files: f, counters: c, matchers: []*redact.Matcher{matcher},
 		turn: make(chan struct{}, 1), jobs: make(chan job), done: make(chan error, 1), timer: time.NewTimer(patience),
 		written: make(chan struct{}), over: make(chan struct{}),
 	}
@@ -93,10 +93,17 @@ func (i *instance) openStreams() error {
 			return fmt.Errorf("opening the output of %s: %w", i.spec.Instance, err)
 		}
 		i.streams = append(i.streams, &stream{
-			instance: i, index: n, name: o.name, fifo: f, redactor: i.matcher.Stream(), ended: make(chan struct{}),
+			instance: i, index: n, name: o.name, fifo: f, redactor: i.matchers[0].Stream(), ended: make(chan struct{}),
 		})
 	}
 	return nil
+}
+
+// keepMatcher has a matcher found by instances with the same values.
+func (i *instance) keepMatcher(m *redact.Matcher) {
+	i.stopping.Lock()
+	defer i.stopping.Unlock()
+	i.matchers = append(i.matchers, m)
 }
 
 func (i *instance) closeFIFOs() {

@@ -178,9 +178,9 @@ func (c *container) await(text string) {
 const value = "correct-horse-battery-staple"
 
 // secret resolves to one value.
-func secret(t *testing.T) inject.Redactions {
+func secret(t *testing.T, value string) inject.Redactions {
 	t.Helper()
-	r, err := inject.Resolve(t.Context(), source{}, inject.Request{
+	r, err := inject.Resolve(t.Context(), source(value), inject.Request{
 		Environment: "dev", Refs: []*purserv1.SecretRef{{Name: new("s")}},
 	})
 	if err != nil {
@@ -189,15 +189,15 @@ func secret(t *testing.T) inject.Redactions {
 	return r.Redactions()
 }
 
-type source struct{}
+type source string
 
-func (source) Get(context.Context, string, string, uint32) (*inject.Secret, error) {
-	return &inject.Secret{Version: 1, Data: map[string]inject.Value{"K": inject.NewValue([]byte(value))}}, nil
+func (s source) Get(context.Context, string, string, uint32) (*inject.Secret, error) {
+	return &inject.Secret{Version: 1, Data: map[string]inject.Value{"K": inject.NewValue([]byte(s))}}, nil
 }
 
 func TestOutputIsStoredRedacted(t *testing.T) {
 	n := newNode(t)
-	c := n.container("a", secret(t))
+	c := n.container("a", secret(t, value))
 	fmt.Fprintf(c.stdout, "it is %s\n", value)
 	fmt.Fprint(c.stderr, "prompt> ")
 	c.await("prompt> ")
@@ -223,10 +223,39 @@ func TestOutputIsStoredRedacted(t *testing.T) {
 	}
 }
 
+// A value that is added while the container runs is not stored from then on, nor is
+// one of before; also by a helper that has been started since.
+func TestValuesAreAdded(t *testing.T) {
+	n := newNode(t)
+	c := n.container("a", secret(t, "an older value"))
+	say := func(want string) {
+		t.Helper()
+		fmt.Fprintln(c.stdout, "an older value, a newer value")
+		c.await(want)
+	}
+	say("[secret:s/K], a newer value\n")
+	if err := n.Redact(t.Context(), "a", secret(t, "a newer value")); err != nil {
+		t.Fatal(err)
+	}
+	say("[secret:s/K], [secret:s/K]\n")
+	before := n.pid()
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Resume(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	say("[secret:s/K], [secret:s/K]\n[secret:s/K], [secret:s/K]\n")
+	c.exit()
+	if err := n.Redact(t.Context(), "a", secret(t, "too late")); err != nil {
+		t.Errorf("of what has ended: %v", err)
+	}
+}
+
 // A helper that is killed at any moment loses nothing, and stores nothing twice.
 func TestKilledHelper(t *testing.T) {
 	n := newNode(t)
-	c := n.container("a", secret(t))
+	c := n.container("a", secret(t, value))
 	const lines = 60000
 	want := func(i int) string { return fmt.Sprintf("%d [secret:s/K] and more\n", i) }
 	write := func(to *os.File) {
@@ -314,7 +343,7 @@ func TestAgentGone(t *testing.T) {
 // next one.
 func TestUpgrade(t *testing.T) {
 	n := newNode(t)
-	c := n.container("a", secret(t))
+	c := n.container("a", secret(t, value))
 	fmt.Fprintf(c.stdout, "one\n%s", value[:10])
 	c.await("[partial]")
 	before := n.pid()

@@ -108,6 +108,24 @@ func (h *helper) open(name string) (*instance, error) {
 	return openInstance(f, spec, h.matcher(values), h.counters)
 }
 
+// Redact has an instance's output searched for the values that its files have now.
+func (h *helper) Redact(name string, _ *struct{}) error {
+	values, err := inject.ReadRedactions(filesOf(h.dir, name).values())
+	if err != nil {
+		return err
+	}
+	i := h.find(name)
+	if i == nil {
+		return nil // it has ended, or is opened with them
+	}
+	m := h.matcher(values)
+	for _, s := range i.streams {
+		s.next.Store(m)
+	}
+	i.keepMatcher(m)
+	return nil
+}
+
 // keep has an instance run, and forgets it when it is over.
 func (h *helper) keep(name string, i *instance) {
 	defer close(i.over)

@@ -21,6 +21,7 @@ type stream struct {
 	name     logs.Stream
 	fifo     *os.File
 	redactor *redact.Stream
+	next     atomic.Pointer[redact.Matcher] // to go on with; nil for the same
 	counted  uint64 // redactions that are in the counters
 	shown    bool   // what is held back now, a reader has been told of
 
@@ -130,9 +131,19 @@ func (s *stream) take() error {
 
 // keep redacts what is in the journal and has it stored.
 func (s *stream) keep(data []byte) {
+	s.renew()
 	s.out = s.redactor.Append(s.out[:0], data)
 	s.shown = false
 	s.store(data)
+}
+
+// renew goes on with other values. Only after data has been read: what was written
+// before they were set may have been read already, what is written later must be
+// searched for them.
+func (s *stream) renew() {
+	if m := s.next.Swap(nil); m != nil {
+		s.redactor.Swap(m)
+	}
 }
 
 // flush shows what is held back.
@@ -195,6 +206,7 @@ func (s *stream) drop(why error) error {
 	if n == 0 {
 		return io.EOF
 	}
+	s.renew()
 	// So that it knows what comes after.
 	s.out = s.redactor.Append(s.out[:0], s.scratch[:n])
 	s.lose(n, why)
