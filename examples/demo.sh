@@ -308,6 +308,22 @@ search_files() {
 	indent <<<"$found"
 }
 
+spill() {
+	step "A careless function prints its keys"
+	local printed environment=prod
+	note "\$ purser exec -E prod rag-qna/answer-question -- rag spill"
+	printed=$(bin/purser exec -E "$environment" rag-qna/answer-question -- rag spill)
+	indent <<<"$printed"
+	[[ $printed == *'[secret:openai-secret/OPENAI_API_KEY]'* && $printed != *"${openai[prod]}"* ]] || die "a key was shown"
+	good "none is seen, nor stored in a log"
+}
+
+audit() {
+	step "Who was given what: the audit trail"
+	show bin/purser audit tail -n 4
+	show bin/purser audit verify
+}
+
 next() {
 	step "Done in $SECONDS seconds. What to try next"
 	cat <<-'NEXT'
@@ -345,6 +361,8 @@ deploy
 show_environment
 ask
 check_keys
+spill
+audit
 search_files
 next
 stay_up

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -92,6 +93,18 @@ func printEnviron(w io.Writer, environ []string) error {
 			value = fmt.Sprintf("(%d bytes, fingerprint %s)", len(value), fingerprint(value))
 		}
 		if _, err := fmt.Fprintf(w, "%s=%s\n", name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spill prints the keys as they are, and once more in base64, as careless programs do.
+func spill(w io.Writer, environ []string) error {
+	env := environMap(environ)
+	for _, name := range []string{"ALGOLIA_API_KEY", "OPENAI_API_KEY"} {
+		header := base64.StdEncoding.EncodeToString([]byte("rag:" + env[name]))
+		if _, err := fmt.Fprintf(w, "%s=%s\nAuthorization: Basic %s\n", name, env[name], header); err != nil {
 			return err
 		}
 	}

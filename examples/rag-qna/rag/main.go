@@ -41,7 +41,7 @@ type program struct {
 	stdout  io.Writer
 }
 
-var errUsage = errors.New("usage: rag serve | ask QUESTION | once [-index NAME] QUESTION | reindex | env")
+var errUsage = errors.New("usage: rag serve | ask QUESTION | once [-index NAME] QUESTION | reindex | env | spill")
 
 func (p program) run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -58,6 +58,8 @@ func (p program) run(ctx context.Context, args []string) error {
 		return p.reindex(ctx)
 	case "env":
 		return printEnviron(p.stdout, p.environ)
+	case "spill":
+		return spill(p.stdout, p.environ)
 	}
 	return errUsage
 }
