@@ -193,7 +193,7 @@ func TestExecEndsWithItsClient(t *testing.T) {
 			})
 		}
 		t.Run("no terminal", func(t *testing.T) {
-			cmd := n.command("exec", "-i", "a/f", "--", "sh", "-c", "sleep 4244 & echo up; trap '' HUP TERM; cat; sleep 4245")
+			cmd := n.command("exec", "-i", "a/f", "--", "sh", "-c", "sleep 4244 & (sleep 4248 &); echo up; trap '' HUP TERM; cat; sleep 4245")
 			in, _ := cmd.StdinPipe()
 			defer in.Close()
 			out, _ := cmd.StdoutPipe()

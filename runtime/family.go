@@ -30,12 +30,17 @@ type process struct {
 type family struct {
 	of     processes
 	leader int
-	born   string         // the leader's
-	known  map[int]string // when they were born, by process ID
+	// session is the one that the command was started in, and born when the process was
+	// whose ID that is: the command itself, or one that crun had before it and that may
+	// have ended.
+	session int
+	born    string
+	known   map[int]string // when they were born, by process ID
 }
 
+// familyOf is that of a command that leads its session.
 func familyOf(of processes, leader int, born string) *family {
-	return &family{of: of, leader: leader, born: born, known: map[int]string{leader: born}}
+	return &family{of: of, leader: leader, session: leader, born: born, known: map[int]string{leader: born}}
 }
 
 // look finds out who there is now, and reports whether somebody is new.
@@ -49,15 +54,15 @@ func (f *family) look() (grown bool) {
 			delete(f.known, pid)
 		}
 	}
-	// A group goes by its leader's ID, which is not given anew as long as it exists.
-	leader, there := list[f.leader]
+	// A session goes by its leader's ID, which is not given anew as long as it exists.
+	leader, there := list[f.session]
 	ours := !there || leader.born == f.born
 	for found := true; found; {
 		found = false
 		for pid, p := range list {
 			_, known := f.known[pid]
 			_, child := f.known[p.parent]
-			if !known && (child || ours && p.group == f.leader) {
+			if !known && (child || ours && p.group == f.session) {
 				f.known[pid] = p.born
 				found, grown = true, true
 			}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"maps"
 	"os/exec"
 	"slices"
@@ -169,6 +170,36 @@ func TestFamilyOnTheNode(t *testing.T) {
 		t.Errorf("left %v", f.known)
 	}
 	_ = cmd.Wait()
+}
+
+// A command whose session was another's that has ended, as on crun, has all of it; one
+// in a session that is ours has only its own children.
+func TestFamilyInASessionOfAnother(t *testing.T) {
+	for name, own := range map[string]bool{"its own": true, "ours": false} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("sh", "-c", "sh -c '(sleep 4331 & echo $!); echo $$; exec sleep 4332' &")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: own}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var orphan, leader int
+			if _, err := fmt.Fscan(out, &orphan, &leader); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			f := familyOn(leader)
+			f.look()
+			if _, found := f.known[orphan]; found != own || len(f.known) > 2 {
+				t.Errorf("of the orphan %d and %d found %v", orphan, leader, f.known)
+			}
+			f.kill()
+			_ = syscall.Kill(orphan, syscall.SIGKILL)
+		})
+	}
 }
 
 func TestParseStat(t *testing.T) {

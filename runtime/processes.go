@@ -204,9 +204,31 @@ func parsePs(table []byte) (map[int]process, error) {
 // familyOn is that of a process of the node.
 func familyOn(leader int) *family {
 	// Of one that has ended already only the group is left to be looked for.
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", leader))
-	p, _, _ := parseStat(stat)
-	return familyOf(nodeProcesses{}, leader, p.born)
+	p, _ := processOf(leader)
+	f := familyOf(nodeProcesses{}, leader, p.born)
+	if p.group > 0 && p.group != leader && !isOthers(p) {
+		first, _ := processOf(p.group)
+		f.session, f.born = p.group, first.born
+	}
+	return f
+}
+
+// isOthers says whether a process is in a session that it has from the shim or from us,
+// in which there are others than those that it starts.
+func isOthers(p process) bool {
+	parent, there := processOf(p.parent)
+	ours, _ := processOf(os.Getpid())
+	return !there || p.group == parent.group || p.group == ours.group
+}
+
+// processOf reads the status of a process of the node.
+func processOf(pid int) (p process, there bool) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, false
+	}
+	p, _, err = parseStat(stat)
+	return p, err == nil
 }
 
 // noteOf is where the runtime notes the process ID, in the container, of a command.
