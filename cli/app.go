@@ -48,13 +48,20 @@ func (s *session) appList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "APP", "ENVIRONMENT", "REVISION", "HEALTHY", "DEPLOYED")
+		t := s.newAppTable()
 		for _, app := range response.Msg.GetApps() {
 			t.row(app.GetName(), app.GetEnvironment(), fmt.Sprint(app.GetRevision()),
 				fmt.Sprintf("%d/%d", app.GetHealthy(), app.GetFunctions()), ago(app.GetDeployedAt(), time.Now()))
 		}
 		t.flush()
 	})
+}
+
+func (s *session) newAppTable() *table {
+	t := newTable(s.out, "APP", "ENVIRONMENT", "REVISION", "HEALTHY", "DEPLOYED")
+	t.whole = 2
+	t.spare = []string{"DEPLOYED", "REVISION"}
+	return t
 }
 
 func newAppLogs(s *session) *cobra.Command {
@@ -162,12 +169,18 @@ func (s *session) appHistory(ctx context.Context, name string) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "REVISION", "DEPLOYED", "CAUSE", "FUNCTION", "IMAGE", "SECRETS")
+		t := s.newHistoryTable()
 		for _, revision := range response.Msg.GetRevisions() {
 			historyRows(t, revision)
 		}
 		t.flush()
 	})
+}
+
+func (s *session) newHistoryTable() *table {
+	t := newTable(s.out, "REVISION", "DEPLOYED", "CAUSE", "FUNCTION", "IMAGE", "SECRETS")
+	t.spare = []string{"CAUSE", "DEPLOYED", "IMAGE"}
+	return t
 }
 
 // historyRows shows a revision: a row for each function, the first of which

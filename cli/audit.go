@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -101,26 +100,29 @@ func (s *session) auditTail(ctx context.Context, request *purserv1.TailRequest) 
 	return printer.finish()
 }
 
-const auditColumns = "%6s  %-19s  %-8s  %-9s  %-20s  %-32s  %s\n"
-
-// auditWidth is that of all columns but the last.
-const auditWidth = 6 + 2 + 19 + 2 + 8 + 2 + 9 + 2 + 20 + 2 + 32 + 2
-
 // auditTable prints records under a heading, which comes with the first.
 func (s *session) auditTable() func(proto.Message) error {
-	heading := sync.OnceFunc(func() {
-		fmt.Fprintf(s.out, auditColumns, "SEQ", "TIME", "ACTION", "OUTCOME", "CALLER", "SUBJECT", "DETAILS")
-	})
+	t := s.newAuditTable()
 	return func(m proto.Message) error {
-		heading()
-		r, on := m.(*purserv1.AuditRecord), screenOf(s.out)
-		details := orDash(printable(auditDetails(r)))
-		if on.width > 0 {
-			details = shorten(details, max(on.width-auditWidth, least))
-		}
-		_, err := fmt.Fprintf(s.out, auditColumns, fmt.Sprint(r.GetSeq()), orDash(clock(r.GetTime())), printable(r.GetAction()), printable(r.GetOutcome()),
-			printable(callerText(r.GetCaller())), printable(auditSubject(r)), details)
-		return err
+		t.stream(auditCells(m.(*purserv1.AuditRecord))...)
+		return nil
+	}
+}
+
+// newAuditTable has columns that are wide enough for most; numbers are to the right.
+func (s *session) newAuditTable() *table {
+	t := newTable(s.out, "   SEQ", "TIME", "ACTION", "OUTCOME", "CALLER", "SUBJECT", "DETAILS")
+	t.fixed = []int{6, 19, 8, 9, 20, 32, leastText}
+	t.whole, t.wraps = 4, true
+	t.short = []shortForm{shortTime}
+	t.spare = []string{"CALLER", "   SEQ", "OUTCOME"}
+	return t
+}
+
+func auditCells(r *purserv1.AuditRecord) []string {
+	return []string{
+		fmt.Sprintf("%6d", r.GetSeq()), orDash(clock(r.GetTime())), r.GetAction(), r.GetOutcome(),
+		callerText(r.GetCaller()), auditSubject(r), orDash(auditDetails(r)),
 	}
 }
 
@@ -241,7 +243,7 @@ func (s *session) showVerified(r *purserv1.VerifyResponse) {
 		fmt.Fprintf(s.out, "ok: %s, %d to %d, in %s\n", count(int(r.GetRecords()), "record", "records"), r.GetOldest(), r.GetNewest(), count(int(r.GetFiles()), "file", "files"))
 		return
 	}
-	t := newTable(s.out, "WHAT", "WHERE", "RECORD", "PROBLEM")
+	t := s.newProblemTable()
 	for _, p := range r.GetProblems() {
 		t.row(p.GetKind(), orDash(problemPlace(p)), orDash(problemRecords(p)), p.GetText())
 	}
@@ -249,6 +251,13 @@ func (s *session) showVerified(r *purserv1.VerifyResponse) {
 	if more := int(r.GetTotalProblems()) - len(r.GetProblems()); more > 0 {
 		fmt.Fprintf(s.out, "and %d more\n", more)
 	}
+}
+
+func (s *session) newProblemTable() *table {
+	t := newTable(s.out, "WHAT", "WHERE", "RECORD", "PROBLEM")
+	t.wraps = true
+	t.spare = []string{"RECORD"}
+	return t
 }
 
 func problemPlace(p *purserv1.AuditProblem) string {

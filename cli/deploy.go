@@ -192,7 +192,7 @@ func (s *session) printDry(response *purserv1.DeployResponse, file string) error
 // changeTable shows what a deploy changes. What is removed is not in the file; an
 // empty one is a revision.
 func (s *session) changeTable(response *purserv1.DeployResponse, file string) {
-	t := newTable(s.out, "ID", "CHANGE", "IMAGE")
+	t := s.newChangeTable()
 	for _, change := range response.GetChanges() {
 		action := orDash(change.GetAction())
 		if action == "remove" && file != "" {
@@ -204,6 +204,12 @@ func (s *session) changeTable(response *purserv1.DeployResponse, file string) {
 	if response.GetRevision() > 0 {
 		fmt.Fprintf(s.out, "revision %d in %s\n", response.GetRevision(), s.environment)
 	}
+}
+
+func (s *session) newChangeTable() *table {
+	t := newTable(s.out, "ID", "CHANGE", "IMAGE")
+	t.spare = []string{"IMAGE"}
+	return t
 }
 
 // waitAll returns when everything deployed runs or has completed, or the

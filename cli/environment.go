@@ -38,10 +38,16 @@ func (s *session) environmentList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "ENVIRONMENT", "WORKLOADS", "SECRETS", "VOLUMES")
+		t := s.newEnvironmentTable()
 		for _, e := range response.Msg.GetEnvironments() {
 			t.row(e.GetName(), fmt.Sprint(e.GetWorkloads()), fmt.Sprint(e.GetSecrets()), fmt.Sprint(e.GetVolumes()))
 		}
 		t.flush()
 	})
+}
+
+func (s *session) newEnvironmentTable() *table {
+	t := newTable(s.out, "ENVIRONMENT", "WORKLOADS", "SECRETS", "VOLUMES")
+	t.spare = []string{"VOLUMES", "SECRETS"}
+	return t
 }

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -77,33 +76,37 @@ func (s *session) events(ctx context.Context, request *purserv1.EventsRequest) e
 	return printer.finish()
 }
 
-// eventColumns are wide enough for most, instead of being measured at the end: a
-// line is printed at once.
-const eventColumns = "%-19s  %s  %-16s  %-32s  %s\n"
-
-// eventWidth is that of all columns but the last.
-const eventWidth = 19 + 2 + 8 + 2 + 16 + 2 + 32 + 2
-
 // eventTable prints events under a heading, which comes with the first.
 func (s *session) eventTable() func(proto.Message) error {
-	heading := sync.OnceFunc(func() {
-		fmt.Fprintf(s.out, eventColumns, "TIME", "SEVERITY", "TYPE", "SUBJECT", "MESSAGE")
-	})
+	t := s.newEventTable()
 	return func(m proto.Message) error {
-		heading()
-		return s.eventLine(m.(*purserv1.Event))
+		t.stream(eventCells(m.(*purserv1.Event))...)
+		return nil
 	}
 }
 
-func (s *session) eventLine(e *purserv1.Event) error {
-	on := screenOf(s.out)
-	message := printable(e.GetMessage())
-	if on.width > 0 {
-		message = shorten(message, max(on.width-eventWidth, least))
+// newEventTable has columns that are wide enough for most, instead of being measured at
+// the end: a line is printed at once.
+func (s *session) newEventTable() *table {
+	t := newTable(s.out, "TIME", "SEVERITY", "TYPE", "SUBJECT", "MESSAGE")
+	t.fixed = []int{19, 8, 16, 32, leastText}
+	t.whole, t.wraps = 3, true
+	t.short = []shortForm{shortTime, {"SEVERITY", 1, severityMark}}
+	t.spare = []string{"TYPE"}
+	t.style("SEVERITY", severityStyle)
+	return t
+}
+
+func eventCells(e *purserv1.Event) []string {
+	return []string{orDash(clock(e.GetTime())), e.GetSeverity(), e.GetType(), subjectText(e), e.GetMessage()}
+}
+
+// severityMark is a severity on a screen that has no room for the word.
+func severityMark(severity string) string {
+	if severity == "warning" {
+		return "!"
 	}
-	_, err := fmt.Fprintf(s.out, eventColumns, orDash(clock(e.GetTime())),
-		on.paint(fmt.Sprintf("%-8s", printable(e.GetSeverity())), severityStyle(e.GetSeverity())), printable(e.GetType()), printable(subjectText(e)), message)
-	return err
+	return ""
 }
 
 // The events whose subject is the name of a secret, or of a volume.

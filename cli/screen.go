@@ -56,3 +56,34 @@ func shorten(text string, width int) string {
 	}
 	return string([]rune(text)[:max(width-1, 0)]) + "…"
 }
+
+// elide cuts the middle out of text that is longer than it may be.
+func elide(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	end := max(width-1, 0) / 2
+	return string(runes[:max(width-1-end, 0)]) + "…" + string(runes[len(runes)-end:])
+}
+
+// wrap breaks text into lines, between words where these are not too long themselves.
+func wrap(text string, width int) []string {
+	lines := []string{""}
+	for _, word := range strings.Fields(text) {
+		line := &lines[len(lines)-1]
+		switch {
+		case *line == "":
+			*line = word
+		case utf8.RuneCountInString(*line)+1+utf8.RuneCountInString(word) <= width:
+			*line += " " + word
+		default:
+			lines = append(lines, word)
+		}
+		for rest := []rune(lines[len(lines)-1]); len(rest) > width; rest = rest[width:] {
+			lines[len(lines)-1] = string(rest[:width])
+			lines = append(lines, string(rest[width:]))
+		}
+	}
+	return lines
+}

@@ -59,13 +59,20 @@ func (s *session) secretList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS")
+		t := s.newSecretTable()
 		for _, secret := range response.Msg.GetSecrets() {
 			t.row(secret.GetName(), secret.GetEnvironment(), versionText(secret), strings.Join(secret.GetKeys(), ", "),
 				ago(secret.GetUpdatedAt(), time.Now()), strings.Join(secret.GetUsers(), ", "))
 		}
 		t.flush()
 	})
+}
+
+func (s *session) newSecretTable() *table {
+	t := newTable(s.out, "SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS")
+	t.whole = 2
+	t.spare = []string{"USERS", "UPDATED", "KEYS"}
+	return t
 }
 
 func versionText(secret *purserv1.Secret) string {
@@ -137,7 +144,7 @@ func newSecretVersions(s *session) *cobra.Command {
 }
 
 func (s *session) versionTable(versions []*purserv1.SecretVersion, now time.Time) {
-	t := newTable(s.out, "VERSION", "STATE", "AGE", "KEYS", "COPY OF", "USERS")
+	t := s.newVersionTable()
 	for _, v := range versions {
 		copied := "-"
 		if v.GetCopyOf() != 0 {
@@ -147,6 +154,13 @@ func (s *session) versionTable(versions []*purserv1.SecretVersion, now time.Time
 			strings.Join(v.GetKeys(), ", "), copied, strings.Join(v.GetUsers(), ", "))
 	}
 	t.flush()
+}
+
+func (s *session) newVersionTable() *table {
+	t := newTable(s.out, "VERSION", "STATE", "AGE", "KEYS", "COPY OF", "USERS")
+	t.whole = 2
+	t.spare = []string{"COPY OF", "USERS", "KEYS"}
+	return t
 }
 
 func newSecretRollback(s *session) *cobra.Command {

@@ -14,23 +14,37 @@ import (
 
 // table prints aligned columns under a heading. On a terminal it is no wider than that.
 type table struct {
-	out    io.Writer
-	screen screen
-	heads  int // rows of headings
-	rows   [][]string
-	styles map[int]func(cell string) style // by column
-	// whole is how many columns, from the first, are never cut: they name what the row
-	// is about.
+	out      io.Writer
+	screen   screen
+	headings []string
+	heads    int // rows of headings that are still to be printed
+	rows     [][]string
+	styles   map[int]func(cell string) style // by column
+	// whole is how many columns, from the first, are cut last: they name what the row is
+	// about.
 	whole int
+	// short are shorter ways to write columns, which a narrow screen gets first.
+	short []shortForm
 	// spare are the headings of columns that a narrow screen can do without, the least
 	// needed first.
 	spare []string
+	// fixed are the widths of a table whose rows are printed while they come.
+	fixed []int
+	// wraps says that the last column, a text, goes on below itself instead of being cut.
+	wraps bool
+}
+
+// shortForm is a shorter way to write a column, and its width.
+type shortForm struct {
+	heading string
+	width   int
+	of      func(cell string) string
 }
 
 func newTable(w io.Writer, headings ...string) *table {
-	t := &table{out: w, screen: screenOf(w), whole: 1, styles: map[int]func(string) style{}}
+	t := &table{out: w, screen: screenOf(w), headings: headings, whole: 1, styles: map[int]func(string) style{}}
 	if len(headings) > 0 {
-		t.row(headings...)
+		t.row(slices.Clone(headings)...)
 		t.heads = 1
 	}
 	return t
@@ -38,7 +52,7 @@ func newTable(w io.Writer, headings ...string) *table {
 
 // style gives the cells under a heading their styles.
 func (t *table) style(heading string, of func(cell string) style) {
-	if i := slices.Index(t.rows[0], heading); i >= 0 {
+	if i := slices.Index(t.headings, heading); i >= 0 {
 		t.styles[i] = of
 	}
 }
@@ -49,6 +63,13 @@ func (t *table) row(cells ...string) {
 		cells[i] = printable(cell)
 	}
 	t.rows = append(t.rows, cells)
+}
+
+// stream prints a line at once, on a terminal that may have another width by now.
+func (t *table) stream(cells ...string) {
+	t.screen = screenOf(t.out)
+	t.row(cells...)
+	t.flush()
 }
 
 // field adds a line of a listing by name; one without a value is left out.
@@ -63,22 +84,66 @@ const gap = "  "
 
 // flush prints the table, without spaces at the ends of lines.
 func (t *table) flush() {
-	widths := t.fit()
+	widths, short := t.fit()
 	for i, row := range t.rows {
-		var line strings.Builder
-		for column, cell := range row {
-			if widths[column] == 0 {
-				continue // left out
-			}
-			cell = shorten(cell, widths[column])
-			line.WriteString(t.screen.paint(cell, t.styleOf(i, column, row[column])))
-			if column < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", widths[column]-utf8.RuneCountInString(cell)) + gap)
+		shown := slices.Clone(row)
+		for column, of := range short {
+			if i < t.heads {
+				shown[column] = row[column][:min(len(row[column]), widths[column])]
+			} else {
+				shown[column] = of(row[column])
 			}
 		}
-		fmt.Fprintln(t.out, strings.TrimRight(line.String(), " "))
+		for lines := t.wrapped(shown, widths); len(lines) > 0; lines = lines[1:] {
+			t.line(lines[0], widths, func(column int) style { return t.styleOf(i, column, row[column]) })
+		}
 	}
 	t.rows, t.heads = nil, 0
+}
+
+// line prints one line of a row.
+func (t *table) line(cells []string, widths []int, styleOf func(column int) style) {
+	var line strings.Builder
+	for column, cell := range cells {
+		if widths[column] == 0 {
+			continue // left out
+		}
+		cell = t.cut(cell, column, widths[column])
+		line.WriteString(t.screen.paint(cell, styleOf(column)))
+		if column < len(cells)-1 {
+			line.WriteString(strings.Repeat(" ", max(widths[column]-utf8.RuneCountInString(cell), 0)) + gap)
+		}
+	}
+	fmt.Fprintln(t.out, strings.TrimRight(line.String(), " "))
+}
+
+// cut makes a cell as long as it may be. Names are cut in the middle, as their ends
+// tell them apart.
+func (t *table) cut(cell string, column, width int) string {
+	switch {
+	case t.screen.width == 0:
+		return cell
+	case column < t.whole:
+		return elide(cell, width)
+	}
+	return shorten(cell, width)
+}
+
+// wrapped are the lines that a row takes.
+func (t *table) wrapped(row []string, widths []int) [][]string {
+	last := len(row) - 1
+	if !t.wraps || t.screen.width == 0 || last < 0 {
+		return [][]string{row}
+	}
+	var lines [][]string
+	for _, text := range wrap(row[last], widths[last]) {
+		if len(lines) > 0 {
+			row = make([]string, last+1)
+		}
+		row[last] = text
+		lines = append(lines, row)
+	}
+	return lines
 }
 
 func (t *table) styleOf(row, column int, cell string) style {
@@ -91,43 +156,80 @@ func (t *table) styleOf(row, column int, cell string) style {
 	return plainText
 }
 
-// least is the width below which a column is not made narrower: that of the longest
-// state, and of all numbers, sizes and ages.
-const least = 11
+const (
+	// least is the width below which a column is not made narrower as long as there are
+	// others to leave out: that of the longest state, and of all numbers, sizes and ages.
+	least = 11
+	// leastText is that of a text that is wrapped.
+	leastText = 32
+	// leastEver is below which nothing is made narrower.
+	leastEver = 4
+)
 
-// fit gives the widths of the columns, 0 for those that are left out. Where the
-// screen is narrower than the table, columns are cut, the widest first, and where
-// that is not enough, spare ones are left out before.
-func (t *table) fit() []int {
-	widths := t.widths()
-	if t.screen.width == 0 || t.heads == 0 {
-		return widths // a listing by name is read line by line
+// fit gives the widths of the columns, 0 for those that are left out, and what is
+// written short. Where the screen is narrower than the table, that comes first, then
+// columns are cut, the widest first, and where that is not enough, spare ones are left
+// out before. At last even names are cut.
+func (t *table) fit() (widths []int, short map[int]func(string) string) {
+	widths = t.widths()
+	if t.screen.width == 0 || len(t.headings) == 0 {
+		return widths, nil // a listing by name is read line by line
+	}
+	last := len(widths) - 1
+	if t.wraps {
+		widths[last] = min(widths[last], leastText)
+	}
+	short = map[int]func(string) string{}
+	for _, form := range t.short {
+		if total(widths) <= t.screen.width {
+			break
+		}
+		i := slices.Index(t.headings, form.heading)
+		widths[i], short[i] = form.width, form.of
 	}
 	for _, heading := range t.spare {
 		if t.narrowest(widths) <= t.screen.width {
 			break
 		}
-		if i := slices.Index(t.rows[0], heading); i >= 0 {
-			widths[i] = 0
-		}
+		widths[slices.Index(t.headings, heading)] = 0
 	}
-	for total(widths) > t.screen.width {
+	narrow(widths, t.screen.width, t.whole, t.leastOf)
+	narrow(widths, t.screen.width, 0, func(int) int { return leastEver })
+	if t.wraps {
+		widths[last] += max(t.screen.width-total(widths), 0)
+	}
+	return widths, short
+}
+
+// leastOf is how narrow a column may become as long as others can be left out.
+func (t *table) leastOf(column int) int {
+	if t.wraps && column == len(t.headings)-1 {
+		return leastText
+	}
+	return least
+}
+
+// narrow cuts columns, from the one given, the widest first, until they fit.
+func narrow(widths []int, within, from int, least func(column int) int) {
+	for total(widths) > within {
 		widest := -1
-		for i := t.whole; i < len(widths); i++ {
-			if widths[i] > least && (widest < 0 || widths[i] >= widths[widest]) {
+		for i := from; i < len(widths); i++ {
+			if widths[i] > least(i) && (widest < 0 || widths[i] >= widths[widest]) {
 				widest = i
 			}
 		}
 		if widest < 0 {
-			break
+			return
 		}
 		widths[widest]--
 	}
-	return widths
 }
 
 // widths are those that the columns take of themselves.
 func (t *table) widths() []int {
+	if t.fixed != nil {
+		return slices.Clone(t.fixed)
+	}
 	var widths []int
 	for _, row := range t.rows {
 		for i, cell := range row {
@@ -144,7 +246,7 @@ func (t *table) widths() []int {
 func (t *table) narrowest(widths []int) int {
 	cut := slices.Clone(widths)
 	for i := t.whole; i < len(cut); i++ {
-		cut[i] = min(cut[i], least)
+		cut[i] = min(cut[i], t.leastOf(i))
 	}
 	return total(cut)
 }
@@ -209,6 +311,15 @@ func clock(at *timestamppb.Timestamp) string {
 	}
 	return at.AsTime().Local().Format("2006-01-02 15:04:05")
 }
+
+// shortTime leaves the day of a moment out.
+var shortTime = shortForm{"TIME", 8, func(cell string) string {
+	_, time, there := strings.Cut(cell, " ")
+	if !there {
+		return cell
+	}
+	return time
+}}
 
 // bytesText is a size in binary units.
 func bytesText(n uint64) string {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,15 +145,79 @@ func TestTableOnATerminal(t *testing.T) {
 	}
 }
 
-// What cannot be made narrow enough is printed all the same.
+// What cannot be made narrow enough is printed all the same, cut as far as that tells
+// anything.
 func TestTableOnAVeryNarrowTerminal(t *testing.T) {
 	var out bytes.Buffer
 	table := newTable(&out, "ID", "A", "B")
 	table.screen = screen{width: 5}
 	table.row("long-identity", "a-long-cell-of-text", "short")
 	table.flush()
-	if want := "ID             A            B\nlong-identity  a-long-cel…  short\n"; out.String() != want {
+	if want := "ID    A     B\nlo…y  a-l…  sho…\n"; out.String() != want {
 		t.Errorf("got\n%s", out.String())
+	}
+}
+
+// No list is wider than the terminal, however long its names.
+func TestEveryListFits(t *testing.T) {
+	digest := "registry.example/box@sha256:" + strings.Repeat("0123456789abcdef", 4)
+	long := strings.Repeat("a-long-name", 5)
+	for name, of := range map[string]func(*session) *table{
+		"ps": (*session).newWorkloadTable, "image list": (*session).newImageTable, "app list": (*session).newAppTable,
+		"app history": (*session).newHistoryTable, "secret list": (*session).newSecretTable, "secret versions": (*session).newVersionTable,
+		"volume list": (*session).newVolumeTable, "environment list": (*session).newEnvironmentTable, "deploy": (*session).newChangeTable,
+		"events": (*session).newEventTable, "audit tail": (*session).newAuditTable, "audit verify": (*session).newProblemTable,
+	} {
+		for _, width := range []int{40, 60, 80, 120} {
+			var out bytes.Buffer
+			list := of(&session{out: &out, everywhere: true})
+			list.screen = screen{width: width}
+			for _, cell := range []string{digest, long, "2026-01-10 12:00:00", "4"} {
+				list.row(slices.Repeat([]string{cell}, len(list.headings))...)
+			}
+			list.flush()
+			for line := range strings.Lines(out.String()) {
+				if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > width {
+					t.Errorf("%s at %d: %d columns: %s", name, width, n, line)
+				}
+			}
+		}
+	}
+}
+
+// Of events the message is what is wanted: everything else gives way to it.
+func TestEventsOnNarrowTerminals(t *testing.T) {
+	for width, want := range map[int]string{
+		80: "TIME      S  TYPE              SUBJECT          MESSAGE\n" +
+			"12:00:00  !  BackingOff        dev rag-qna/an…  exited with status 1 after it\n" +
+			"                                                had run for 3 s; next try in 10\n" +
+			"                                                s\n" +
+			"12:00:00     Started           dev a/b          started\n",
+		60: "TIME      S  SUBJECT        MESSAGE\n" +
+			"12:00:00  !  dev rag-qna/…  exited with status 1 after it\n" +
+			"                            had run for 3 s; next try in 10\n" +
+			"                            s\n" +
+			"12:00:00     dev a/b        started\n",
+	} {
+		var out bytes.Buffer
+		list := (&session{out: &out}).newEventTable()
+		list.screen = screen{width: width}
+		list.row("2026-01-10 12:00:00", "warning", "BackingOff", "dev rag-qna/answer-question", "exited with status 1 after it had run for 3 s; next try in 10 s")
+		list.row("2026-01-10 12:00:00", "info", "Started", "dev a/b", "started")
+		list.flush()
+		if out.String() != want {
+			t.Errorf("%d columns:\n%swant\n%s", width, out.String(), want)
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for text, want := range map[string][]string{
+		"": {""}, "a bb ccc": {"a bb", "ccc"}, "abcdefghijklm n": {"abcde", "fghij", "klm n"},
+	} {
+		if got := wrap(text, 5); !slices.Equal(got, want) {
+			t.Errorf("%q: %q", text, got)
+		}
 	}
 }
 

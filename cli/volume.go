@@ -131,15 +131,20 @@ func (s *session) volumeList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := newTable(s.out, "NAME", "ENVIRONMENT", "SIZE", "OWNER", "MODE", "USED BY", "AGE")
-		t.whole = 2
-		t.spare = []string{"MODE", "OWNER", "AGE", "USED BY"}
+		t := s.newVolumeTable()
 		for _, v := range response.Msg.GetVolumes() {
 			t.row(v.GetName(), v.GetEnvironment(), sizeText(v), fmt.Sprintf("%d:%d", v.GetUid(), v.GetGid()), v.GetMode(),
 				orDash(strings.Join(v.GetUsers(), ", ")), age(v.GetCreatedAt(), time.Now()))
 		}
 		t.flush()
 	})
+}
+
+func (s *session) newVolumeTable() *table {
+	t := newTable(s.out, "NAME", "ENVIRONMENT", "SIZE", "OWNER", "MODE", "USED BY", "AGE")
+	t.whole = 2
+	t.spare = []string{"MODE", "OWNER", "AGE", "USED BY"}
+	return t
 }
 
 func sizeText(v *purserv1.Volume) string {
