@@ -2,14 +2,9 @@ package registry
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -20,7 +15,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/distribution/reference"
-	"github.com/pelletier/go-toml/v2"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 )
@@ -144,29 +138,7 @@ func (c Config) dir(registry string) (string, error) {
 	return config.HostDirFromRoot(c.CertsDir)(registry)
 }
 
-// hostsFile is what of a hosts.toml is not containerd's library's alone.
-type hostsFile struct {
-	Server string `toml:"server"`
-}
-
-// readHosts reads the hosts.toml of a registry; one that is not there is empty.
-func readHosts(dir string) (hostsFile, error) {
-	path := filepath.Join(dir, "hosts.toml")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return hostsFile{}, nil
-	}
-	if err != nil {
-		return hostsFile{}, fmt.Errorf("reading a registry's hosts: %w", err)
-	}
-	var file hostsFile
-	if err := toml.Unmarshal(data, &file); err != nil {
-		return hostsFile{}, fmt.Errorf("%s cannot be read: %w", path, err)
-	}
-	return file, nil
-}
-
-// hostDir returns the directory of a host. A hosts.toml in it that cannot be read is
+// hostDir returns the directory of a host. A hosts.toml in it that is wrong is
 // an error: containerd's library would go on without it, past a mirror and to
 // another host than the one that is meant.
 func (c Config) hostDir(host string) (string, error) {
