@@ -65,8 +65,8 @@ func misplaced(f *purserv1.SecretFile) string {
 		}
 		return "must be in a directory of its own, such as /run/secrets: the directory is mounted whole, which / cannot be"
 	}
-	if FileFormat(f) != FormatKeys && strings.HasPrefix(gopath.Base(p), "..") {
-		return "must not name a file that starts with .., as those purser keeps its own by"
+	if strings.Contains(p, "/..") {
+		return "must not name a file or directory that starts with .., as those purser keeps its own by"
 	}
 	for _, dir := range kernelDirs {
 		if within(FileDirectory(f), dir) {

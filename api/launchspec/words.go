@@ -17,7 +17,7 @@ const (
 	periodPattern   = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 	quantityPattern = `^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$`
 	signalPattern   = `^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$`
-	modePattern     = `^0?[0-7]{3}$`
+	modePattern     = `^0[0-7]{3}$`
 	dirModePattern  = `^[0-7]{3,4}$`
 	platformPattern = `^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`
 	userPattern     = `^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`
@@ -32,7 +32,7 @@ var patterns = map[string]string{
 	periodPattern:   "must be a duration such as 500ms, 30s or 1h30m, or 0",
 	quantityPattern: "must be a number of bytes such as 256Mi, 1Gi or 500M",
 	signalPattern:   "must be a signal's name or number, such as SIGTERM, TERM or 15",
-	modePattern:     "must be permissions in octal, in quotes, such as \"0400\"",
+	modePattern:     "must be permissions in octal with a 0 before them, in quotes, such as \"0400\"",
 	dirModePattern:  "must be permissions in octal, such as 0755 or 1777",
 	platformPattern: "must be os/architecture, such as linux/arm64 or linux/arm/v7",
 	userPattern:     "must be a user or user:group, each a name or number, such as app, 1000 or 1000:1000",

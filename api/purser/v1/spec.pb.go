@@ -501,7 +501,8 @@ type SecretFile struct {
 	// keys: a file for each key, holding its value as it is. json: an object. dotenv:
 	// K="V" lines.
 	Format *string `protobuf:"bytes,2,opt,name=format,proto3,oneof" json:"format,omitempty"`
-	// Permissions, octal: "0400".
+	// Permissions, octal: "0400". The 0 tells them from a number that a YAML parser
+	// has made decimal.
 	Mode *string `protobuf:"bytes,3,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
 	// Owner; the container's user when absent.
 	Uid           *uint32 `protobuf:"varint,4,opt,name=uid,proto3,oneof" json:"uid,omitempty"`
@@ -1066,13 +1067,13 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\t_optionalB\t\n" +
 	"\a_prefixB\x06\n" +
 	"\x04_envB\t\n" +
-	"\a_redact\"\xd4\x02\n" +
+	"\a_redact\"\xd3\x02\n" +
 	"\n" +
 	"SecretFile\x12k\n" +
 	"\x04path\x18\x01 \x01(\tBR\xbaHO\xba\x01A\n" +
 	"\bpath.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')\xc8\x01\x01r\x06(\xff\x1f:\x01/H\x00R\x04path\x88\x01\x01\x126\n" +
-	"\x06format\x18\x02 \x01(\tB\x19\xbaH\x16r\x14R\x04keysR\x04jsonR\x06dotenvH\x01R\x06format\x88\x01\x01\x12,\n" +
-	"\x04mode\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e2\f^0?[0-7]{3}$H\x02R\x04mode\x88\x01\x01\x12\"\n" +
+	"\x06format\x18\x02 \x01(\tB\x19\xbaH\x16r\x14R\x04keysR\x04jsonR\x06dotenvH\x01R\x06format\x88\x01\x01\x12+\n" +
+	"\x04mode\x18\x03 \x01(\tB\x12\xbaH\x0fr\r2\v^0[0-7]{3}$H\x02R\x04mode\x88\x01\x01\x12\"\n" +
 	"\x03uid\x18\x04 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x03R\x03uid\x88\x01\x01\x12\"\n" +
 	"\x03gid\x18\x05 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x04R\x03gid\x88\x01\x01B\a\n" +
 	"\x05_pathB\t\n" +
