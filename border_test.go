@@ -55,6 +55,7 @@ var injectionPath = map[string]string{
 	"agent/secrets.go":          "makes Values of it",
 	"cli/askvalue.go":           "asks for a value on a terminal",
 	"cli/secretdata.go":         "reads what is to be set",
+	"cli/bounded.go":            "reads it, up to a limit",
 	"cli/secretset.go":          "sends it to the agent",
 }
 
@@ -84,7 +85,7 @@ var handedOver = map[string]string{
 	"runtime/registry/login.go: (*github.com/docker/cli/cli/config/configfile.ConfigFile).LoadFromReader": "in memory, for one request",
 	"cli/askvalue.go: fmt.Fprintf":                                                                        "the key, which is no value",
 	"cli/secretset.go: connectrpc.com/connect.NewRequest":                                                 "to the agent",
-	"cli/secretdata.go: os.ReadFile":                                                                      "K=@FILE, which is no value",
+	"cli/bounded.go: os.Open":                                                                             "the path of K=@FILE, which is no value",
 }
 
 // Plain values of secrets stay within package inject and the injection path: they

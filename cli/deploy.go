@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -162,10 +160,13 @@ func (s *session) parse(name string, data []byte) (*launchspec.File, error) {
 
 func (s *session) readSource(path string) (name string, data []byte, err error) {
 	if path == "-" {
-		data, err = io.ReadAll(s.in)
+		data, err = readAll(s.in, maxSpecSource)
+		if err != nil {
+			err = fmt.Errorf("standard input: %w", err)
+		}
 		return "standard input", data, err
 	}
-	data, err = os.ReadFile(path)
+	data, err = readFile(path, maxSpecSource)
 	return path, data, err
 }
 

@@ -126,7 +126,7 @@ func (w *watching) loop(ctx context.Context, changed <-chan struct{}, watched <-
 // look deploys the file if there is something to deploy. What is wrong with it is
 // printed; an error ends the watching, unless it is errLater.
 func (w *watching) look(ctx context.Context) error {
-	data, err := os.ReadFile(w.path)
+	data, err := readFile(w.path, maxSpecSource)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !w.gone {
 			w.console.say("%s is gone; what was deployed runs on, and is deployed anew when it is back", w.path)

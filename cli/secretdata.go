@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -117,8 +116,10 @@ func (d *secretData) read(a argument, input func(key string) ([]byte, error)) ([
 	switch {
 	case a.fromStdin():
 		return input(a.key)
+	case isFile && path == "":
+		return nil, errors.New("@ is to be followed by the path of a file")
 	case isFile:
-		return os.ReadFile(path)
+		return readFile(path, maxSecretSource)
 	default:
 		if a.key != harmless {
 			d.visible = append(d.visible, a.key)
@@ -130,7 +131,7 @@ func (d *secretData) read(a argument, input func(key string) ([]byte, error)) ([
 // readStdinValue reads all of stdin less the one newline that echo and
 // editors put at the end. A file's bytes (K=@FILE) are taken as they are.
 func readStdinValue(stdin io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(stdin)
+	data, err := readAll(stdin, maxSecretSource)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +147,9 @@ func readStdinValue(stdin io.Reader) ([]byte, error) {
 // addDotenv reads a dotenv file: K=V lines, comments, quotes, escapes in
 // double quotes.
 func (d *secretData) addDotenv(path string) error {
-	source, err := os.ReadFile(path)
+	source, err := readFile(path, maxSecretSource)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	values, err := parseDotenv(string(source))
 	if err != nil {
@@ -217,9 +218,9 @@ func dotenvError(err error) error {
 // addJSON reads an object of strings. Numbers and booleans are taken as they
 // are written.
 func (d *secretData) addJSON(path string) error {
-	source, err := os.ReadFile(path)
+	source, err := readFile(path, maxSecretSource)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	values, err := parseJSON(source)
 	if err != nil {
