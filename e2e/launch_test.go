@@ -249,3 +249,19 @@ func TestSecureByDefault(t *testing.T) {
 		}
 	})
 }
+
+// A command that cannot run ends as in a shell, on every runtime, and is named.
+func TestCommandsThatCannotRun(t *testing.T) {
+	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
+		for command, code := range map[string]int{
+			"no-such-command": 127, "/no/such": 127, "./no-such": 127, "/etc/passwd": 126, "/bin": 126, "": 127,
+		} {
+			for _, args := range [][]string{{"run", "--runtime", runtime, "--image", image}, {"exec", "a/f"}} {
+				r := n.run(append(args, "--", command)...)
+				if r.code != code || !strings.Contains(r.stderr, strings.TrimPrefix(command, ".")) || strings.Contains(r.stderr, "OCI runtime") {
+					t.Errorf("%s %q: exit status %d, want %d; %s", args[0], command, r.code, code, r.stderr)
+				}
+			}
+		}
+	})
+}

@@ -92,44 +92,69 @@ func notRunning(err error) error {
 	return err
 }
 
-// startError finds out whether the OCI runtime refused the command. Runtimes
-// report it in words only, so words are what is looked at; the texts are runc's
-// and crun's. It returns nil for every other error.
-func startError(err error) *StartError {
+// startError finds out whether the OCI runtime refused the command, which is empty
+// where it is not known. Runtimes report it in words only, so words are what is looked
+// at; the texts are runc's, crun's and runsc's. It returns nil for every other error.
+func startError(err error, command ...string) *StartError {
 	text := native(err).Error()
 	if !strings.Contains(text, "OCI runtime") {
 		return nil
 	}
 	message := runtimeMessage(text)
+	if !isExec(message) {
+		return &StartError{Code: 128, Message: message}
+	}
+	code := execCode(message)
+	// crun does not say what it could not open.
+	if len(command) > 0 && !strings.Contains(message, command[0]) || strings.HasPrefix(message, "open executable") {
+		message = fmt.Sprintf("exec: %q: %s", strings.Join(command[:min(len(command), 1)], ""), message)
+	}
+	if len(command) > 0 && command[0] == "" {
+		code = 127
+	}
+	return &StartError{Code: code, Message: message}
+}
+
+// execCode is the exit status that a shell gives for what a runtime says.
+func execCode(message string) uint32 {
+	message = strings.ToLower(message)
 	for _, c := range []struct {
 		text string
 		code uint32
 	}{
+		{`executable "" in`, 127}, // runsc, of no name at all
 		{"executable file not found", 127},
 		{"no such file or directory", 127},
 		{"permission denied", 126},
+		{"operation not permitted", 126},
 		{"exec format error", 126},
 		{"is a directory", 126},
 		{"not a directory", 127},
 	} {
-		if isExec(message) && strings.Contains(strings.ToLower(message), c.text) {
-			return &StartError{Code: c.code, Message: message}
+		if strings.Contains(message, c.text) {
+			return c.code
 		}
 	}
-	return &StartError{Code: 128, Message: message}
+	return 128
 }
 
 // isExec tells an error of the command from one of a mount or a hook, which
 // may say "permission denied" just as well.
 func isExec(message string) bool {
-	return strings.HasPrefix(message, "exec") || strings.Contains(message, "executable file")
+	for _, start := range []string{"exec", "open executable", "failed to load /", "error finding executable"} {
+		if strings.HasPrefix(message, start) {
+			return true
+		}
+	}
+	return strings.Contains(message, "executable file")
 }
 
-// wrapping is what containerd and runc put before what they were told.
+// wrapping is what containerd, runc and runsc put before what they were told.
 var wrapping = []string{
 	"create failed:", "start failed:", "exec failed:", "container_linux.go:",
 	"runc create failed:", "runc did not terminate successfully:",
 	"unable to start container process:", "error during container init:",
+	"starting container:", "starting root container:", "starting sandbox:", "creating process:",
 }
 
 // runtimeMessage takes the wrapping off "failed to create shim task: OCI

@@ -97,19 +97,24 @@ func base(s *specs.Spec, p Params) error {
 	return nil
 }
 
-// args follows Kubernetes: command replaces the image's ENTRYPOINT and drops
-// its CMD, args alone replaces the CMD.
-func args(s *specs.Spec, p Params) error {
-	argv := append([]string(nil), p.Spec.GetCommand()...)
+// Args is what is executed. It follows Kubernetes: command replaces the image's
+// ENTRYPOINT and drops its CMD, args alone replaces the CMD.
+func Args(spec *purserv1.LaunchSpec, image imagespec.ImageConfig) []string {
+	argv := append([]string(nil), spec.GetCommand()...)
 	if len(argv) == 0 {
-		argv = append(argv, p.Image.Entrypoint...)
+		argv = append(argv, image.Entrypoint...)
 	}
 	switch {
-	case len(p.Spec.GetArgs()) > 0:
-		argv = append(argv, p.Spec.GetArgs()...)
-	case len(p.Spec.GetCommand()) == 0:
-		argv = append(argv, p.Image.Cmd...)
+	case len(spec.GetArgs()) > 0:
+		argv = append(argv, spec.GetArgs()...)
+	case len(spec.GetCommand()) == 0:
+		argv = append(argv, image.Cmd...)
 	}
+	return argv
+}
+
+func args(s *specs.Spec, p Params) error {
+	argv := Args(p.Spec, p.Image)
 	if len(argv) == 0 {
 		return fmt.Errorf("nothing to run: image %s has no command of its own; set command", p.Spec.GetImage().GetRef())
 	}
