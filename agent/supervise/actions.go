@@ -97,7 +97,27 @@ func startFailed(d Desired, st Status, err error, now time.Time) Status {
 	if errors.Is(err, context.Canceled) && !wanted(d, st) {
 		reason = calledOff
 	}
-	return deferred(d, st, reason, now, mathrand.Float64())
+	return notBefore(deferred(d, st, reason, now, mathrand.Float64()), err, now)
+}
+
+// maxNotBefore is how long somebody else may have us wait.
+const maxNotBefore = time.Hour
+
+// notBefore holds the next try back for as long as who refused the last one has asked
+// for, as registries do.
+func notBefore(s Status, err error, now time.Time) Status {
+	var later interface{ NotBefore(now time.Time) time.Time }
+	if s.State != BackingOff || !errors.As(err, &later) {
+		return s
+	}
+	at := later.NotBefore(now)
+	if limit := now.Add(maxNotBefore); at.After(limit) {
+		at = limit
+	}
+	if at.After(s.NextTry) {
+		s.NextTry = at
+	}
+	return s
 }
 
 // complain logs a failure that is tried again: loudly the first time.

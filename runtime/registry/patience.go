@@ -54,6 +54,18 @@ type BusyError struct {
 	RetryAfter string
 }
 
+// NotBefore is when the registry wants to be asked again; zero when it does not say.
+func (e *BusyError) NotBefore(now time.Time) time.Time {
+	if seconds, err := strconv.ParseUint(e.RetryAfter, 10, 24); err == nil {
+		return now.Add(time.Duration(seconds) * time.Second)
+	}
+	at, err := http.ParseTime(e.RetryAfter)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
 func (e *BusyError) Error() string {
 	if seconds, err := strconv.ParseUint(e.RetryAfter, 10, 24); err == nil {
 		return fmt.Sprintf("%s takes no more requests for %s", e.Host, time.Duration(seconds)*time.Second)
