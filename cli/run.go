@@ -266,7 +266,7 @@ func addSecret(refs []*purserv1.SecretRef, name string) []*purserv1.SecretRef {
 // addSecretFiles adds each NAME=DIR. A secret that is referred to already keeps its
 // variables; another one sets none.
 func addSecretFiles(refs []*purserv1.SecretRef, files []string) ([]*purserv1.SecretRef, error) {
-	for _, text := range files {
+	for at, text := range files {
 		name, dir, ok := strings.Cut(text, "=")
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--secret-file %s: must be NAME=DIR, such as openai-secret=/run/secrets/openai", text)
@@ -275,6 +275,9 @@ func addSecretFiles(refs []*purserv1.SecretRef, files []string) ([]*purserv1.Sec
 		if i < 0 {
 			i = len(refs)
 			refs = append(refs, &purserv1.SecretRef{Name: proto.String(name), Env: proto.Bool(false)})
+		}
+		if refs[i].GetFile().GetPath() != "" && slices.ContainsFunc(files[:at], func(t string) bool { return strings.HasPrefix(t, name+"=") }) {
+			return nil, fmt.Errorf("--secret-file %s: secret %s has the directory %s already, and can have one only", text, name, refs[i].GetFile().GetPath())
 		}
 		refs[i].File = &purserv1.SecretFile{Path: proto.String(dir)}
 	}
