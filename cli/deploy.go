@@ -76,6 +76,10 @@ func (f deployFlags) check(cmd *cobra.Command, path string) error {
 	switch {
 	case f.dryRun && f.wait:
 		return errors.New("--dry-run has nothing to --wait for")
+	case cmd.Flags().Changed("timeout") && !f.wait:
+		return errors.New("--timeout bounds --wait: give both, or neither")
+	case f.timeout <= 0:
+		return fmt.Errorf("--timeout %s: must be longer than 0, such as 5m", f.timeout)
 	case f.watch && f.dryRun:
 		return errors.New("--watch deploys, which --dry-run does not")
 	case f.watch && f.wait:
