@@ -105,6 +105,10 @@ func (n *node) prepare() error {
 	if n.programs, err = findPrograms(n.options.Containerd, usualDirs); err != nil {
 		return err
 	}
+	// A file that is wrong is told before there is a directory.
+	if _, err = newLayout(n.options.Dir).configure(n.programs, n.options.Config); err != nil {
+		return err
+	}
 	if n.layout, err = makeLayout(n.options.Dir); err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package dev
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -235,5 +237,25 @@ func TestRunNeedsRoot(t *testing.T) {
 	err := <-failed
 	if err == nil || !strings.Contains(err.Error(), "sudo purser dev") {
 		t.Errorf("without root: %v", err)
+	}
+}
+
+// A configuration that is wrong leaves no directory behind.
+func TestWrongConfigMakesNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a node needs root")
+	}
+	unknown := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(unknown, []byte("nope = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"/nope.toml", unknown} {
+		dir := filepath.Join(t.TempDir(), "node")
+		if err := Run(Options{Dir: dir, Config: file}); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", file, err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %s is there: %v", file, dir, err)
+		}
 	}
 }
