@@ -59,7 +59,11 @@ func containerdText(c *purserv1.Containerd) string {
 	if !c.GetConnected() {
 		return "not connected: " + orDash(c.GetError()) + " (" + where + ")"
 	}
-	return c.GetVersion() + " (" + where + ")"
+	text := c.GetVersion() + " (" + where + ")"
+	if c.GetError() != "" {
+		text += ": cannot be used: " + printable(c.GetError())
+	}
+	return text
 }
 
 func runtimeText(r *purserv1.Runtime) string {

@@ -362,7 +362,7 @@ type Status struct {
 	Connected bool
 	// Version of containerd; empty when not connected.
 	Version string
-	// Err says why it is not connected.
+	// Err says why it is not connected, or cannot be used.
 	Err error
 }
 
@@ -378,7 +378,8 @@ func (r *Runtime) Status(ctx context.Context) Status {
 	if err != nil {
 		return Status{Err: r.wrap(err, "asking for the version")}
 	}
-	return Status{Connected: true, Version: v.Version}
+	_, err = r.snapshotter(ctx)
+	return Status{Connected: true, Version: v.Version, Err: r.wrap(err, "looking for the snapshotter")}
 }
 
 // ctx adds the containerd namespace, which some of the client's helpers take

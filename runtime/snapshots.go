@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -25,9 +27,6 @@ type snapshotterChoice struct {
 // snapshotter returns the configured snapshotter, or overlayfs where
 // containerd could load it and native elsewhere.
 func (r *Runtime) snapshotter(ctx context.Context) (string, error) {
-	if r.cfg.Snapshotter != "" {
-		return r.cfg.Snapshotter, nil
-	}
 	r.snapshot.mu.Lock()
 	defer r.snapshot.mu.Unlock()
 	if r.snapshot.name != "" {
@@ -37,17 +36,33 @@ func (r *Runtime) snapshotter(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("asking for snapshotters: %w", err)
 	}
-	works := map[string]bool{}
+	var works []string
 	for _, p := range answer.Plugins {
-		works[p.ID] = p.InitErr == nil
+		if p.InitErr == nil {
+			works = append(works, p.ID)
+		}
 	}
-	for _, name := range []string{"overlayfs", "native"} {
-		if works[name] {
-			r.snapshot.name = name
+	r.snapshot.name, err = chooseSnapshotter(r.cfg.Snapshotter, works)
+	return r.snapshot.name, err
+}
+
+// chooseSnapshotter takes the one that is configured, which must be among those that
+// work.
+func chooseSnapshotter(configured string, works []string) (string, error) {
+	wanted := []string{"overlayfs", "native"}
+	if configured != "" {
+		wanted = []string{configured}
+	}
+	for _, name := range wanted {
+		if slices.Contains(works, name) {
 			return name, nil
 		}
 	}
-	return "", errors.New("containerd has neither the overlayfs nor the native snapshotter; configure another")
+	slices.Sort(works)
+	if configured != "" {
+		return "", fmt.Errorf("snapshotter %q, which [containerd] in the agent's configuration names, does not work in containerd: there are %s", configured, strings.Join(works, ", "))
+	}
+	return "", fmt.Errorf("neither the overlayfs nor the native snapshotter works in containerd: name one in the agent's configuration, snapshotter in [containerd]; there are %s", strings.Join(works, ", "))
 }
 
 // mountPrefix is how directories in RunDir start that something is mounted on
