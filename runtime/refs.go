@@ -11,6 +11,9 @@ import (
 // NormalizeRef returns a reference in full, as docker completes it: busybox is
 // docker.io/library/busybox:latest. A digest makes a tag beside it meaningless.
 func NormalizeRef(ref string) (string, error) {
+	if scheme, rest, has := strings.Cut(ref, "://"); has {
+		return "", fmt.Errorf("image reference %q: leave %s:// out, as in %s", ref, scheme, rest)
+	}
 	named, err := reference.ParseDockerRef(ref)
 	if err != nil {
 		return "", fmt.Errorf("image reference %q: %w", ref, err)

@@ -113,6 +113,9 @@ func (c *collector) image(image *purserv1.Image) {
 	if ref := image.GetRef(); ref != "" {
 		switch {
 		case isReference(ref):
+		case strings.Contains(ref, "://"):
+			scheme, rest, _ := strings.Cut(ref, "://")
+			c.add(path{"image", "ref"}, "image.ref", "must not have %s:// in front: leave it out, as in %s", scheme, rest)
 		case isReference(strings.ToLower(ref)):
 			c.add(path{"image", "ref"}, "image.ref", "must be lower case up to the tag")
 		default:

@@ -37,6 +37,7 @@ func TestValidate(t *testing.T) {
 		"memory with fraction":  {`"resources": {"memory": "0.5Gi"}`, nil},
 		"cpu":                   {`"resources": {"cpu": "NaN"}`, []string{"resources.cpu: must be"}},
 		"reference":             {`"image": {"ref": "a b"}`, []string{"image.ref: must be an image reference such as"}},
+		"reference with scheme": {`"image": {"ref": "docker://registry.example/app:1"}`, []string{"image.ref: must not have docker:// in front: leave it out, as in registry.example/app:1 (image.ref)"}},
 		"reference in capitals": {`"image": {"ref": "Registry.example/App:1"}`, []string{"image.ref: must be lower case up to the tag (image.ref)"}},
 		"references":            {`"image": {"ref": "localhost:5000/a/b:t@sha256:` + strings.Repeat("0", 64) + `"}`, nil},
 		"env at its limit":      {`"env": {"AB": "` + strings.Repeat("x", 128<<10-4) + `"}`, nil},

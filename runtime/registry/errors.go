@@ -71,8 +71,17 @@ func Explain(err error, registry string, login *Login) (reason, text string) {
 	var config *ConfigError
 	var busy *BusyError
 	var silent *SilentError
+	var stranger *NoRegistryError
 	host := failedHost(err, registry)
 	switch {
+	case errors.As(err, &stranger):
+		return Misconfigure, stranger.Error()
+	case registry == "localhost" && errors.Is(err, syscall.ECONNREFUSED):
+		return NotFound, "localhost is what imported images are named by, and no registry: bring it with purser image import, or leave the pull policy out if it is there"
+	case isPlain(err):
+		return Misconfigure, fmt.Sprintf("%s does not speak TLS: is that the registry's port? One without TLS needs a hosts.toml in certs.d with server = \"http://%s\"", host, host)
+	case strings.Contains(err.Error(), "malformed HTTP"):
+		return Misconfigure, (&NoRegistryError{Host: host}).Error()
 	case errors.As(err, &hosts), errors.As(err, &config):
 		return Misconfigure, innermost(err, hosts, config)
 	case errors.As(err, &busy):
@@ -88,7 +97,7 @@ func Explain(err error, registry string, login *Login) (reason, text string) {
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return Refused, host + " cannot be reached from this node"
 	case isUnauthorized(err):
-		return Unauthorized, wants(host, login)
+		return Unauthorized, wants(host, registry, login)
 	case errors.As(err, new(*MissingError)):
 		return NotFound, fmt.Sprintf("registry %s has no such image: check its name and tag", registry)
 	case errdefs.IsNotFound(err):
@@ -146,11 +155,33 @@ func isUnauthorized(err error) bool {
 }
 
 // wants says what to do about a registry that turns us away.
-func wants(host string, login *Login) string {
+func wants(host, registry string, login *Login) string {
+	if login.lacks(host, registry) {
+		return fmt.Sprintf("registry %s wants credentials, and %s has nothing for it: its %s needs %q under auths", host, login.From, KeyDockerConfig, registry)
+	}
 	if login != nil {
 		return fmt.Sprintf("registry %s does not accept %s; put it right with: %s; the next try takes it", host, login.From, login.set)
 	}
 	return fmt.Sprintf("registry %s wants credentials, or has no such image: name a secret with them in image.auth_secret (--auth-secret), or docker login on the node", host)
+}
+
+// NoRegistryError says that something else than a registry answers.
+type NoRegistryError struct {
+	Host string
+	// Sent is the media type of what came; empty when it was no HTTP at all.
+	Sent string
+}
+
+func (e *NoRegistryError) Error() string {
+	if e.Sent == "" {
+		return fmt.Sprintf("what answers at %s is no registry: it does not speak HTTP", e.Host)
+	}
+	return fmt.Sprintf("what answers at %s is no registry: it sent %s", e.Host, e.Sent)
+}
+
+// isPlain says whether somebody was spoken to in TLS who does not speak it.
+func isPlain(err error) bool {
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
 }
 
 func isUntrusted(err error) bool {

@@ -80,7 +80,23 @@ func (l *Login) fromConfig(name string) (string, string, error) {
 	file := configfile.New("")
 	// Its error may quote the content.
 	if file.LoadFromReader(bytes.NewReader(content)) != nil {
-		return "", "", fmt.Errorf("key %s of %s is no docker configuration file", KeyDockerConfig, l.From)
+		return "", "", &ConfigError{fmt.Errorf("key %s of %s is no docker configuration file: it must be JSON, as docker login writes it", KeyDockerConfig, l.From)}
 	}
 	return lookUp(file, name)
+}
+
+// lacks says whether the login is a docker configuration that has nothing for a
+// registry, nor for the host that it was reached at.
+func (l *Login) lacks(host, registry string) bool {
+	if l == nil || l.config == nil {
+		return false
+	}
+	names := []string{host, registry}
+	if registry == dockerHub {
+		names = append(names, hubKey)
+	}
+	return !slices.ContainsFunc(names, func(name string) bool {
+		username, password, err := l.fromConfig(name)
+		return err != nil || username != "" || password != ""
+	})
 }

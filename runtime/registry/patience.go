@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -103,6 +104,11 @@ func (t impatient) RoundTrip(r *http.Request) (*http.Response, error) {
 		response.Body.Close()
 		giveUp(nil)
 		return nil, &BusyError{Host: r.URL.Host, RetryAfter: response.Header.Get("Retry-After")}
+	}
+	if sent, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); sent == "text/html" && response.StatusCode == http.StatusOK && strings.Contains(r.URL.Path, "/manifests/") {
+		response.Body.Close()
+		giveUp(nil)
+		return nil, &NoRegistryError{Host: r.URL.Host, Sent: sent}
 	}
 	response.Body = &watched{ReadCloser: response.Body, giveUp: giveUp,
 		silent: &SilentError{Host: r.URL.Host, After: t.patience.more(), Begun: true}}

@@ -190,3 +190,35 @@ func TestDefaultPatience(t *testing.T) {
 		t.Error("the library is less patient than we", transport.ResponseHeaderTimeout, err)
 	}
 }
+
+// A web page in place of a manifest comes from something else than a registry; one in
+// place of anything else says nothing.
+func TestNoRegistry(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	}))
+	defer server.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: impatient{transport, Patience{}}}
+	_, err := client.Get(server.URL + "/v2/app/manifests/1")
+	if reason, text := Explain(err, "a.example", nil); reason != Misconfigure || !strings.HasSuffix(text, "is no registry: it sent text/html") {
+		t.Errorf("%s: %s (%v)", reason, text, err)
+	}
+	response, err := client.Get(server.URL + "/token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+}
+
+func TestNotBefore(t *testing.T) {
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"30": now.Add(30 * time.Second), "Sat, 10 Jan 2026 12:01:00 GMT": now.Add(time.Minute), "": {}, "soon": {},
+	} {
+		if got := (&BusyError{RetryAfter: text}).NotBefore(now); !got.Equal(want) {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+}

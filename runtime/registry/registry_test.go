@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func TestLoginOfWrongSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := l.credentials(origin{"a.example", "a.example"})("a.example"); err == nil || strings.Contains(err.Error(), "hidden") ||
-		err.Error() != "key DOCKERCONFIGJSON of secret s, version 3 is no docker configuration file" {
+		err.Error() != "key DOCKERCONFIGJSON of secret s, version 3 is no docker configuration file: it must be JSON, as docker login writes it" {
 		t.Error(err)
 	}
 }
@@ -124,12 +125,26 @@ func TestExplain(t *testing.T) {
 		{errors.New("a file named EOF"), Failed, "a file named EOF"},
 		{&HostsError{errors.New("hosts.toml is wrong")}, Misconfigure, "hosts.toml is wrong"},
 		{fmt.Errorf("asked: %w", &ConfigError{errors.New("no helper")}), Misconfigure, "no helper"},
+		{&NoRegistryError{Host: "mirror.example", Sent: "text/html"}, Misconfigure, "what answers at mirror.example is no registry: it sent text/html"},
+		{http.ErrSchemeMismatch, Misconfigure, "a.example does not speak TLS"},
+		{tls.RecordHeaderError{}, Misconfigure, "a.example does not speak TLS"},
+		{errors.New(`net/http: malformed HTTP response "SSH-2.0"`), Misconfigure, "what answers at a.example is no registry: it does not speak HTTP"},
 		{errors.New("something else"), Failed, "something else"},
 	} {
 		reason, text := Explain(fmt.Errorf("failed to resolve: %w", tc.err), "a.example", nil)
 		if reason != tc.reason || !strings.Contains(text, tc.text) {
 			t.Errorf("%v: %q, %q", tc.err, reason, text)
 		}
+	}
+	if reason, text := Explain(syscall.ECONNREFUSED, "localhost", nil); reason != NotFound || !strings.Contains(text, "purser image import") {
+		t.Errorf("localhost: %s, %s", reason, text)
+	}
+	config := inject.NewValue([]byte(`{"auths": {"b.example": {"auth": "dTpw"}}}`))
+	if _, text := Explain(status(401), "a.example", &Login{From: "secret s, version 3", config: &config}); !strings.Contains(text, `secret s, version 3 has nothing for it: its DOCKERCONFIGJSON needs "a.example" under auths`) {
+		t.Errorf("a configuration of another: %s", text)
+	}
+	if _, text := Explain(status(401), "b.example", &Login{From: "secret s, version 3", config: &config}); !strings.Contains(text, "does not accept") {
+		t.Errorf("a configuration: %s", text)
 	}
 	_, text := Explain(status(401), "a.example", &Login{From: "secret s, version 3", set: "purser secret set -E dev s USERNAME=… PASSWORD=-"})
 	if text != "registry mirror.example does not accept secret s, version 3; put it right with: purser secret set -E dev s USERNAME=… PASSWORD=-; the next try takes it" {
