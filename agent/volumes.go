@@ -136,7 +136,7 @@ func (a *Agent) takeVolumeAway(environment, name string, strangers []string) (de
 	}
 	destroy, err = a.volumes.Remove(environment, name)
 	if errors.Is(err, volumes.ErrNotFound) {
-		return nil, &Refusal{Reason: NotFound, Err: errors.New(a.noVolume(environment, name))}
+		return nil, &Refusal{Reason: NotFound, Err: errors.New(a.unknownVolume(environment, name))}
 	}
 	return destroy, err
 }
@@ -205,20 +205,38 @@ func (a *Agent) volumePath(environment, name string) (string, error) {
 	return path, err
 }
 
-// noVolume says of a volume that is not there which may have been meant, and how it
-// is made.
+// noVolume says of a volume that is to be used and is not there which may have been
+// meant, and how it is made.
 func (a *Agent) noVolume(environment, name string) string {
-	text := fmt.Sprintf("no volume %s in environment %s", name, environment)
+	text, near := a.missingVolume(environment, name)
+	if near {
+		return text
+	}
+	return fmt.Sprintf("%s; to make it: purser volume create -E %s %s", text, environment, name)
+}
+
+// unknownVolume says so of one that is to be removed.
+func (a *Agent) unknownVolume(environment, name string) string {
+	text, near := a.missingVolume(environment, name)
+	if near {
+		return text
+	}
+	return fmt.Sprintf("%s; see purser volume list -E %s", text, environment)
+}
+
+// missingVolume asks for a volume that may have been meant, if one is near.
+func (a *Agent) missingVolume(environment, name string) (text string, near bool) {
+	text = fmt.Sprintf("no volume %s in environment %s", name, environment)
 	var names []string
 	// Without a list the text says less, which is better than another error.
 	all, _ := a.volumes.List(environment)
 	for _, info := range all {
 		names = append(names, info.Name)
 	}
-	if near, ok := launchspec.Nearest(name, names); ok {
-		return text + "; did you mean " + near + "?"
+	if meant, ok := launchspec.Nearest(name, names); ok {
+		return text + "; did you mean " + meant + "?", true
 	}
-	return fmt.Sprintf("%s; to make it: purser volume create -E %s %s", text, environment, name)
+	return text, false
 }
 
 // sweepVolumes destroys what an earlier agent did not come to destroy.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -22,7 +23,7 @@ type progress struct {
 
 func newProgress(w io.Writer, total int64, now func() time.Time) *progress {
 	p := &progress{total: total, now: now}
-	if _, ok := terminalFile(w); ok {
+	if _, ok := terminalFile(w); ok && os.Getenv("TERM") != "dumb" {
 		p.out = w
 	}
 	return p

@@ -173,6 +173,8 @@ func wrongInputs(t *testing.T) map[string]wrongInput {
 		// images
 		"an image that is not there": {args: []string{"run", "--image", "localhost/box:2", "--", "true"}, want: []string{"localhost/box:2", "not on this node", "purser image import"}},
 		"a registry of no one's":     {args: []string{"run", "--image", "registry.invalid/box:1", "--", "true"}, want: []string{"no such host: image registry.invalid/box:1", "DNS"}},
+		"an imported image pulled":   {args: []string{"image", "pull", "localhost/none:1"}, want: []string{"not found: image localhost/none:1: localhost is what imported images are named by", "import"}},
+		"a reference with a scheme":  {args: []string{"image", "pull", "http://127.0.0.1:1/box:1"}, want: []string{"leave http:// out, as in 127.0.0.1:1/box:1"}},
 		"a registry that is down":    {args: []string{"image", "pull", "127.0.0.1:1/box:1"}, want: []string{"connection refused: image 127.0.0.1:1/box:1", "port"}},
 		"a pull of no reference":     {args: []string{"image", "pull", "Box"}, want: []string{"Box"}},
 		"a platform of no kind":      {args: []string{"image", "pull", "box", "--platform", "arm"}, want: []string{"--platform", "linux/arm64"}},
@@ -198,7 +200,7 @@ func wrongInputs(t *testing.T) map[string]wrongInput {
 		"an archive of root's":        {nobody: true, args: []string{"image", "import", "/proc/1/environ"}, want: []string{"/proc/1/environ", "permission denied", "use sudo"}},
 
 		// volumes
-		"no such volume":             {args: []string{"volume", "rm", "none"}, want: []string{"no volume none in environment dev", "volume create"}},
+		"no such volume":             {args: []string{"volume", "rm", "none"}, want: []string{"no volume none in environment dev", "volume list"}},
 		"a volume that is nearly so": {args: []string{"volume", "rm", "dta"}, want: []string{"did you mean data?"}},
 		"a volume in use":            {args: []string{"volume", "rm", "data"}, want: []string{"volume data", "used by a/f", "purser rm"}},
 		"bad name of a volume":       {args: []string{"volume", "create", "a b"}, want: []string{"NAME", "letters"}},

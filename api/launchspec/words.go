@@ -18,7 +18,7 @@ const (
 	quantityPattern = `^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$`
 	signalPattern   = `^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$`
 	modePattern     = `^0[0-7]{3}$`
-	dirModePattern  = `^[0-7]{3,4}$`
+	dirModePattern  = `^0?[0-7]{3,4}$`
 	platformPattern = `^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`
 	userPattern     = `^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`
 )

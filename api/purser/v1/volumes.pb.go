@@ -447,13 +447,13 @@ var File_purser_v1_volumes_proto protoreflect.FileDescriptor
 
 const file_purser_v1_volumes_proto_rawDesc = "" +
 	"\n" +
-	"\x17purser/v1/volumes.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x02\n" +
+	"\x17purser/v1/volumes.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x02\n" +
 	"\x13CreateVolumeRequest\x12M\n" +
 	"\venvironment\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\venvironment\x12?\n" +
 	"\x04name\x18\x02 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x04name\x12\"\n" +
 	"\x03uid\x18\x03 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x00R\x03uid\x88\x01\x01\x12\"\n" +
-	"\x03gid\x18\x04 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x01R\x03gid\x88\x01\x01\x12,\n" +
-	"\x04mode\x18\x05 \x01(\tB\x13\xbaH\x10r\x0e2\f^[0-7]{3,4}$H\x02R\x04mode\x88\x01\x01B\x06\n" +
+	"\x03gid\x18\x04 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\xff\xff\aH\x01R\x03gid\x88\x01\x01\x12.\n" +
+	"\x04mode\x18\x05 \x01(\tB\x15\xbaH\x12r\x102\x0e^0?[0-7]{3,4}$H\x02R\x04mode\x88\x01\x01B\x06\n" +
 	"\x04_uidB\x06\n" +
 	"\x04_gidB\a\n" +
 	"\x05_mode\"\xfe\x01\n" +
