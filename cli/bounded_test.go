@@ -16,7 +16,7 @@ func TestReadsAreBounded(t *testing.T) {
 	defer zero.Close()
 	s := &session{in: zero}
 	secret := func(f setFlags, args ...string) func() error {
-		return func() error { _, err := readSecret(f, args, zero); return err }
+		return func() error { _, err := readSecret(f, args, s.readInput); return err }
 	}
 	spec := func(path string) func() error {
 		return func() error { _, _, err := s.readSource(path); return err }

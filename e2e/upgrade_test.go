@@ -101,7 +101,7 @@ functions:
 			if after.pid() != before.pid() {
 				t.Errorf("process %d has become %d", before.pid(), after.pid())
 			}
-			if got := n.must("exec", "a/f", "--", "sh", "-c", `printf %s "$KEY"`); got != canary {
+			if got := n.must("exec", "a/f", "--", "sh", "-c", `printf %s "${KEY#?}"`); got != canary[1:] {
 				t.Errorf("exec got %q", got)
 			}
 			n.must("stop", "a/f")
