@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -11,6 +12,18 @@ import (
 
 // blockSize is the unit of st_blocks, whatever the file system's own.
 const blockSize = 512
+
+const (
+	// deepest is how many levels below a volume's directory are looked into, each
+	// with a descriptor and a buffer: more than anybody needs who does not mean to
+	// exhaust the agent.
+	deepest = 256
+	// namesAtOnce is how many entries of a directory are read at once.
+	namesAtOnce = 256
+)
+
+// errTooDeep tells of directories that were not looked into.
+var errTooDeep = fmt.Errorf("directories are nested deeper than %d levels", deepest)
 
 // Measure counts the bytes that a volume takes on the disk, as du does: by blocks,
 // and a file with several names once. When it cannot see all of it, be it that ctx
@@ -30,7 +43,10 @@ func (s *Store) Measure(ctx context.Context, environment, name string) (uint64, 
 	}
 	m := meter{ctx: ctx, device: st.Dev, seen: map[uint64]bool{}}
 	m.add(&st)
-	err = m.dir(os.NewFile(uintptr(fd), path))
+	err = m.dir(os.NewFile(uintptr(fd), path), 0)
+	if err == nil && m.cut {
+		err = errTooDeep
+	}
 	return m.bytes, err
 }
 
@@ -41,6 +57,8 @@ type meter struct {
 	// seen are the inodes of files with several names.
 	seen  map[uint64]bool
 	bytes uint64
+	// cut says that what lies deeper than deepest was left out.
+	cut bool
 }
 
 func (m *meter) add(st *unix.Stat_t) {
@@ -55,15 +73,15 @@ func (m *meter) add(st *unix.Stat_t) {
 
 // dir measures what is in a directory, and closes it. By descriptors alone:
 // containers may put links where directories were.
-func (m *meter) dir(d *os.File) error {
+func (m *meter) dir(d *os.File, depth int) error {
 	defer d.Close()
 	for {
 		if err := m.ctx.Err(); err != nil {
 			return err
 		}
-		entries, err := d.Readdirnames(256)
+		entries, err := d.Readdirnames(namesAtOnce)
 		for _, name := range entries {
-			if err := m.entry(int(d.Fd()), name); err != nil {
+			if err := m.entry(int(d.Fd()), name, depth); err != nil {
 				return err
 			}
 		}
@@ -76,7 +94,7 @@ func (m *meter) dir(d *os.File) error {
 	}
 }
 
-func (m *meter) entry(dir int, name string) error {
+func (m *meter) entry(dir int, name string, depth int) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if vanished(err) || err == nil && st.Dev != m.device {
@@ -89,6 +107,10 @@ func (m *meter) entry(dir int, name string) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
+	if depth == deepest {
+		m.cut = true
+		return nil
+	}
 	fd, err := openDir(dir, name)
 	if vanished(err) {
 		return nil
@@ -96,7 +118,7 @@ func (m *meter) entry(dir int, name string) error {
 	if err != nil {
 		return err
 	}
-	return m.dir(os.NewFile(uintptr(fd), name))
+	return m.dir(os.NewFile(uintptr(fd), name), depth+1)
 }
 
 func openDir(at int, name string) (int, error) {

@@ -82,7 +82,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := os.RemoveAll(path); err != nil {
+		if err := removeAll(path); err != nil {
 			problems = append(problems, fmt.Errorf("removing what is left of a volume: %w", err))
 		}
 	}
@@ -205,7 +205,7 @@ func (s *Store) Remove(environment, name string) (destroy func() error, err erro
 		return nil, err
 	}
 	return func() error {
-		if err := os.RemoveAll(trash); err != nil {
+		if err := removeAll(trash); err != nil {
 			return fmt.Errorf("volume %s in environment %s is removed, but not all of it could be destroyed; it is tried again when the agent starts: %w", name, environment, err)
 		}
 		return nil
