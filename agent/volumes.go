@@ -16,6 +16,7 @@ import (
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/volumes"
 )
 
@@ -167,11 +168,35 @@ func (a *Agent) strangersOn(ctx context.Context, environment, volume string) ([]
 	}
 	var strangers []string
 	for _, f := range a.unexplained(found) {
-		if f.Record.GetEnvironment() == environment && slices.Contains(launchspec.Volumes(f.Record.GetSpec()), volume) {
+		uses, err := a.strangerUses(ctx, f, environment, volume)
+		if err != nil {
+			return nil, refuse(Precondition, "cannot tell whether container %s uses volume %s in environment %s; remove the container first, with ctr: %w", f.ID, volume, environment, err)
+		}
+		if uses {
 			strangers = append(strangers, "container "+f.ID)
 		}
 	}
 	return strangers, nil
+}
+
+// strangerUses says whether a container uses a volume: by its record, or what it has
+// mounted if that cannot be read.
+func (a *Agent) strangerUses(ctx context.Context, f runtime.Found, environment, volume string) (bool, error) {
+	if f.Record != nil {
+		return f.Record.GetEnvironment() == environment && slices.Contains(launchspec.Volumes(f.Record.GetSpec()), volume), nil
+	}
+	path, err := a.volumes.Path(environment, volume)
+	if errors.Is(err, volumes.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	sources, err := a.runtime.MountSources(ctx, f.ID)
+	if errors.Is(err, runtime.ErrNotFound) {
+		return false, nil // it has gone meanwhile
+	}
+	return slices.Contains(sources, path), err
 }
 
 // volumeUsers are the workloads, in whatever state, that use a volume.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/purserd/purser/e2e/rig"
 )
@@ -126,7 +128,7 @@ func TestVolumeOfAnUnexplainedContainer(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		n.must("volume", "create", "data")
 		n.deploy(onVolume("f", "0", "", "echo kept > /data/file; exec sleep 100000"), "--wait")
-		forget := n.duplicate(n.containers()[0])
+		forget := n.duplicate(n.containers()[0], func(*containers.Container) {})
 		n.must("rm", "--force", "a/f")
 		n.refusedVolume("container stranger")
 		containerd := n.pidOf(t, "containerd --config")
@@ -145,9 +147,34 @@ func TestVolumeOfAnUnexplainedContainer(t *testing.T) {
 	})
 }
 
+// A container whose record cannot be read keeps the volumes that it has mounted; all
+// of them when that cannot be told either.
+func TestVolumeOfAnUnreadableContainer(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.must("volume", "create", "data")
+		n.must("volume", "create", "other")
+		n.deploy(onVolume("f", "0", "", "exec sleep 100000"), "--wait")
+		row := n.containers()[0]
+		forget := n.duplicate(row, func(c *containers.Container) { c.Extensions = nil })
+		forgetOther := n.duplicate(row, func(c *containers.Container) {
+			c.ID, c.Extensions, c.Spec = "riddle", nil, &anypb.Any{TypeUrl: "unknown"}
+		})
+		n.must("rm", "--force", "a/f")
+		got := n.refused("volume", "rm", "other")
+		if !strings.Contains(got, "cannot tell whether container riddle uses volume other in environment dev; remove the container first, with ctr") {
+			t.Errorf("under a container without a spec: %s", got)
+		}
+		forgetOther()
+		n.must("volume", "rm", "other")
+		n.refusedVolume("container stranger")
+		forget()
+		n.must("volume", "rm", "data")
+	})
+}
+
 // duplicate records a container in containerd as another is recorded, with the ID
-// "stranger".
-func (n *node) duplicate(row string) (forget func()) {
+// "stranger", but for a change.
+func (n *node) duplicate(row string, change func(*containers.Container)) (forget func()) {
 	n.t.Helper()
 	c, err := client.New(filepath.Join(n.dir, "containerd.sock"), client.WithDefaultNamespace("purser"))
 	if err != nil {
@@ -159,6 +186,7 @@ func (n *node) duplicate(row string) (forget func()) {
 	record, err := all.Get(ctx, id)
 	if err == nil {
 		record.ID, record.SnapshotKey = "stranger", ""
+		change(&record)
 		_, err = all.Create(ctx, record)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 )
@@ -77,6 +78,24 @@ func (r *Runtime) record(c containers.Container) *statev1.Workload {
 		return nil
 	}
 	return w
+}
+
+// MountSources are the paths on the node of what a container has mounted, by its OCI
+// spec. It wraps ErrNotFound when there is no such container.
+func (r *Runtime) MountSources(ctx context.Context, id string) ([]string, error) {
+	c, err := r.client.ContainerService().Get(r.ctx(ctx), id)
+	if err != nil {
+		return nil, r.wrap(err, "looking for container %s", id)
+	}
+	var spec specs.Spec
+	if err := typeurl.UnmarshalTo(c.Spec, &spec); err != nil {
+		return nil, fmt.Errorf("reading the OCI spec of container %s: %w", id, err)
+	}
+	var sources []string
+	for _, m := range spec.Mounts {
+		sources = append(sources, m.Source)
+	}
+	return sources, nil
 }
 
 func found(t *task.Process) Found {
