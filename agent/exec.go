@@ -76,7 +76,7 @@ func ended(r audit.Record, exit *purserv1.Exit, err error) audit.Record {
 // exec runs a command that may be run.
 func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets inject.Environ, values inject.Redactions, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
 	began := time.Now()
-	matcher := values.Matcher()
+	matcher := w.matcher.of(values)
 	stdout, stderr := a.redacted(streams.Stdout, matcher), a.redacted(streams.Stderr, matcher)
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command:  start.GetCommand(),

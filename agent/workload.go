@@ -17,6 +17,8 @@ type workload struct {
 	agent      *Agent
 	key        string
 	supervisor *supervise.Supervisor
+	// matcher is for the output of commands that are run in its containers.
+	matcher lastMatcher
 
 	// wishing is held while a wish is made of the record and handed on, so that
 	// none made of an older record comes after it.
