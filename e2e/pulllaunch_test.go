@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -504,6 +505,40 @@ func TestImagesGoWhileLaunched(t *testing.T) {
 		if events := n.must("events"); !strings.Contains(events, "ImageRemoved") || strings.Contains(events, "BackingOff") {
 			t.Errorf("events:\n%s", events)
 		}
+	})
+}
+
+// An image that no workload names any more stays while a container still uses it.
+func TestImageOfAnEarlierContainerStays(t *testing.T) {
+	onEachWith(t, "[images]\ngc_high = 1\ngc_low = 0\ngc_min_age = \"0s\"\n", func(t *testing.T, n *node) {
+		r := rig.StartRegistry(t, rig.RegistryOptions{})
+		for _, tag := range []string{"old:1", "new:1", "probe:1", "probe:2"} {
+			r.Push(tag, speaking(tag))
+		}
+		stubborn := func(tag string) string {
+			return "app: a\nfunction: f\nimage: {ref: " + r.Addr + "/" + tag + "}\nstop: {grace: 100s}\ncommand: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n"
+		}
+		n.deploy(stubborn("old:1"), "--wait")
+		pid := n.get("a/f").pid()
+		n.deploy(stubborn("new:1"))
+		n.await("a/f", "stopping", inState("stopping"))
+		// That which was used longest ago is looked at first: once an image has gone
+		// that came later, the old one has been passed by.
+		n.eventually("all images to go that nothing uses", func() bool {
+			n.must("image", "pull", r.Addr+"/probe:1")
+			n.must("image", "pull", r.Addr+"/probe:2") // which makes the agent look
+			return !slices.Contains(n.refs(), r.Addr+"/probe:1")
+		})
+		if refs := n.refs(); !slices.Contains(refs, r.Addr+"/old:1") {
+			t.Errorf("the image of a container has gone; left are %v", refs)
+		}
+		syscall.Kill(pid, syscall.SIGKILL)
+		n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != pid })
+		n.eventually("the old image to go", func() bool {
+			n.must("image", "pull", r.Addr+"/probe:1")
+			return !slices.Contains(n.refs(), r.Addr+"/old:1")
+		})
+		n.must("rm", "--force", "a/f")
 	})
 }
 
