@@ -331,8 +331,10 @@ func (n *node) eventually(what string, ok func() bool) {
 }
 
 // eventuallyIs waits for a condition, and tells whether it came true.
-func (n *node) eventuallyIs(ok func() bool) bool {
-	deadline := time.Now().Add(patience)
+func (n *node) eventuallyIs(ok func() bool) bool { return comesTrue(patience, ok) }
+
+func comesTrue(limit time.Duration, ok func() bool) bool {
+	deadline := time.Now().Add(limit)
 	for !ok() {
 		if time.Now().After(deadline) {
 			return false
