@@ -109,6 +109,7 @@ func (a *Agent) open() error {
 	if a.volumes, err = volumes.Open(filepath.Join(a.cfg.StateDir, "volumes")); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
+	a.warnOfJournal()
 	a.metrics = metrics.New(a.build, a, auditActions()...)
 	if err := a.openAudit(keys); err != nil {
 		return errors.Join(err, a.secrets.Close())

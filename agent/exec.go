@@ -46,10 +46,11 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	if err := copied(ctx, w.environment(), start, a.copies); err != nil {
 		return nil, err
 	}
-	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", start.GetCommand()[0])
+	program := w.matcher.of(resolution.Redactions()).Text(start.GetCommand()[0])
+	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", program)
 	record := audit.Record{
 		Action: audit.Exec, Outcome: audit.Begun, Environment: w.environment(), Workload: w.id(), Instance: instance,
-		Command: start.GetCommand()[0], Secrets: given(resolution),
+		Command: program, Secrets: given(resolution),
 	}
 	record.Of = a.audit.note(ctx, record)
 	record.Secrets = nil

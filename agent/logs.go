@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/journal"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/config"
@@ -19,6 +20,13 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/runtime/logs"
 )
+
+// warnOfJournal tells when there is no journal for what containers write.
+func (a *Agent) warnOfJournal() {
+	if a.cfg.Logs.Journald && !systemd.Enabled() {
+		a.log.Warn("output is to go to systemd's journal (logs.journald in the configuration), which is not there: it goes to the log files alone")
+	}
+}
 
 // logLimits are what the configuration says.
 func (a *Agent) logLimits() logs.Limits {

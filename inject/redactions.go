@@ -2,9 +2,7 @@ package inject
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -105,13 +103,10 @@ func (r Redactions) Write(path string) error {
 	return os.Rename(next, path)
 }
 
-// ReadRedactions reads what [Redactions.Write] has written; nothing where there is no
-// file.
+// ReadRedactions reads what [Redactions.Write] has written. A file that is not there is
+// an error: it does not mean that there is nothing to redact.
 func ReadRedactions(path string) (Redactions, error) {
 	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Redactions{}, nil
-	}
 	if err != nil {
 		return Redactions{}, fmt.Errorf("reading what is to be redacted: %w", err)
 	}

@@ -52,8 +52,8 @@ func TestRedactionsOf(t *testing.T) {
 
 func TestRedactionsInAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "values")
-	if got, err := ReadRedactions(path); err != nil || got.Any() {
-		t.Errorf("without a file: %v, %v", got, err)
+	if _, err := ReadRedactions(path); err == nil {
+		t.Error("a file that is not there is taken for nothing to redact")
 	}
 	values := Redactions{values: []redaction{
 		{"s", "A", NewValue([]byte("\x00\xff\n binary"))}, {"s", "B", NewValue(nil)},

@@ -71,6 +71,8 @@ func (r *Runtime) openStreams(ctx context.Context, in Instance) (*streams, error
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, outputTime)
+	defer cancel()
 	if err := r.helper.Open(ctx, r.outputOf(in, paths), in.Redactions); err != nil {
 		return nil, err
 	}
@@ -121,9 +123,14 @@ func (s *streams) closeStdin() error {
 	return err
 }
 
-// drainStreams has the rest stored of what a container wrote that has ended. Where that
-// cannot be had, output is no reason to keep anybody waiting.
+// outputTime bounds what is asked of the log helper. One that does not answer is replaced
+// in this time, and answers then; else output is no reason to keep anybody waiting.
+const outputTime = 20 * time.Second
+
+// drainStreams has the rest stored of what a container wrote that has ended.
 func (r *Runtime) drainStreams(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, outputTime)
+	defer cancel()
 	if err := r.helper.Drain(ctx, id, drainTime); err != nil {
 		r.log.Warn("the last output of a container may be missing", "instance", id, "error", err)
 	}
@@ -139,8 +146,10 @@ func (r *Runtime) endStreams(ctx context.Context, id string) error {
 	if s != nil {
 		_ = s.closeStdin()
 	}
+	ctx, cancel := context.WithTimeout(ctx, outputTime)
+	defer cancel()
 	if err := r.helper.End(ctx, id, drainTime); err != nil {
-		return err
+		r.log.Warn("the log of a container may not be complete", "instance", id, "error", err)
 	}
 	return r.logs.End(id)
 }
@@ -173,6 +182,8 @@ func (r *Runtime) OpenLogs(ctx context.Context, id string, in func() (Instance, 
 
 // resume sees to it that the log helper reads a container's output.
 func (r *Runtime) resume(ctx context.Context, id string, paths fifos, in func() (Instance, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, outputTime)
+	defer cancel()
 	err := r.helper.Resume(ctx, id, paths.stdout, paths.stderr)
 	if !errors.Is(err, loghelper.ErrUnknown) {
 		return err
@@ -183,7 +194,7 @@ func (r *Runtime) resume(ctx context.Context, id string, paths fifos, in func() 
 	instance, unknown := in()
 	instance.ID = id
 	output := r.outputOf(instance, paths)
-	output.Drop = unknown != nil
+	output.Middle, output.Drop = true, unknown != nil
 	return r.helper.Open(ctx, output, instance.Redactions)
 }
 

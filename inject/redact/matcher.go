@@ -25,6 +25,12 @@ func compile(values []Value, wipe func(texts []byte)) *Matcher {
 	return &Matcher{table: func() *table { return t }}
 }
 
+// Text returns a text with the values in it replaced.
+func (m *Matcher) Text(text string) string {
+	s := m.Stream()
+	return string(s.Close(s.Append(nil, []byte(text))))
+}
+
 // Stream returns a Stream at its beginning.
 func (m *Matcher) Stream() *Stream {
 	s := &Stream{table: m.table}

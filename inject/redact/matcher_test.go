@@ -141,3 +141,17 @@ func TestStreamIsBounded(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestText(t *testing.T) {
+	m := Compile([]Value{value("s", "correct horse")})
+	for text, want := range map[string]string{
+		"":                      "",
+		"nothing":               "nothing",
+		"a correct horse":       "a [secret:s/K]",
+		"correct horse battery": "[secret:s/K] battery",
+	} {
+		if got := m.Text(text); got != want {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/rpc"
 	"os"
@@ -32,6 +33,8 @@ type Options struct {
 	Command []string
 	// AllowSwap is the helper's flag --allow-swap.
 	AllowSwap bool
+	// Heartbeat is how often a helper has to answer, and how long it may take; 5 s when 0.
+	Heartbeat time.Duration
 	// Log gets what no caller can be told.
 	Log *slog.Logger
 	// Restarted is called whenever a helper had died and another one has been started.
@@ -55,6 +58,8 @@ type Client struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	kept   chan struct{} // closed when no helper is kept up any more
+
+	reopening sync.WaitGroup
 
 	mu      sync.Mutex
 	current *connection   // nil while there is none
@@ -81,6 +86,9 @@ func Start(o Options) (*Client, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, instancesDir), 0o700); err != nil {
 		return nil, fmt.Errorf("making the log helper's directory: %w", err)
 	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 5 * time.Second
+	}
 	counted, err := openCounters(o.Dir)
 	if err != nil {
 		return nil, err
@@ -106,9 +114,7 @@ func (c *Client) Redacted(n uint64) { c.counters.redacted(n) }
 func (c *Client) keep(current *connection) {
 	defer close(c.kept)
 	for {
-		select {
-		case <-current.gone:
-		case <-c.ctx.Done():
+		if !c.watch(current) {
 			return
 		}
 		current.Close()
@@ -118,6 +124,44 @@ func (c *Client) keep(current *connection) {
 		}
 		c.o.Restarted()
 		c.set(current)
+		c.reopen()
+	}
+}
+
+// reopen sees to it that a new helper reads all that the one before did.
+func (c *Client) reopen() {
+	c.mu.Lock()
+	instances := slices.Sorted(maps.Keys(c.held))
+	c.mu.Unlock()
+	for _, instance := range instances {
+		c.reopening.Go(func() {
+			err := c.Resume(c.ctx, instance)
+			if err != nil && c.ctx.Err() == nil {
+				c.o.Log.Error("the output of a container is not read any more, and may keep it waiting: restart the agent", "instance", instance, "error", err)
+			}
+		})
+	}
+}
+
+// watch returns when a helper has ended, having killed it when it does not answer any
+// more: its journals lose nothing, and containers wait for whoever reads them. It returns
+// false when the client is closed.
+func (c *Client) watch(current *connection) bool {
+	tick := time.NewTicker(c.o.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-current.gone:
+			return true
+		case <-c.ctx.Done():
+			return false
+		case <-tick.C:
+			if err := current.within(c.o.Heartbeat, "Hello", struct{}{}, &Executable{}); err != nil {
+				c.o.Log.Error("the log helper does not answer, and is killed", "pid", current.pid, "error", err)
+				current.kill()
+				<-current.gone
+			}
+		}
 	}
 }
 
@@ -155,10 +199,12 @@ func (c *Client) find() (*connection, error) {
 	}
 	if there, err := c.connect(); err == nil {
 		var is Executable
-		if err := there.Call(service+".Hello", struct{}{}, &is); err == nil && is == wanted {
+		if err := there.within(c.o.Heartbeat, "Hello", struct{}{}, &is); err == nil && is == wanted {
 			return there, nil
 		}
-		c.replace(there)
+		if !c.replace(there) {
+			return there, nil
+		}
 	}
 	if err := c.spawn(); err != nil {
 		return nil, err
@@ -166,18 +212,59 @@ func (c *Client) find() (*connection, error) {
 	return c.connect()
 }
 
-// replace has a helper leave, and kills it if it does not.
-func (c *Client) replace(there *connection) {
+// replace has a helper of another version leave, and kills one that does not answer: its
+// journals have what the next one needs. It returns false for one that has to stay, as
+// a disk hangs.
+func (c *Client) replace(there *connection) bool {
 	c.o.Log.Info("replacing the log helper of another version", "pid", there.pid)
-	defer there.Close()
-	left := there.Go(service+".Leave", LeaveRequest{}, &struct{}{}, make(chan *rpc.Call, 1))
-	select {
-	case <-left.Done:
-	case <-time.After(2 * patience):
-		// Its journals have what the next one needs.
-		if process, err := os.FindProcess(there.pid); err == nil {
-			_ = process.Kill()
+	c.holdAll()
+	err := there.within(2*patience, "Leave", LeaveRequest{}, &struct{}{})
+	var answered rpc.ServerError
+	if errors.As(err, &answered) {
+		c.o.Log.Warn("the log helper of another version stays until the agent's next start", "reason", err)
+		return false
+	}
+	if err != nil {
+		there.kill()
+	}
+	there.Close()
+	return true
+}
+
+// holdAll holds the FIFOs of all instances: for a moment nobody reads them.
+func (c *Client) holdAll() {
+	all, _ := os.ReadDir(filepath.Join(c.o.Dir, instancesDir))
+	for _, e := range all {
+		if spec, err := filesOf(c.o.Dir, e.Name()).read(); err == nil {
+			_ = c.hold(spec.Instance, []string{spec.Stdout, spec.Stderr})
 		}
+	}
+}
+
+// within calls a method that has to answer in a time.
+func (c *connection) within(limit time.Duration, method string, args, answer any) error {
+	call := c.Go(service+"."+method, args, answer, make(chan *rpc.Call, 1))
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-call.Done:
+		return call.Error
+	case <-late.C:
+		return fmt.Errorf("no answer for %s", limit)
+	}
+}
+
+// kill ends the helper's process, if it still is the one that it was.
+func (c *connection) kill() {
+	process, err := os.FindProcess(c.pid)
+	if err != nil {
+		return
+	}
+	defer process.Release()
+	select {
+	case <-c.gone:
+	default:
+		_ = process.Kill()
 	}
 }
 
@@ -335,15 +422,14 @@ func (c *Client) Open(ctx context.Context, spec Spec, values inject.Redactions) 
 // returned, none of what comes out of the FIFOs is stored with them in plain.
 func (c *Client) Redact(ctx context.Context, instance string, values inject.Redactions) error {
 	f := filesOf(c.o.Dir, instance)
+	if _, err := f.read(); errors.Is(err, fs.ErrNotExist) {
+		return nil // all of its output has been stored
+	}
 	there, err := inject.ReadRedactions(f.values())
 	if err != nil {
 		return err
 	}
-	err = there.Add(values).Write(f.values())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // all of its output has been stored
-	}
-	if err != nil {
+	if err := there.Add(values).Write(f.values()); err != nil {
 		return err
 	}
 	if err := c.call(ctx, "Redact", instance, &struct{}{}); err != nil {
@@ -424,6 +510,7 @@ func closeAll(files []*os.File) {
 func (c *Client) Close() error {
 	c.cancel()
 	<-c.kept
+	c.reopening.Wait()
 	c.mu.Lock()
 	current := c.current
 	for _, files := range c.held {
@@ -433,6 +520,6 @@ func (c *Client) Close() error {
 	if current == nil {
 		return c.counters.close()
 	}
-	err := current.Call(service+".Leave", LeaveRequest{IfIdle: true}, &struct{}{})
+	err := current.within(patience, "Leave", LeaveRequest{IfIdle: true}, &struct{}{})
 	return errors.Join(err, current.Close(), c.counters.close())
 }

@@ -36,13 +36,19 @@ type helper struct {
 	listener net.Listener
 
 	mu        sync.Mutex
-	instances map[string]*instance // nil while it is being opened
-	agents    int                  // connections
+	instances map[string]*opening
+	agents    int // connections
 	leaving   bool
-	matchers  []compiled
+	matchers  []weak.Pointer[compilation]
 	idle      *time.Timer // runs while there are neither agents nor instances
-	left      chan struct{}
+	over      chan struct{}
 	leave     sync.Once
+}
+
+// compilation is a set of values and what finds them, for as long as anyone uses it.
+type compilation struct {
+	values  inject.Redactions
+	compile func() *redact.Matcher // once: a second for values of a megabyte
 }
 
 // RunOptions are those of the process.
@@ -53,12 +59,6 @@ type RunOptions struct {
 	AllowSwap bool
 	// Ready is called once requests are taken.
 	Ready func()
-}
-
-// compiled is a set of values, and what finds them, for as long as anyone uses it.
-type compiled struct {
-	values  inject.Redactions
-	matcher weak.Pointer[redact.Matcher]
 }
 
 // Run serves until it is asked to leave, or there is nothing to do and no agent.
@@ -72,21 +72,25 @@ func Run(o RunOptions) error {
 		return err
 	}
 	defer unlock()
-	h := &helper{dir: dir, instances: map[string]*instance{}, left: make(chan struct{})}
+	h := &helper{dir: dir, instances: map[string]*opening{}, over: make(chan struct{})}
 	if h.counters, err = openCounters(dir); err != nil {
 		return err
 	}
-	h.idle = time.AfterFunc(unused, func() { h.Leave(LeaveRequest{IfIdle: true}, nil) })
+	h.idle = time.AfterFunc(unused, h.leaveUnused)
 	defer h.idle.Stop()
-	takeUp := h.takeUp() // one instance that cannot be is no reason to give up the others
-	if err := h.listen(); err != nil {
-		return errors.Join(err, takeUp)
+	names, err := h.left()
+	if err != nil {
+		return err
 	}
-	if takeUp != nil {
-		fmt.Fprintln(os.Stderr, takeUp)
+	if err := h.listen(); err != nil {
+		return err
 	}
 	o.Ready()
-	<-h.left
+	// Side by side: the values of one may take a second, and the disk of all may hang.
+	for _, name := range names {
+		go h.takeUp(name)
+	}
+	<-h.over
 	return h.listener.Close()
 }
 
@@ -131,47 +135,40 @@ func lock(dir string) (unlock func(), err error) {
 	}
 }
 
-// takeUp goes on with what an earlier helper had.
-func (h *helper) takeUp() error {
+// left are the instances that an earlier helper had, which nobody else can open.
+func (h *helper) left() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(h.dir, instancesDir))
 	if err != nil {
-		return fmt.Errorf("looking for what an earlier log helper had: %w", err)
+		return nil, fmt.Errorf("looking for what an earlier log helper had: %w", err)
 	}
-	var errs []error
-	for _, e := range entries {
-		var opened Opened
-		err := h.Open(e.Name(), &opened)
-		if opened.Unknown || errors.Is(err, fs.ErrNotExist) {
-			err = filesOf(h.dir, e.Name()).remove() // half made, or its FIFOs are gone
-		}
-		errs = append(errs, err)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+		h.instances[names[i]] = newOpening()
 	}
-	return errors.Join(errs...)
+	return names, nil
 }
 
-// matcher compiles values, once for all instances that have the same.
-func (h *helper) matcher(values inject.Redactions) *redact.Matcher {
-	if m := h.compiled(values); m != nil {
-		return m
+// takeUp goes on with what an earlier helper had of an instance.
+func (h *helper) takeUp(name string) {
+	if err := h.openReserved(name); err != nil && !errors.Is(err, errNoFiles) {
+		fmt.Fprintf(os.Stderr, "the output of %s is not read: %v\n", name, err)
 	}
-	m := values.Matcher() // a second for values of a megabyte
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.matchers = append(h.matchers, compiled{values, weak.Make(m)})
-	return m
 }
 
-// compiled returns what finds the values, if anyone uses it.
-func (h *helper) compiled(values inject.Redactions) *redact.Matcher {
+// compilation finds the one of these values, or begins it.
+func (h *helper) compilation(values inject.Redactions) *compilation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.matchers = slices.DeleteFunc(h.matchers, func(c compiled) bool { return c.matcher.Value() == nil })
-	for _, known := range h.matchers {
-		if m := known.matcher.Value(); m != nil && known.values.Equal(values) {
-			return m
+	h.matchers = slices.DeleteFunc(h.matchers, func(w weak.Pointer[compilation]) bool { return w.Value() == nil })
+	for _, w := range h.matchers {
+		if c := w.Value(); c != nil && c.values.Equal(values) {
+			return c
 		}
 	}
-	return nil
+	c := &compilation{values: values, compile: sync.OnceValue(values.Matcher)}
+	h.matchers = append(h.matchers, weak.Make(c))
+	return c
 }
 
 // listen takes requests from agents.
@@ -221,8 +218,23 @@ func (h *helper) rest() {
 	}
 }
 
+// opening is an instance that is there, or is about to be.
+type opening struct {
+	done     chan struct{} // closed when it is known what came of it
+	instance *instance     // nil if it could not be opened
+	err      error
+}
+
+func newOpening() *opening { return &opening{done: make(chan struct{})} }
+
+// find waits for an instance that is being opened; nil for one that is not there.
 func (h *helper) find(name string) *instance {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.instances[name]
+	o := h.instances[name]
+	h.mu.Unlock()
+	if o == nil {
+		return nil
+	}
+	<-o.done
+	return o.instance
 }

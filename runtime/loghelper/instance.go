@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/purserd/purser/inject/redact"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -19,7 +18,7 @@ type instance struct {
 	spec     Spec
 	files    files
 	counters *counters
-	matchers []*redact.Matcher // all that were used: others with the same values share them
+	values   []*compilation // all that were used: others with the same share them
 	journal  *journal
 	writer   *logs.Writer // used by who has the turn, and by write
 	streams  []*stream
@@ -54,9 +53,9 @@ type loss struct {
 }
 
 // openInstance takes an instance up, where an earlier helper has left it.
-func openInstance(f files, spec Spec, matcher *redact.Matcher, c *counters) (*instance, error) {
+func openInstance(f files, spec Spec, values *compilation, c *counters) (*instance, error) {
 	i := &instance{
-		spec: spec, files: f, counters: c, matchers: []*redact.Matcher{matcher},
+		spec: spec, files: f, counters: c, values: []*compilation{values},
 		turn: make(chan struct{}, 1), jobs: make(chan job), done: make(chan error, 1), timer: time.NewTimer(patience),
 		written: make(chan struct{}), over: make(chan struct{}),
 	}
@@ -67,7 +66,7 @@ func openInstance(f files, spec Spec, matcher *redact.Matcher, c *counters) (*in
 	if i.writer, err = store.Writer(spec.Instance, spec.About, spec.Limits); err != nil {
 		return nil, err
 	}
-	if i.journal, err = openJournal(f.journal()); err != nil {
+	if i.journal, err = openJournal(f.journal(), spec.Middle); err != nil {
 		return nil, errors.Join(err, i.writer.Leave())
 	}
 	if err := i.openStreams(); err != nil {
@@ -93,17 +92,17 @@ func (i *instance) openStreams() error {
 			return fmt.Errorf("opening the output of %s: %w", i.spec.Instance, err)
 		}
 		i.streams = append(i.streams, &stream{
-			instance: i, index: n, name: o.name, fifo: f, redactor: i.matchers[0].Stream(), ended: make(chan struct{}),
+			instance: i, index: n, name: o.name, fifo: f, redactor: i.values[0].compile().Stream(), ended: make(chan struct{}),
 		})
 	}
 	return nil
 }
 
-// keepMatcher has a matcher found by instances with the same values.
-func (i *instance) keepMatcher(m *redact.Matcher) {
+// keepCompilation has a compilation found by instances with the same values.
+func (i *instance) keepCompilation(c *compilation) {
 	i.stopping.Lock()
 	defer i.stopping.Unlock()
-	i.matchers = append(i.matchers, m)
+	i.values = append(i.values, c)
 }
 
 func (i *instance) closeFIFOs() {
@@ -115,16 +114,18 @@ func (i *instance) closeFIFOs() {
 // recover stores what an earlier helper had taken out of a FIFO and not stored. The
 // writer is not at work yet.
 func (i *instance) recover() {
-	which, data, rewind := i.journal.unfinished()
-	if rewind != nil {
+	which, data, again := i.journal.unfinished()
+	when := time.Now()
+	if again != nil {
 		// On an error something is in the log twice, which is better than not at all.
-		_ = i.writer.Rewind(*rewind)
+		_ = i.writer.Rewind(again.to)
+		when = again.when
 	}
 	for _, s := range i.streams {
 		s.recover()
 	}
 	if len(data) > 0 && which < len(i.streams) && i.acquire() {
-		i.streams[which].keep(data)
+		i.streams[which].keepSince(when, data)
 	}
 }
 
@@ -133,6 +134,11 @@ func (i *instance) run() {
 	for _, s := range i.streams {
 		go s.run()
 	}
+	i.finish()
+}
+
+// finish ends the log, or leaves it, once the streams have ended.
+func (i *instance) finish() {
 	for _, s := range i.streams {
 		<-s.ended
 	}
@@ -148,14 +154,19 @@ func (i *instance) run() {
 func (i *instance) write() {
 	w, journald := i.writer, newJournald(i.spec)
 	defer close(i.written)
+	go journald.run()
 	defer journald.close()
 	for j := range i.jobs {
 		if j.lost.bytes > 0 {
 			w.Lose(j.stream, j.lost.bytes, j.lost.why)
 		}
-		err := w.Write(j.at, j.stream, j.data)
-		journald.write(j.stream, j.data)
-		i.done <- err
+		journald.send(j.stream, j.data)
+		i.done <- w.Write(j.at, j.stream, j.data)
+	}
+	for _, s := range i.streams { // which have ended
+		if lost := s.takeLost(); lost.bytes > 0 {
+			w.Lose(s.name, lost.bytes, lost.why)
+		}
 	}
 	if i.halted() == leaving {
 		_ = w.Leave()
@@ -188,14 +199,14 @@ func (i *instance) release() { i.turn <- struct{}{} }
 
 // store has the writer append what a stream has redacted, of n bytes in the journal,
 // and gives the turn back: at once, or when the disk has answered.
-func (i *instance) store(s *stream, n int, staged held) {
+func (i *instance) store(s *stream, when time.Time, n int, staged held) {
 	if len(s.out) == 0 && s.lost.bytes == 0 {
-		i.journal.commit(s.index, staged)
+		i.commit(s.index, staged)
 		i.release()
 		return
 	}
-	i.journal.store(s.index, n, i.writer.Position())
-	i.jobs <- job{at: time.Now(), stream: s.name, data: s.out, lost: s.takeLost()}
+	i.journal.store(s.index, n, i.writer.Position(), when)
+	i.jobs <- job{at: when, stream: s.name, data: s.out, lost: s.takeLost()}
 	i.timer.Reset(patience)
 	select {
 	case err := <-i.done:
@@ -213,9 +224,20 @@ func (i *instance) settle(stream int, staged held, size int, err error) {
 	if err != nil {
 		i.counters.lose(size)
 	}
-	i.journal.commit(stream, staged)
+	i.commit(stream, staged)
 	i.hangs.Store(false)
 	i.release()
+}
+
+// commit has the next helper go on from here.
+func (i *instance) commit(stream int, staged held) {
+	hung := i.hangs.Load()
+	i.journal.commit(stream, staged)
+	if !hung {
+		// What was dropped before is in what is held back, as far as it counts. What
+		// was dropped since it was staged is not.
+		i.journal.setGap(stream, false)
+	}
 }
 
 // halt says how an instance ends.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,8 @@ import (
 // In reading, n bytes are about to be moved by one system call from the FIFO, which
 // has them, to the area. Whether they have been is seen from the area: it began with
 // random bytes before. In storing, they are about to be appended to the log after a
-// position. The next helper cuts the log there and stores them again.
+// position. The next helper cuts the log there and stores them again, with the same
+// time: who follows the log meanwhile does not notice.
 //
 // Of each stream it also keeps the end of what was read that the redaction holds
 // back: it may be the beginning of a value. Two slots take turns, so that one word
@@ -45,13 +47,15 @@ const (
 	stateAt   = magicAt + wordSize
 	segmentAt = stateAt + wordSize
 	offsetAt  = segmentAt + wordSize
-	noiseAt   = offsetAt + wordSize
+	timeAt    = offsetAt + wordSize
+	gapsAt    = timeAt + wordSize
+	noiseAt   = gapsAt + streams*wordSize
 	slotsAt   = 4 << 10
 	areaAt    = slotsAt + 2*streams*slotSize
 	fileSize  = areaAt + areaSize
 
 	// magic names the layout. One of another layout is begun anew.
-	magic = 0x7075727365720001
+	magic = 0x7075727365720002
 )
 
 // streams is how many an instance has at most.
@@ -105,8 +109,10 @@ func unpack(word uint64) state {
 	return s
 }
 
-// openJournal maps the journal in a file, making it if need be.
-func openJournal(path string) (*journal, error) {
+// openJournal maps the journal in a file, making it if need be. Of a stream that is
+// taken up in its middle, without a journal that tells where, nothing is known: there
+// is a gap.
+func openJournal(path string, middle bool) (*journal, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -121,8 +127,11 @@ func openJournal(path string) (*journal, error) {
 		return nil, fmt.Errorf("mapping a log's journal: %w", err)
 	}
 	j := &journal{mem: mem, state: (*uint64)(unsafe.Pointer(&mem[stateAt])), noise: newNoise()}
-	if j.word(magicAt) != magic {
+	if is := j.word(magicAt); is != magic {
 		atomic.StoreUint64(j.state, state{}.pack())
+		for i := range streams {
+			j.setGap(i, middle || is != 0)
+		}
 		j.setWord(magicAt, magic)
 	}
 	return j, nil
@@ -160,6 +169,23 @@ func (j *journal) save(s state)   { atomic.StoreUint64(j.state, s.pack()) }
 func (j *journal) area() []byte   { return j.mem[areaAt : areaAt+areaSize] }
 func (j *journal) noised() []byte { return j.mem[noiseAt : noiseAt+noiseSize] }
 
+// gap says whether bytes of a stream have been dropped of which the journal does not
+// know: what follows may be the rest of a value that began there.
+func (j *journal) gap(stream int) bool { return atomic.LoadUint64(j.gapWord(stream)) != 0 }
+
+// setGap is called without the turn.
+func (j *journal) setGap(stream int, is bool) {
+	word := uint64(0)
+	if is {
+		word = 1
+	}
+	atomic.StoreUint64(j.gapWord(stream), word)
+}
+
+func (j *journal) gapWord(stream int) *uint64 {
+	return (*uint64)(unsafe.Pointer(&j.mem[gapsAt+stream*wordSize]))
+}
+
 func (j *journal) slot(stream, slot int) []byte {
 	at := slotsAt + (2*stream+slot)*slotSize
 	return j.mem[at : at+slotSize]
@@ -185,7 +211,8 @@ func (j *journal) read(stream, available int, take func([]byte) (int, error)) ([
 }
 
 // store notes that the area, n bytes of it, is about to be appended to the log.
-func (j *journal) store(stream, n int, at logs.Position) {
+func (j *journal) store(stream, n int, at logs.Position, when time.Time) {
+	j.setWord(timeAt, uint64(when.UnixNano()))
 	j.setWord(segmentAt, uint64(at.Segment))
 	j.setWord(offsetAt, uint64(at.Offset))
 	j.save(state{phase: storing, stream: stream, n: n, held: j.load().held})
@@ -214,9 +241,16 @@ func (j *journal) pending(stream int) (data []byte, shown bool) {
 	return j.slot(stream, h.slot)[:min(h.n, slotSize)], h.shown
 }
 
-// unfinished is what an earlier helper was about to store: data of a stream. When
-// some of it may be in the log already, rewind is what to cut the log to.
-func (j *journal) unfinished() (stream int, data []byte, rewind *logs.Position) {
+// rewind is what an earlier helper may have stored in part: where it began, and the time
+// that its records have.
+type rewind struct {
+	to   logs.Position
+	when time.Time
+}
+
+// unfinished is what an earlier helper was about to store: data of a stream. Some of it
+// may be in the log already when there is something to rewind.
+func (j *journal) unfinished() (stream int, data []byte, again *rewind) {
 	s := j.load()
 	n := min(s.n, areaSize)
 	switch s.phase {
@@ -227,7 +261,10 @@ func (j *journal) unfinished() (stream int, data []byte, rewind *logs.Position) 
 		}
 		return s.stream, j.area()[:n], nil
 	case storing:
-		return s.stream, j.area()[:n], &logs.Position{Segment: int(j.word(segmentAt)), Offset: int64(j.word(offsetAt))}
+		return s.stream, j.area()[:n], &rewind{
+			to:   logs.Position{Segment: int(j.word(segmentAt)), Offset: int64(j.word(offsetAt))},
+			when: time.Unix(0, int64(j.word(timeAt))),
+		}
 	default:
 		return 0, nil, nil
 	}

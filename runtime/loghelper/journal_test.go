@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -26,7 +27,7 @@ func TestStateIsOneWord(t *testing.T) {
 
 func open(t *testing.T, path string) *journal {
 	t.Helper()
-	j, err := openJournal(path)
+	j, err := openJournal(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestJournalAfterEachStep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := open(t, path)
 	// killed is what the next one finds.
-	killed := func(want string, rewind *logs.Position, pending string, shown bool) {
+	killed := func(want string, again *rewind, pending string, shown bool) {
 		t.Helper()
 		other := open(t, path)
 		defer other.close()
@@ -46,8 +47,8 @@ func TestJournalAfterEachStep(t *testing.T) {
 		if string(data) != want || len(data) > 0 && stream != 1 {
 			t.Errorf("unfinished is %q of %d, want %q", data, stream, want)
 		}
-		if (at == nil) != (rewind == nil) || at != nil && *at != *rewind {
-			t.Errorf("rewinds to %v, want %v", at, rewind)
+		if (at == nil) != (again == nil) || at != nil && (at.to != again.to || !at.when.Equal(again.when)) {
+			t.Errorf("rewinds to %v, want %v", at, again)
 		}
 		if got, is := other.pending(1); string(got) != pending || is != shown {
 			t.Errorf("held back is %q, shown %v", got, is)
@@ -66,9 +67,9 @@ func TestJournalAfterEachStep(t *testing.T) {
 	killed("some data", nil, "", false)
 	staged := j.stage(1, []byte("data"), true)
 	killed("some data", nil, "", false)
-	at := logs.Position{Segment: 3, Offset: 1 << 33}
-	j.store(1, len(data), at)
-	killed("some data", &at, "", false)
+	again := rewind{to: logs.Position{Segment: 3, Offset: 1 << 33}, when: time.Now()}
+	j.store(1, len(data), again.to, again.when)
+	killed("some data", &again, "", false)
 	j.commit(1, staged)
 	killed("", nil, "data", true)
 	for _, end := range []error{nil, unix.EAGAIN} {
@@ -91,7 +92,28 @@ func TestJournalOfAnotherLayout(t *testing.T) {
 	j.close()
 	j = open(t, path)
 	defer j.close()
-	if data, _ := j.pending(0); len(data) != 0 {
-		t.Errorf("held back is %q", data)
+	if data, _ := j.pending(0); len(data) != 0 || !j.gap(0) || !j.gap(1) {
+		t.Errorf("held back is %q, gaps %v %v", data, j.gap(0), j.gap(1))
+	}
+}
+
+// What has been read before is not known of a stream that is taken up in its middle.
+func TestJournalOfAStreamsMiddle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, err := openJournal(path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !j.gap(0) || !j.gap(1) {
+		t.Error("there is no gap")
+	}
+	j.setGap(1, false)
+	j.close()
+	if j, err = openJournal(path, true); err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	if !j.gap(0) || j.gap(1) {
+		t.Error("the next helper does not know what the one before did")
 	}
 }

@@ -19,22 +19,43 @@ import (
 func TestJournaldLines(t *testing.T) {
 	var got []string
 	j := newJournald(Spec{Journald: true})
-	j.send = func(message string, priority systemd.Priority, _ map[string]string) error {
+	j.sendLine = func(message string, priority systemd.Priority, _ map[string]string) error {
 		got = append(got, fmt.Sprint(priority, ":", message))
 		return nil
 	}
 	long := strings.Repeat("x", journaldLine)
 	for _, piece := range []string{"on", "e\ntwo\nth", "ree", "\n\n", long, "y\n", "prompt> "} {
-		j.write(logs.Stdout, []byte(piece))
+		j.send(logs.Stdout, []byte(piece))
 	}
-	j.write(logs.Stderr, []byte("error\n"))
+	j.send(logs.Stderr, []byte("error\n"))
 	j.close()
+	j.run()
 	want := []string{"6:one", "6:two", "6:three", "6:", "6:" + long, "6:y", "3:error", "6:prompt> "}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("got %.200q", got)
 	}
-	newJournald(Spec{}).write(logs.Stdout, []byte("for files alone\n"))
+	newJournald(Spec{}).send(logs.Stdout, []byte("for files alone\n"))
 	newJournald(Spec{}).close()
+}
+
+// A journal that does not read keeps nobody waiting, and is told of what it missed.
+func TestJournaldThatHangs(t *testing.T) {
+	var got []string
+	j := newJournald(Spec{Journald: true})
+	j.sendLine = func(message string, _ systemd.Priority, _ map[string]string) error {
+		got = append(got, message)
+		return nil
+	}
+	for range journaldQueue + 3 {
+		j.send(logs.Stdout, []byte("line\n"))
+	}
+	<-j.queue // it reads again
+	j.send(logs.Stdout, []byte("last\n"))
+	j.close()
+	j.run()
+	if len(got) != journaldQueue+1 || !strings.HasPrefix(got[len(got)-2], "[purser: 15 bytes of output were not sent") || got[len(got)-1] != "last" {
+		t.Errorf("%d lines, the last %q", len(got), got[len(got)-2:])
+	}
 }
 
 // inJournal, as the first argument, has the test binary send something to the journal.
@@ -42,9 +63,10 @@ const inJournal = "in-journal"
 
 func sendToJournal() {
 	j := newJournald(Spec{Instance: "abc", Journald: true, About: logs.About{Environment: "dev", App: "a", Workload: "a/f"}})
-	j.write(logs.Stdout, []byte("to the journal\nwithout an end"))
-	j.write(logs.Stderr, []byte("an error\n"))
+	j.send(logs.Stdout, []byte("to the journal\nwithout an end"))
+	j.send(logs.Stderr, []byte("an error\n"))
 	j.close()
+	j.run()
 }
 
 // What a real journald has of it, in mounts of its own.

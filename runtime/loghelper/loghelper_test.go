@@ -3,6 +3,7 @@ package loghelper
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,7 +69,7 @@ func (n *node) open() {
 	n.t.Helper()
 	dir := filepath.Join(n.dir, "helper")
 	c, err := Start(Options{
-		Dir: dir, Command: []string{n.command, "log-helper"},
+		Dir: dir, Command: []string{n.command, "log-helper"}, Heartbeat: heartbeat,
 		Log:       slog.New(slog.NewTextHandler(n.t.Output(), nil)),
 		Restarted: func() { n.restarts.Add(1) },
 	})
@@ -77,6 +78,9 @@ func (n *node) open() {
 	}
 	n.Client = c
 }
+
+// heartbeat is longer than it takes on a busy machine.
+const heartbeat = 2 * time.Second
 
 // pid is the helper's.
 func (n *node) pid() int {
@@ -138,7 +142,7 @@ func openShim(t *testing.T, path string) *os.File {
 func (c *container) exit() {
 	c.stdout.Close()
 	c.stderr.Close()
-	if err := c.n.End(c.n.t.Context(), c.name, 10*time.Second); err != nil {
+	if err := c.n.End(c.n.t.Context(), c.name, 500*time.Millisecond); err != nil {
 		c.n.t.Error(err)
 	}
 }
@@ -161,7 +165,12 @@ func (c *container) output(stream logs.Stream) string {
 // await waits until the log holds a text.
 func (c *container) await(text string) {
 	c.n.t.Helper()
-	ctx, cancel := context.WithTimeout(c.n.t.Context(), 10*time.Second)
+	c.awaitFor(10*time.Second, text)
+}
+
+func (c *container) awaitFor(limit time.Duration, text string) {
+	c.n.t.Helper()
+	ctx, cancel := context.WithTimeout(c.n.t.Context(), limit)
 	defer cancel()
 	var all bytes.Buffer
 	for e, err := range c.n.store.Read(ctx, c.name, logs.ReadOptions{Tail: -1, Follow: true}) {
@@ -256,7 +265,7 @@ func TestValuesAreAdded(t *testing.T) {
 func TestKilledHelper(t *testing.T) {
 	n := newNode(t)
 	c := n.container("a", secret(t, value))
-	const lines = 60000
+	const lines = 40000
 	want := func(i int) string { return fmt.Sprintf("%d [secret:s/K] and more\n", i) }
 	write := func(to *os.File) {
 		var batch []byte
@@ -283,7 +292,7 @@ func TestKilledHelper(t *testing.T) {
 		select {
 		case <-done:
 			running = false
-		case <-time.After(15 * time.Millisecond):
+		case <-time.After(30 * time.Millisecond):
 			if there, err := n.connect(); err == nil {
 				there.Close()
 				if syscall.Kill(there.pid, syscall.SIGKILL) == nil {
@@ -383,4 +392,185 @@ func TestEndOfWhatIsHeldOpen(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	c.exit()
+}
+
+// A helper that does not answer is killed, and the next one goes on.
+func TestHelperThatHangs(t *testing.T) {
+	n := newNode(t)
+	c := n.container("a", secret(t, value))
+	before := n.pid()
+	if err := syscall.Kill(before, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(c.stdout, "while it hangs")
+	c.awaitFor(10*heartbeat, "while it hangs")
+	if err := n.Resume(t.Context(), "a"); err != nil { // by the next one
+		t.Error(err)
+	}
+	if n.pid() == before || n.restarts.Load() != 1 {
+		t.Errorf("%d restarts", n.restarts.Load())
+	}
+	c.exit()
+}
+
+// An agent that comes while the helper hangs does not wait for it.
+func TestAgentComesWhileTheHelperHangs(t *testing.T) {
+	n := newNode(t)
+	c := n.container("a", secret(t, value))
+	before := n.pid()
+	n.Close()
+	if err := syscall.Kill(before, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	n.open()
+	if n.pid() == before {
+		t.Error("the helper that hangs is used")
+	}
+	fmt.Fprintln(c.stdout, "goes on")
+	c.exit()
+	if got := c.output(logs.Stdout); got != "goes on\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Without the values nobody knows what must not be stored.
+func TestValuesAreGone(t *testing.T) {
+	n := newNode(t)
+	c := n.container("a", secret(t, value))
+	if err := os.Remove(filesOf(filepath.Join(n.dir, "helper"), "a").values()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(n.pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(c.stdout, value)
+	c.exit()
+	if got := c.output(logs.Stdout); !strings.HasPrefix(got, "[purser: 29 bytes of output are lost here: the secrets") {
+		t.Errorf("got %q", got)
+	}
+	if n.Counters().LostBytes != 29 {
+		t.Errorf("%+v", n.Counters())
+	}
+}
+
+// A damaged spec is as good as none, for an agent that knows what it was.
+func TestSpecIsDamaged(t *testing.T) {
+	n := newNode(t)
+	c := n.container("a", secret(t, value))
+	path := filesOf(filepath.Join(n.dir, "helper"), "a").spec()
+	spec, err := filesOf(filepath.Join(n.dir, "helper"), "a").read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := n.pid()
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil; err = n.Resume(t.Context(), "a") {
+	}
+	if !errors.Is(err, ErrUnknown) {
+		t.Fatalf("resumed: %v", err)
+	}
+	// The rest of what nobody knows the beginning of is not stored.
+	spec.Middle = true
+	if err := n.Open(t.Context(), spec, secret(t, value)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(c.stdout, value[10:])
+	fmt.Fprintln(c.stdout, strings.Repeat("x", longestHold))
+	fmt.Fprintln(c.stdout, "known again, as "+value)
+	c.exit()
+	if got := c.output(logs.Stdout); strings.Contains(got, value[10:]) || !strings.HasSuffix(got, "known again, as [secret:s/K]\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// hang keeps the turn, as a disk that does not answer does.
+func (i *instance) hang() (answer func()) {
+	<-i.turn
+	i.hangs.Store(true)
+	return func() {
+		i.hangs.Store(false)
+		i.release()
+	}
+}
+
+// The rest of a value, of which the beginning was dropped while the disk hung, is not
+// stored: not by the helper, nor by one that comes after it was killed at any moment.
+func TestDropsInTheMiddleOfAValue(t *testing.T) {
+	for _, killed := range []string{"never", "while it hangs", "after the next batch"} {
+		t.Run(killed, func(t *testing.T) {
+			dir := t.TempDir()
+			f := filesOf(dir, "a")
+			if err := os.MkdirAll(f.dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			spec := Spec{Instance: "a", LogDir: filepath.Join(dir, "logs"), Stdout: filepath.Join(dir, "out")}
+			if err := unix.Mkfifo(spec.Stdout, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := openShim(t, spec.Stdout)
+			defer out.Close()
+			counted, err := openCounters(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := &compilation{compile: secret(t, value).Matcher}
+			helper := func() *stream {
+				i, err := openInstance(f, spec, values, counted)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return i.streams[0]
+			}
+			say := func(s *stream, text string) {
+				t.Helper()
+				fmt.Fprint(out, text)
+				if err := s.batch(s.take); err != nil {
+					t.Fatal(err)
+				}
+			}
+			end := func(s *stream) { // as a kill does, but for what a process has
+				close(s.ended)
+				s.instance.how = leaving
+				s.instance.finish()
+			}
+			s := helper()
+			say(s, "before ")
+			answer := s.instance.hang()
+			say(s, "x "+value[:10])
+			if killed == "while it hangs" {
+				answer()
+				end(s)
+				s = helper()
+			} else {
+				answer()
+			}
+			say(s, value[10:13])
+			if killed == "after the next batch" {
+				end(s)
+				s = helper()
+			}
+			say(s, value[13:]+"\n")
+			say(s, strings.Repeat("y", longestHold)+" after\n")
+			end(s)
+			store, err := logs.Open(spec.LogDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got bytes.Buffer
+			for e, err := range store.Read(t.Context(), "a", logs.ReadOptions{Tail: -1}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got.Write(e.Data)
+			}
+			if strings.Contains(got.String(), value[16:]) || !strings.HasPrefix(got.String(), "before ") || !strings.HasSuffix(got.String(), " after\n") {
+				t.Errorf("got %q", got.String())
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package loghelper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,41 +52,60 @@ type Opened struct {
 // Open begins to read an instance's output, of which the files are there. For one that
 // is being read it does nothing.
 func (h *helper) Open(name string, answer *Opened) error {
-	if there, err := h.reserve(name); there || err != nil {
-		return err
+	o, reserved := h.reserve(name)
+	if o == nil {
+		return errors.New("the log helper is about to end")
 	}
-	i, err := h.open(name)
+	var err error
+	if reserved {
+		err = h.openReserved(name)
+	} else {
+		<-o.done
+		err = o.err
+	}
+	if errors.Is(err, errNoFiles) {
+		answer.Unknown, err = true, nil
+	}
+	return err
+}
+
+// reserve returns an instance that is there or being opened, or one that the caller is
+// to open; nil when nothing is opened any more.
+func (h *helper) reserve(name string) (o *opening, reserved bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if o := h.instances[name]; o != nil {
+		return o, false
+	}
+	if h.leaving {
+		return nil, false
+	}
+	o = newOpening()
+	h.instances[name] = o
+	h.rest()
+	return o, true
+}
+
+// openReserved opens an instance that the caller has reserved.
+func (h *helper) openReserved(name string) error {
+	i, err := h.open(name)
+	if errors.Is(err, errNoFiles) || errors.Is(err, fs.ErrNotExist) {
+		// Half made, or its FIFOs are gone. While it is reserved: later somebody may
+		// tell of it again.
+		err = errors.Join(errNoFiles, filesOf(h.dir, name).remove())
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.instances[name]
+	o.instance, o.err = i, err
+	close(o.done)
 	if err != nil {
 		delete(h.instances, name)
-		if errors.Is(err, errNoFiles) {
-			answer.Unknown, err = true, nil
-		}
 		h.rest()
 		return err
 	}
-	h.instances[name] = i
 	go h.keep(name, i)
 	return nil
-}
-
-// reserve keeps others from opening an instance, unless it is there.
-func (h *helper) reserve(name string) (there bool, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i, reserved := h.instances[name]
-	switch {
-	case h.leaving:
-		return false, errors.New("the log helper is about to end")
-	case reserved && i == nil:
-		return false, fmt.Errorf("the output of %s is being opened already", name)
-	case reserved:
-		return true, nil
-	}
-	h.instances[name] = nil
-	h.rest()
-	return false, nil
 }
 
 // errNoFiles says that nobody has told of an instance.
@@ -103,9 +123,11 @@ func (h *helper) open(name string) (*instance, error) {
 	}
 	values, err := inject.ReadRedactions(f.values())
 	if err != nil {
-		return nil, err
+		// Nobody knows what must not be stored.
+		fmt.Fprintf(os.Stderr, "the output of %s is dropped: %v\n", name, err)
+		spec.Drop = true
 	}
-	return openInstance(f, spec, h.matcher(values), h.counters)
+	return openInstance(f, spec, h.compilation(values), h.counters)
 }
 
 // Redact has an instance's output searched for the values that its files have now.
@@ -118,11 +140,11 @@ func (h *helper) Redact(name string, _ *struct{}) error {
 	if i == nil {
 		return nil // it has ended, or is opened with them
 	}
-	m := h.matcher(values)
+	c := h.compilation(values)
 	for _, s := range i.streams {
-		s.next.Store(m)
+		s.next.Store(c.compile())
 	}
-	i.keepMatcher(m)
+	i.keepCompilation(c)
 	return nil
 }
 
@@ -175,34 +197,61 @@ type LeaveRequest struct {
 	IfIdle bool
 }
 
-// Leave ends the helper between two batches of each stream. Another one goes on.
+// Leave ends the helper between two batches of each stream. Another one goes on. While
+// a disk hangs it does not: what waits for the disk cannot be given to another, which
+// would wait as well, with nobody to empty the FIFOs.
 func (h *helper) Leave(r LeaveRequest, _ *struct{}) error {
 	h.mu.Lock()
 	if r.IfIdle && len(h.instances) > 0 {
 		h.mu.Unlock()
 		return nil
 	}
-	h.leaving = true
-	var all []*instance
-	for _, i := range h.instances {
-		if i != nil {
-			all = append(all, i)
+	all := h.opened()
+	for _, i := range all {
+		if i.hangs.Load() {
+			h.mu.Unlock()
+			return fmt.Errorf("the disk of %s does not answer", i.spec.Instance)
 		}
 	}
+	h.leaving = true
 	h.mu.Unlock()
 	for _, i := range all {
 		i.halt(leaving)
 	}
-	late := time.After(patience)
+	late, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for _, i := range all {
 		select {
 		case <-i.over:
-		case <-late: // its journal has what the next one needs
+		case <-late.Done(): // its journal has what the next one needs
 		}
 	}
-	h.leave.Do(func() {
-		// A moment for the answer.
-		time.AfterFunc(10*time.Millisecond, func() { close(h.left) })
-	})
+	h.end()
 	return nil
+}
+
+// opened are the instances that are there.
+func (h *helper) opened() []*instance {
+	var all []*instance
+	for _, o := range h.instances {
+		if o.instance != nil {
+			all = append(all, o.instance)
+		}
+	}
+	return all
+}
+
+// leaveUnused ends a helper that no agent needs.
+func (h *helper) leaveUnused() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.agents == 0 && len(h.instances) == 0 {
+		h.leaving = true
+		h.end()
+	}
+}
+
+// end ends the process, after a moment for an answer that is under way.
+func (h *helper) end() {
+	h.leave.Do(func() { time.AfterFunc(10*time.Millisecond, func() { close(h.over) }) })
 }

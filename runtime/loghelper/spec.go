@@ -2,7 +2,9 @@ package loghelper
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -22,6 +24,8 @@ type Spec struct {
 	Stderr string `json:"stderr,omitempty"`
 	// Journald sends each line to systemd's journal, too.
 	Journald bool `json:"journald,omitempty"`
+	// Middle says that something has been read of the streams before.
+	Middle bool `json:"middle,omitempty"`
 	// Drop has all output read and dropped: nobody knows what in it must not be seen.
 	Drop bool `json:"drop,omitempty"`
 }
@@ -63,8 +67,9 @@ func (f files) write(spec Spec, values inject.Redactions) error {
 func (f files) read() (Spec, error) {
 	var spec Spec
 	content, err := os.ReadFile(f.spec())
-	if err == nil {
-		err = json.Unmarshal(content, &spec)
+	if err == nil && json.Unmarshal(content, &spec) != nil {
+		// Damaged: as good as not there. The agent knows what it was.
+		return spec, fs.ErrNotExist
 	}
 	if err != nil {
 		return spec, fmt.Errorf("reading what is known of the output of %s: %w", filepath.Base(f.dir), err)
@@ -72,4 +77,10 @@ func (f files) read() (Spec, error) {
 	return spec, nil
 }
 
-func (f files) remove() error { return os.RemoveAll(f.dir) }
+// remove takes the spec away first: without the rest there must be none.
+func (f files) remove() error {
+	if err := os.Remove(f.spec()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(f.dir)
+}

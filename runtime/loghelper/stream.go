@@ -22,8 +22,13 @@ type stream struct {
 	fifo     *os.File
 	redactor *redact.Stream
 	next     atomic.Pointer[redact.Matcher] // to go on with; nil for the same
-	counted  uint64 // redactions that are in the counters
-	shown    bool   // what is held back now, a reader has been told of
+	counted  uint64                         // redactions that are in the counters
+	shown    bool                           // what is held back now, a reader has been told of
+
+	// tail is the end of all input, as much as can be held back.
+	tail []byte
+	// skip is how many bytes are still to be dropped after a gap in what is known.
+	skip int
 
 	out     []byte // redacted, about to be stored
 	scratch []byte // for what is dropped
@@ -50,7 +55,10 @@ func (s *stream) run() {
 	for {
 		err := s.await()
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.instance.halted() != running:
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.instance.halted() == ending:
+			s.giveUp()
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.instance.halted() == leaving:
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			s.batch(s.flush)
@@ -112,16 +120,17 @@ func (s *stream) batch(do func() error) error {
 func (s *stream) take() error {
 	available, err := s.available()
 	if err != nil {
+		s.instance.release()
 		return err
 	}
 	data, err := s.instance.journal.read(s.index, available, s.read)
 	if err != nil || len(data) == 0 {
+		if err == nil {
+			return s.finish()
+		}
 		s.instance.release()
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 			return nil
-		}
-		if err == nil {
-			err = s.finish()
 		}
 		return err
 	}
@@ -129,12 +138,65 @@ func (s *stream) take() error {
 	return nil
 }
 
+// giveUp takes what is in the FIFO at the end, although others have it open for writing.
+func (s *stream) giveUp() {
+	for range pipeSize / areaSize {
+		if n, err := s.available(); n == 0 || err != nil {
+			break
+		}
+		if s.batch(s.take) != nil {
+			return
+		}
+	}
+	if n, _ := s.available(); n > 0 {
+		s.lose(n, errEnded)
+	}
+	if s.instance.acquire() {
+		_ = s.finish()
+	}
+}
+
+// pipeSize is what a FIFO holds.
+const pipeSize = 64 << 10
+
 // keep redacts what is in the journal and has it stored.
-func (s *stream) keep(data []byte) {
+func (s *stream) keep(data []byte) { s.keepSince(time.Now(), data) }
+
+// keepSince is keep for what was read at a time.
+func (s *stream) keepSince(when time.Time, data []byte) {
 	s.renew()
-	s.out = s.redactor.Append(s.out[:0], data)
+	text := s.skipped(data)
+	s.remember(text)
+	s.out = s.redactor.Append(s.out[:0], text)
 	s.shown = false
-	s.store(data)
+	s.store(when, len(data))
+}
+
+// skipped drops the beginning of data that may be the rest of a value of which nobody
+// knows the beginning.
+func (s *stream) skipped(data []byte) []byte {
+	n := min(s.skip, len(data))
+	if n > 0 {
+		s.skip -= n
+		s.lose(n, errGap)
+	}
+	return data[n:]
+}
+
+// longestHold is more than what a redact.Stream holds back of its input, and than what
+// of a value can follow that.
+const longestHold = 512
+
+// remember keeps the end of what has been read.
+func (s *stream) remember(data []byte) {
+	if len(data) >= longestHold {
+		s.tail = append(s.tail[:0], data[len(data)-longestHold:]...)
+		return
+	}
+	s.tail = append(s.tail, data...)
+	if over := len(s.tail) - longestHold; over > 0 {
+		s.tail = s.tail[:copy(s.tail, s.tail[over:])]
+	}
 }
 
 // renew goes on with other values. Only after data has been read: what was written
@@ -150,38 +212,27 @@ func (s *stream) renew() {
 func (s *stream) flush() error {
 	s.out = s.redactor.Flush(s.out[:0])
 	s.shown = true
-	s.store(nil)
+	s.store(time.Now(), 0)
 	return nil
 }
 
-// finish stores what is held back at the end of the FIFO.
+// finish, with the turn, stores what is held back at the end of the FIFO.
 func (s *stream) finish() error {
-	if !s.instance.acquire() {
-		s.instance.counters.lose(s.redactor.Held())
-		return io.EOF
-	}
 	s.out = s.redactor.Close(s.out[:0])
-	s.store(nil)
+	s.tail = s.tail[:0]
+	s.store(time.Now(), 0)
 	return io.EOF
 }
 
-// store hands on what is redacted. data, from the journal, is what it came of.
-func (s *stream) store(data []byte) {
+// store hands on what is redacted. It came of so many bytes of the journal.
+func (s *stream) store(when time.Time, n int) {
 	s.count()
-	i := s.instance
-	staged := i.journal.stage(s.index, s.pending(data), s.shown)
-	i.store(s, len(data), staged)
+	s.instance.store(s, when, n, s.instance.journal.stage(s.index, s.pending(), s.shown))
 }
 
-// pending are the bytes that are held back, of what was before and of data.
-func (s *stream) pending(data []byte) []byte {
-	n := s.redactor.Held()
-	if n <= len(data) {
-		return data[len(data)-n:]
-	}
-	before, _ := s.instance.journal.pending(s.index)
-	all := append(append([]byte{}, before...), data...)
-	return all[max(0, len(all)-n):]
+// pending are the bytes that are held back.
+func (s *stream) pending() []byte {
+	return s.tail[max(0, len(s.tail)-s.redactor.Held()):]
 }
 
 // count adds the redactions since the last time to the counters.
@@ -196,6 +247,8 @@ func (s *stream) drop(why error) error {
 	if s.scratch == nil {
 		s.scratch = make([]byte, areaSize)
 	}
+	// Before it is out of the FIFO: a helper that dies then knows nothing of it.
+	s.instance.journal.setGap(s.index, true)
 	n, err := s.read(s.scratch)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return nil
@@ -208,6 +261,7 @@ func (s *stream) drop(why error) error {
 	}
 	s.renew()
 	// So that it knows what comes after.
+	s.remember(s.scratch[:n])
 	s.out = s.redactor.Append(s.out[:0], s.scratch[:n])
 	s.lose(n, why)
 	return nil
@@ -228,6 +282,8 @@ func (s *stream) takeLost() loss {
 var (
 	errHangs         = fmt.Errorf("the disk did not answer for %s", patience)
 	errUnknownValues = errors.New("the secrets that it may hold could not be read")
+	errGap           = errors.New("what came before is not known, of which it may be the rest")
+	errEnded         = errors.New("the container has ended, and something went on writing")
 )
 
 // available is how many bytes are in the FIFO.
@@ -262,10 +318,14 @@ func (s *stream) control(do func(fd int) error) error {
 
 // recover brings the redaction to where an earlier helper left it.
 func (s *stream) recover() {
+	if s.instance.journal.gap(s.index) {
+		s.skip = longestHold
+	}
 	before, shown := s.instance.journal.pending(s.index)
 	if len(before) == 0 {
 		return
 	}
+	s.remember(before)
 	_ = s.redactor.Append(nil, before) // all of it is held back again
 	if shown {
 		_ = s.redactor.Flush(nil)

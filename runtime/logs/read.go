@@ -123,7 +123,9 @@ func (r *Reader) Close() error {
 
 func (r *Reader) read(ctx context.Context, yield func(Entry, error) bool) error {
 	if !r.follow {
-		_, err := r.rest(ctx, yield)
+		// Whoever writes faster than this is read would never see its end.
+		began := time.Now()
+		_, err := r.rest(ctx, func(e Entry, err error) bool { return !e.Time.After(began) && yield(e, err) })
 		return err
 	}
 	changed, release, err := r.store.watcher.watch(r.dir)

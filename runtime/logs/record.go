@@ -32,13 +32,17 @@ const maxData = 64 << 10
 // make a reader take much memory.
 const maxRecord = maxData + 128
 
+// timeFormat is RFC 3339 with all nine digits, so that the same record, written again,
+// is as long as before.
+const timeFormat = "2006-01-02T15:04:05.000000000Z07:00"
+
 var errDamaged = errors.New("damaged log record")
 
 // appendRecords appends data as records to buf.
 func appendRecords(buf []byte, at time.Time, stream Stream, data []byte) []byte {
 	for len(data) > 0 {
 		piece, tag, rest := cutRecord(data)
-		buf = at.UTC().AppendFormat(buf, time.RFC3339Nano)
+		buf = at.UTC().AppendFormat(buf, timeFormat)
 		buf = append(buf, ' ')
 		buf = append(buf, stream...)
 		buf = append(buf, ' ', tag, ' ')
