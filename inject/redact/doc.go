@@ -56,7 +56,8 @@
 // when less than 6 bytes are held, else as [partial], which is not repeated. The
 // stream goes on as if it still held all that. When the rest of a value follows, that
 // is not shown; a label is written there unless one stands directly before. Of the
-// beginning that became [partial] nothing is shown if something else follows.
+// beginning that became [partial] nothing is shown if something else follows. Line
+// ends stay: they tell nothing, and the next message is not in the same line.
 // However often a stream is flushed, not more than the first 5 bytes of any
 // occurrence show. [Stream.Close] does the same and forgets.
 //

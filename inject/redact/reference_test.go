@@ -52,6 +52,8 @@ func (r *reference) write(from, to int) {
 		switch {
 		case g >= 0:
 			r.say(groups, g)
+		case i >= to-waiting && waiting >= 6 && strings.ContainsRune("\r\n", rune(r.input[i])):
+			r.output = append(r.output, string(r.input[i:i+1]))
 		case i >= to-waiting && waiting >= 6:
 			r.hide()
 		default:

@@ -205,15 +205,29 @@ func (s *Stream) show(dst, text []byte, to int) []byte {
 	if to <= s.out {
 		return dst
 	}
-	switch {
-	case !s.hides:
+	if s.hides {
+		dst = s.hide(dst, text[s.out:to])
+	} else {
 		dst = append(dst, text[s.out:to]...)
 		s.wrote = shown
-	case s.wrote != hidden:
-		dst = append(dst, partial...)
-		s.wrote = hidden
 	}
 	s.out = to
+	return dst
+}
+
+// hide appends [partial] for text. Its line ends stay: they tell nothing, and without
+// them the next message would be in the same line.
+func (s *Stream) hide(dst, text []byte) []byte {
+	for _, b := range text {
+		switch {
+		case b == '\n' || b == '\r':
+			dst = append(dst, b)
+			s.wrote = shown
+		case s.wrote != hidden:
+			dst = append(dst, partial...)
+			s.wrote = hidden
+		}
+	}
 	return dst
 }
 

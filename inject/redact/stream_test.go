@@ -383,3 +383,19 @@ func TestWhatIsNoLongerHeldIsCleared(t *testing.T) {
 		t.Errorf("there is %q", raw)
 	}
 }
+
+// A whole line of a value may be the beginning of all of it. What comes after a while
+// is another message, on a line of its own.
+func TestLineEndsAreShown(t *testing.T) {
+	for value1, printed := range map[string]string{
+		"first line\nsecond line\n":     "first line\n",
+		"first line\r\nsecond line\r\n": "first line\r\n",
+	} {
+		s := Compile([]Value{value("s", value1)}).Stream()
+		out := s.Flush(s.Append(nil, []byte(printed)))
+		out = s.Close(s.Append(out, []byte("INFO another\nsecond li")))
+		if want := "[secret:s/K]" + strings.TrimPrefix(printed, "first line") + "INFO another\n[partial]"; string(out) != want {
+			t.Errorf("got %q, want %q", out, want)
+		}
+	}
+}
