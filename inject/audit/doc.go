@@ -37,6 +37,10 @@
 // files have not is damage: it is left as it is for [Log.Verify] to name, and the trail
 // goes on in a new file.
 //
+// A failed sync leaves it unknown what is on disk, and no later one tells. So the head
+// is never sealed at a record of a file that could not be synced: the trail goes on in
+// a new file, whose first record ([Unsynced]) names those that may be missing.
+//
 // Each Open is a record, with what was found. Records that could not be written
 // are counted in a record of their own ([Lost]) as soon as that can be written.
 package audit

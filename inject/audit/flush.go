@@ -49,6 +49,10 @@ func (l *Log) flushAfter(pause time.Duration) bool {
 // the head, and removes files beyond the limit. The caller holds flushing.
 func (l *Log) flush() error {
 	l.mu.Lock()
+	if err := l.appendUnsynced(); err != nil {
+		l.mu.Unlock()
+		return err
+	}
 	now, files := l.last, l.files
 	unsynced, current, made := l.unsynced, l.file, l.made
 	l.unsynced, l.made = nil, false
@@ -57,14 +61,10 @@ func (l *Log) flush() error {
 		return nil
 	}
 	if err := l.sync(unsynced, current, made); err != nil {
-		// What the kernel could not write it may have forgotten: a later sync of the
-		// same file would say that all is well.
-		l.mu.Lock()
-		l.fresh = true
-		l.mu.Unlock()
+		l.doubt()
 		return fmt.Errorf("syncing the audit trail: %w", err)
 	}
-	if surplus := len(files) - l.options.Files; surplus > 0 && l.verifying.TryLock() {
+	if surplus := l.surplus(files); surplus > 0 && l.verifying.TryLock() {
 		defer l.verifying.Unlock()
 		now.Oldest = files[surplus]
 	}
@@ -80,15 +80,70 @@ func (l *Log) flush() error {
 func (l *Log) sync(unsynced []*os.File, current *os.File, made bool) error {
 	var errs []error
 	for _, file := range unsynced {
-		errs = append(errs, file.Sync(), file.Close())
+		errs = append(errs, l.options.sync(file), file.Close())
 	}
 	if current != nil {
-		errs = append(errs, current.Sync())
+		errs = append(errs, l.options.sync(current))
 	}
 	if made {
 		errs = append(errs, syncDir(l.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// doubt notes that a sync has failed. What the kernel could not write it may have
+// forgotten: a later sync of the same file would say that all is well. So no record
+// that is not sealed yet counts as synced any more, and their files are done with.
+// The caller holds flushing.
+func (l *Log) doubt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, file := range l.unsynced { // by a rotation meanwhile
+		file.Close()
+	}
+	l.unsynced, l.fresh = nil, true
+	l.doubted = Record{Action: Unsynced, Outcome: Failed, Of: l.sealed.Seq + 1, Count: l.last.Seq - l.sealed.Seq}
+}
+
+// appendUnsynced records which records may not be on disk, in a file of its own, so
+// that the head can be sealed at a record that is. The caller holds mu.
+func (l *Log) appendUnsynced() error {
+	if l.doubted.Count == 0 {
+		return nil
+	}
+	r, doubtful := l.doubted, l.file
+	r.Why = fmt.Sprintf("the disk failed to sync records %d to %d: a power cut may have lost them", r.Of, r.Of+r.Count-1)
+	if err := l.append(r); err != nil {
+		return fmt.Errorf("writing the audit trail: %w", err)
+	}
+	l.doubted = Record{}
+	// To sync it once more proves nothing, and may fail for ever.
+	l.unsynced = slices.DeleteFunc(l.unsynced, func(f *os.File) bool { return f == doubtful })
+	doubtful.Close()
+	return nil
+}
+
+// surplus is how many of the oldest files are beyond the limit. Neighbours that would
+// fit into one count as one: a disk that fails to sync makes many short files, which
+// must not push out the full ones.
+func (l *Log) surplus(files []uint64) int {
+	if len(files) <= l.options.Files {
+		return 0
+	}
+	count, size := 0, l.options.FileSize
+	for i, first := range slices.Backward(files) {
+		here := int64(0)
+		if info, err := os.Lstat(l.path(first)); err == nil {
+			here = info.Size()
+		}
+		if size += here; size > l.options.FileSize {
+			count, size = count+1, here
+		}
+		if count > l.options.Files {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // drop removes the files before the oldest that the head has.

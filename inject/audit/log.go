@@ -29,6 +29,9 @@ type Options struct {
 	Warn func(error)
 	// Synced is told that all records are on disk. It may not call the log.
 	Synced func()
+
+	// sync syncs a file; another one in tests, whose disks do not fail.
+	sync func(*os.File) error
 }
 
 func (o Options) complete() Options {
@@ -40,6 +43,9 @@ func (o Options) complete() Options {
 	}
 	if o.Synced == nil {
 		o.Synced = func() {}
+	}
+	if o.sync == nil {
+		o.sync = (*os.File).Sync
 	}
 	return o
 }
@@ -78,6 +84,7 @@ type Log struct {
 	// unsynced are earlier files that were written to since the last flush.
 	unsynced []*os.File
 	made     bool   // a file was made since then
+	doubted  Record // to be written: of records that could not be synced; Count is 0 without any
 	lost     uint64 // records since the last one that could be written
 	closed   bool
 	more     chan struct{} // closed and replaced by each record
@@ -131,7 +138,7 @@ func (l *Log) noteOpening(found finding) {
 func (l *Log) Append(r Record) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.appendLost(); err != nil {
+	if err := l.appendMissing(); err != nil {
 		l.lost++
 		return 0, err
 	}
@@ -155,6 +162,14 @@ func (l *Log) Commit(r Record) (uint64, error) {
 		return seq, nil // another one's flush had it
 	}
 	return seq, l.flush()
+}
+
+// appendMissing records what is missing or may be. The caller holds mu.
+func (l *Log) appendMissing() error {
+	if err := l.appendUnsynced(); err != nil {
+		return err
+	}
+	return l.appendLost()
 }
 
 // appendLost records that there are records missing. The caller holds mu.
@@ -270,6 +285,9 @@ func (l *Log) Close() error {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
 	err := l.flush()
+	if err != nil {
+		err = l.flush() // which records what could not be synced
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true

@@ -24,10 +24,11 @@ const (
 	Exec     Action = "exec"     // a command was run in a container
 	Refusal  Action = "refused"  // a call was refused
 	Lost     Action = "lost"     // records could not be written
+	Unsynced Action = "unsynced" // records were written, and the disk failed to keep them
 )
 
 // Actions are all that there are.
-var Actions = []Action{Opened, Set, Rollback, Delete, Prune, Launch, Start, Restart, Resolve, Pull, Exec, Refusal, Lost}
+var Actions = []Action{Opened, Set, Rollback, Delete, Prune, Launch, Start, Restart, Resolve, Pull, Exec, Refusal, Lost, Unsynced}
 
 // Outcome is what became of an action.
 type Outcome string
@@ -50,7 +51,7 @@ type Record struct {
 	Time    time.Time `json:"time"`
 	Action  Action    `json:"action"`
 	Outcome Outcome   `json:"outcome"`
-	// Of is the record of the same action's beginning.
+	// Of is the record of the same action's beginning; the first of Count for Unsynced.
 	Of uint64 `json:"of,omitempty"`
 	// Caller is nil for what the agent did by itself.
 	Caller *Caller `json:"caller,omitempty"`
