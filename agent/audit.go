@@ -32,6 +32,7 @@ func (a *Agent) openAudit(keys *keyring.Keyring) error {
 		Note:     "purser " + a.build.Version,
 		Warn:     t.warn,
 		Synced:   t.synced,
+		Written:  func(action audit.Action) { a.metrics.Audited(string(action)) },
 	})
 	return err
 }
@@ -80,16 +81,15 @@ func (t *auditor) synced() {
 	}
 }
 
-// note records something with its caller and returns the record's number; 0 when it
-// could not be written, which keeps nothing from going on.
-func (t *auditor) note(ctx context.Context, r audit.Record) uint64 {
-	seq, err := t.Append(t.called(ctx, r))
+// note records something with its caller, without waiting for the disk. What cannot
+// be written keeps nothing from going on.
+func (t *auditor) note(ctx context.Context, r audit.Record) *audit.Pending {
+	noted, err := t.Note(t.called(ctx, r))
 	if err != nil {
 		t.warn(err)
-		return 0
+		return nil
 	}
-	t.agent.metrics.Audited(string(r.Action))
-	return seq
+	return noted
 }
 
 // called fills in who made the call that a context is of.
@@ -117,8 +117,6 @@ func (t *auditor) begin(ctx context.Context, r audit.Record) (*change, error) {
 	seq, err := t.Commit(t.called(ctx, r))
 	if err != nil {
 		t.warn(err)
-	} else {
-		t.agent.metrics.Audited(string(r.Action))
 	}
 	if err != nil && t.agent.cfg.Audit.FailClosed {
 		return nil, refuse(Precondition, "the audit trail cannot be written, and no secret is changed without a record ([audit] fail_closed in the configuration): %w", err)
@@ -152,11 +150,8 @@ func (c *change) unchanged(secret audit.Secret) {
 // Refused records a call that was refused before there was any record of it.
 func (a *Agent) Refused(c *Call, r audit.Record) {
 	r.Caller, r.Call = c.Caller, c.Method
-	written, err := a.audit.Refuse(r)
-	if err != nil {
+	if err := a.audit.Refuse(r); err != nil {
 		a.audit.warn(err)
-	} else if written {
-		a.metrics.Audited(string(audit.Refusal))
 	}
 }
 

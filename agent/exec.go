@@ -52,7 +52,7 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 		Action: audit.Exec, Outcome: audit.Begun, Environment: w.environment(), Workload: w.id(), Instance: instance,
 		Command: program, Secrets: given(resolution),
 	}
-	record.Of = a.audit.note(ctx, record)
+	record.Begun = a.audit.note(ctx, record)
 	record.Secrets = nil
 	exit, err := a.exec(ctx, w, instance, secrets, resolution.Redactions(), start, streams)
 	a.audit.note(ctx, ended(record, exit, err))

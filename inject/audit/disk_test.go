@@ -90,6 +90,29 @@ func TestLostRecordsAreCounted(t *testing.T) {
 	wantWhole(t, p)
 }
 
+// A note that cannot be written is told of, and counted.
+func TestNoteOnAFullDisk(t *testing.T) {
+	p := newPlace(t)
+	var warned []error
+	p.options.Warn = func(err error) { warned = append(warned, err) }
+	l := p.open(t)
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, limit(t, 100)))
+	begun, err := l.Note(audit.Record{Action: audit.Exec, Outcome: audit.Begun})
+	_, waited := l.Append(set(1))
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, limit(t, unix.RLIM_INFINITY)))
+	must(t, err)
+	if !errors.Is(waited, unix.EFBIG) || len(warned) != 1 || !errors.Is(warned[0], unix.EFBIG) {
+		t.Errorf("got %v, told of %v", waited, warned)
+	}
+	_, err = l.Note(audit.Record{Action: audit.Exec, Outcome: audit.Done, Begun: begun})
+	must(t, err)
+	got := all(t, l)
+	if len(got) != 3 || got[1].Action != audit.Lost || got[1].Count != 2 || got[2].Of != 0 {
+		t.Errorf("got %+v", got)
+	}
+	must(t, l.Close())
+}
+
 // limit is the process's limit of the size of files, with another soft one. What is
 // written beyond it is cut short, as on a full disk.
 func limit(t *testing.T, size uint64) *unix.Rlimit {

@@ -27,6 +27,8 @@ type Options struct {
 	// Warn is told what goes wrong apart from the calls, and of damage. It may not
 	// call the log.
 	Warn func(error)
+	// Written is told of each record that is written. It may not call the log.
+	Written func(Action)
 	// Synced is told that all records are on disk. It may not call the log.
 	Synced func()
 
@@ -40,6 +42,9 @@ func (o Options) complete() Options {
 	o.Interval = cmp.Or(o.Interval, 500*time.Millisecond)
 	if o.Warn == nil {
 		o.Warn = func(error) {}
+	}
+	if o.Written == nil {
+		o.Written = func(Action) {}
 	}
 	if o.Synced == nil {
 		o.Synced = func() {}
@@ -64,6 +69,7 @@ type Log struct {
 	headKey key
 
 	refusals refusals
+	queue    queue
 
 	// flushing is held while files are synced and the head is sealed. It is taken
 	// before mu.
@@ -72,7 +78,8 @@ type Log struct {
 	// verifying keeps files from being removed under a reader of them all.
 	verifying sync.RWMutex
 
-	// mu guards what follows. Nobody holds it while the disk syncs.
+	// mu guards what follows. It is held during a write, for which the disk may take
+	// its time, and not while the disk syncs. Note does not take it.
 	mu    sync.Mutex
 	file  *os.File // that is written to; nil before the first record
 	size  int64    // of it
@@ -102,7 +109,7 @@ func Open(dir string, keys *keyring.Keyring, heads Heads, options Options) (*Log
 		dir: dir, options: options.complete(), heads: heads,
 		key: keys.Derive("audit record"), headKey: keys.Derive("audit head"),
 		more: make(chan struct{}), dirty: make(chan struct{}, 1),
-		closing: make(chan struct{}), done: make(chan struct{}),
+		closing: make(chan struct{}), done: make(chan struct{}), queue: newQueue(),
 	}
 	l.refusals.log = l
 	if err := makeDir(dir); err != nil {
@@ -113,6 +120,7 @@ func Open(dir string, keys *keyring.Keyring, heads Heads, options Options) (*Log
 		return nil, err
 	}
 	go l.keepSynced()
+	go l.writeQueued()
 	l.noteOpening(found)
 	return l, nil
 }
@@ -133,16 +141,22 @@ func (l *Log) noteOpening(found finding) {
 	}
 }
 
-// Append writes a record, which is on disk within Options.Interval, and returns its
-// number.
-func (l *Log) Append(r Record) (uint64, error) {
+// writePending writes a record that was handed over, behind one of those that are
+// missing.
+func (l *Log) writePending(n *Pending) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lost += n.lost
 	if err := l.appendMissing(); err != nil {
-		l.lost++
+		if n.lost == 0 {
+			l.lost++
+		}
 		return 0, err
 	}
-	if err := l.append(r); err != nil {
+	if n.lost > 0 {
+		return 0, nil
+	}
+	if err := l.append(n.record.numbered()); err != nil {
 		l.lost++
 		return 0, fmt.Errorf("writing the audit trail: %w", err)
 	}
@@ -190,8 +204,10 @@ func (l *Log) append(r Record) error {
 	if l.closed {
 		return fs.ErrClosed
 	}
-	r = r.bounded()
-	r.Seq, r.Time, r.Prev = l.last.Seq+1, time.Now().UTC(), l.last.MAC
+	if r.Time.IsZero() {
+		r.Time = time.Now().UTC()
+	}
+	r.Seq, r.Prev = l.last.Seq+1, l.last.MAC
 	text, mac, err := l.key.seal(r)
 	if err != nil {
 		return err
@@ -204,6 +220,7 @@ func (l *Log) append(r Record) error {
 	close(l.more)
 	l.more = make(chan struct{})
 	l.markDirty()
+	l.options.Written(r.Action)
 	return nil
 }
 
@@ -280,6 +297,7 @@ func (l *Log) begin(text []byte, seq uint64) error {
 // Close makes all records durable. Every later one fails with [fs.ErrClosed].
 func (l *Log) Close() error {
 	l.refusals.end()
+	l.queue.close()
 	close(l.closing)
 	<-l.done
 	l.flushing.Lock()

@@ -73,6 +73,9 @@ func (l *Log) Read(ctx context.Context, q Query) iter.Seq2[Record, error] {
 var errEnough = errors.New("enough")
 
 func (l *Log) read(ctx context.Context, q Query, yield func(Record) bool) error {
+	if err := l.queue.settle(ctx); err != nil {
+		return err
+	}
 	e := l.extent()
 	at, err := l.readFirst(ctx, q, e, yield)
 	if err != nil {

@@ -53,6 +53,8 @@ type Record struct {
 	Outcome Outcome   `json:"outcome"`
 	// Of is the record of the same action's beginning; the first of Count for Unsynced.
 	Of uint64 `json:"of,omitempty"`
+	// Begun is that record while it may have no number yet; Of is taken from it.
+	Begun *Pending `json:"-"`
 	// Caller is nil for what the agent did by itself.
 	Caller *Caller `json:"caller,omitempty"`
 	// Call is the method of the API, as "Secrets/Put".
@@ -106,6 +108,16 @@ const (
 	maxNames = 8 << 10 // of all keys and versions, in bytes
 	maxOf    = 64      // secrets
 )
+
+// numbered returns the record with the number of that of its beginning, which was
+// handed over before it.
+func (r Record) numbered() Record {
+	if r.Begun != nil {
+		<-r.Begun.done
+		r.Of, r.Begun = r.Begun.seq, nil
+	}
+	return r
+}
 
 // bounded returns the record with what is too long cut short.
 func (r Record) bounded() Record {

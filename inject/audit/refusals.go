@@ -37,14 +37,14 @@ type kind struct {
 }
 
 // Refuse records a refused call, or counts it: of many, only the first are written
-// one by one.
-func (l *Log) Refuse(r Record) (written bool, err error) {
+// one by one. Like [Log.Note] it does not wait for the disk.
+func (l *Log) Refuse(r Record) error {
 	r.Action, r.Outcome = Refusal, Denied
 	if !l.refusals.admit(r) {
-		return false, nil
+		return nil
 	}
-	_, err = l.Append(r)
-	return err == nil, err
+	_, err := l.Note(r)
+	return err
 }
 
 // admit says whether a refusal is to be recorded by itself, and counts it otherwise.
@@ -80,7 +80,7 @@ func (f *refusals) endWindow() {
 	counted := f.counted
 	f.ends, f.counted = nil, nil
 	for _, k := range sorted(counted) {
-		if _, err := f.log.Append(k.record(counted[k])); err != nil {
+		if _, err := f.log.Note(k.record(counted[k])); err != nil {
 			f.log.options.Warn(err)
 		}
 	}

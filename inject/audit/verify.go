@@ -59,6 +59,9 @@ const maxProblems = 1000
 // Verify reads the whole trail and checks it against the head. It fails when it
 // cannot read.
 func (l *Log) Verify(ctx context.Context) (Report, error) {
+	if err := l.queue.settle(ctx); err != nil {
+		return Report{}, err
+	}
 	l.verifying.RLock()
 	defer l.verifying.RUnlock()
 	state, err := l.state()
