@@ -90,6 +90,24 @@ func TestLostRecordsAreCounted(t *testing.T) {
 	wantWhole(t, p)
 }
 
+// What is lost is not forgotten by syncing the rest.
+func TestSyncedWithLostRecords(t *testing.T) {
+	p := newPlace(t)
+	synced := 0
+	p.options.Synced = func() { synced++ }
+	l := p.open(t)
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, limit(t, 100)))
+	_, err := l.Append(set(1))
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, limit(t, unix.RLIM_INFINITY)))
+	if !errors.Is(err, unix.EFBIG) {
+		t.Fatal(err)
+	}
+	must(t, l.Close())
+	if synced != 0 {
+		t.Error("all is said to be well")
+	}
+}
+
 // A note that cannot be written is told of, and counted.
 func TestNoteOnAFullDisk(t *testing.T) {
 	p := newPlace(t)

@@ -53,7 +53,7 @@ func (l *Log) flush() error {
 		l.mu.Unlock()
 		return err
 	}
-	now, files := l.last, l.files
+	now, files, lost := l.last, l.files, l.lost
 	unsynced, current, made := l.unsynced, l.file, l.made
 	l.unsynced, l.made = nil, false
 	l.mu.Unlock()
@@ -72,7 +72,9 @@ func (l *Log) flush() error {
 		return err
 	}
 	l.sealed = now
-	l.options.Synced()
+	if lost == 0 {
+		l.options.Synced()
+	}
 	return l.drop(now.Oldest)
 }
 

@@ -29,7 +29,8 @@ type Options struct {
 	Warn func(error)
 	// Written is told of each record that is written. It may not call the log.
 	Written func(Action)
-	// Synced is told that all records are on disk. It may not call the log.
+	// Synced is told that all records are on disk, and none is lost that is not counted
+	// there. It may not call the log.
 	Synced func()
 
 	// sync syncs a file; another one in tests, whose disks do not fail.
