@@ -25,6 +25,9 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 		options.Data[key] = inject.NewValue(value)
 		clear(value)
 	}
+	if err := refusal(a.secrets.CheckPut(ctx, environment, request.GetName(), options)); err != nil {
+		return nil, err
+	}
 	changing, err := a.audit.begin(ctx, audit.Record{
 		Action: audit.Set, Environment: AuditName(environment),
 		Secrets: []audit.Secret{named(request.GetName(), slices.Sorted(maps.Keys(options.Data)), request.GetRemove())},
@@ -67,8 +70,8 @@ func (a *Agent) put(ctx context.Context, environment, name string, options store
 // RollbackSecret writes a new version with the content of an old one.
 func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	environment = orDev(environment)
-	if _, err := a.secrets.Describe(environment, name); err != nil {
-		return 0, storeError(err) // before there is a record of it: refusals of many calls are counted
+	if err := refusal(a.secrets.CheckRollback(environment, name, version)); err != nil {
+		return 0, err
 	}
 	changing, err := a.audit.begin(ctx, audit.Record{
 		Action: audit.Rollback, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name), Version: version}},
@@ -314,6 +317,17 @@ func (a *Agent) pruneBut(environment, name string, needed []uint32) error {
 func (a *Agent) noteSequence() error {
 	if err := a.db.SetSecretsSequence(a.secrets.Sequence()); err != nil {
 		return fmt.Errorf("noting the state of the secret store: %w", err)
+	}
+	return nil
+}
+
+// refusal returns the store's error with its code if it is a refusal. It is asked for
+// before there is a record of the change, as refused calls are recorded, and counted
+// when they are many, in another place. Any other error comes again with the change.
+func refusal(err error) error {
+	var refused *Refusal
+	if err = storeError(err); errors.As(err, &refused) {
+		return err
 	}
 	return nil
 }

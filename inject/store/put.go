@@ -35,10 +35,7 @@ type PutResult struct {
 // [*InvalidError] when the arguments are wrong: names, limits, removing a key that is
 // not there, a version without any key.
 func (s *Store) Put(ctx context.Context, environment, name string, options PutOptions) (PutResult, error) {
-	var problems InvalidError
-	problems.checkNames(environment, name)
-	problems.checkOptions(options)
-	if err := problems.orNil(); err != nil {
+	if err := options.check(environment, name); err != nil {
 		return PutResult{}, err
 	}
 	r, done, err := s.startChange(ctx, environment, name)
@@ -46,11 +43,7 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 		return PutResult{}, err
 	}
 	defer done()
-	base, err := s.base(environment, name, r, options.Replace)
-	if err != nil {
-		return PutResult{}, err
-	}
-	data, err := options.apply(environment, name, base)
+	base, data, err := s.merge(environment, name, r, options)
 	if err != nil {
 		return PutResult{}, err
 	}
@@ -63,6 +56,37 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 		return PutResult{}, err
 	}
 	return PutResult{Version: number, Changed: true, Keys: sortedKeys(data)}, nil
+}
+
+// CheckPut returns the error that Put would return before it writes anything.
+func (s *Store) CheckPut(ctx context.Context, environment, name string, options PutOptions) error {
+	if err := options.check(environment, name); err != nil {
+		return err
+	}
+	r, done, err := s.startChange(ctx, environment, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, _, err = s.merge(environment, name, r, options)
+	return err
+}
+
+// check checks what can be without knowing the secret.
+func (o PutOptions) check(environment, name string) error {
+	var problems InvalidError
+	problems.checkNames(environment, name)
+	problems.checkOptions(o)
+	return problems.orNil()
+}
+
+// merge returns the content that a new version starts from, and its own.
+func (s *Store) merge(environment, name string, r record, options PutOptions) (base, data map[string]inject.Value, err error) {
+	if base, err = s.base(environment, name, r, options.Replace); err != nil {
+		return nil, nil, err
+	}
+	data, err = options.apply(environment, name, base)
+	return base, data, err
 }
 
 // base returns the content that a new version starts from, empty when there is none.

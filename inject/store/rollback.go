@@ -22,6 +22,14 @@ func (s *Store) Rollback(ctx context.Context, environment, name string, number u
 	return s.add(environment, name, r, data, source.Version)
 }
 
+// CheckRollback returns the error with which Rollback would refuse a version.
+func (s *Store) CheckRollback(environment, name string, number uint32) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, err := s.manifest.record(environment, name).rollbackSource(environment, name, number)
+	return err
+}
+
 // rollbackSource returns the version to go back to.
 func (r record) rollbackSource(environment, name string, number uint32) (version, error) {
 	newest, ok := r.newest()

@@ -168,7 +168,11 @@ remove: the secret has no key "Y"`},
 			s := newPlace(t).open(t)
 			put(t, s, "dev", "db", "HERE=1")
 			before := s.Sequence()
+			checked := s.CheckPut(t.Context(), test.environment, test.secr, test.options)
 			_, err := s.Put(t.Context(), test.environment, test.secr, test.options)
+			if checked == nil || checked.Error() != err.Error() {
+				t.Errorf("checked: %v", checked)
+			}
 			var invalid *store.InvalidError
 			if !errors.As(err, &invalid) {
 				t.Fatalf("got %v", err)
@@ -324,6 +328,9 @@ func TestRollbackRefuses(t *testing.T) {
 		{"revived", 0, `version: there is none before the newest, 2`},
 		{"revived", 1, `no version 1 of secret revived in environment dev; see purser secret versions -E dev revived`},
 	} {
+		if err := s.CheckRollback("dev", test.name, test.version); err == nil || err.Error() != test.want {
+			t.Errorf("%s to %d, checked: got %v, want %s", test.name, test.version, err, test.want)
+		}
 		if _, err := s.Rollback(t.Context(), "dev", test.name, test.version); err == nil || err.Error() != test.want {
 			t.Errorf("%s to %d: got %v, want %s", test.name, test.version, err, test.want)
 		}
