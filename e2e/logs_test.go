@@ -282,7 +282,7 @@ function: f
 kind: job
 image: {ref: `+image+`}
 stdin: true
-command: [sh, -c, "read x; seq 1 40000; sleep 0.5; seq 40001 80000"]
+command: [sh, -c, "echo ready; read x; seq 1 40000; sleep 0.5; seq 40001 80000"]
 `, "--wait")
 	follow := n.command("logs", "-f", "a/f")
 	out, err := follow.StdoutPipe()
@@ -290,6 +290,9 @@ command: [sh, -c, "read x; seq 1 40000; sleep 0.5; seq 40001 80000"]
 		t.Fatal(err)
 	}
 	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil { // it follows
 		t.Fatal(err)
 	}
 	n.runWith("go\n", "attach", "-i", "a/f")
@@ -319,7 +322,7 @@ func TestLogsOnABadDisk(t *testing.T) {
 app: a
 function: f
 image: {ref: `+image+`}
-command: [sh, -c, 'i=0; while :; do echo "line $i, which is long enough to fill a disk"; i=$((i+1)); done']
+command: [sh, -c, 'i=0; while :; do echo "line $i, which is long enough to fill a disk"; i=$((i+1)); [ $((i % 200)) != 0 ] || sleep 0.02; done']
 stop: {grace: 100ms}
 `, "--wait")
 	pid := d.get("a/f").pid()
