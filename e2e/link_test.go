@@ -49,7 +49,7 @@ func newLink(t testing.TB, r *rig.Registry) *link {
 			panic(http.ErrAbortHandler)
 		}
 		if status := l.answer(); status != 0 {
-			w.Header().Set("Retry-After", "30")
+			w.Header().Set("Retry-After", "3")
 			w.WriteHeader(status)
 			return
 		}

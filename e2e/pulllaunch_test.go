@@ -424,7 +424,7 @@ func TestRegistryThatIsUnavailable(t *testing.T) {
 	}
 	n.await("a/f", "broken", reason("registry unavailable: image "+l.addr()+"/app:1: "+l.addr()+" answers 503 "))
 	l.set(func() { l.status = 429 })
-	n.await("a/f", "busy", reason("too many requests: image "+l.addr()+"/app:1: "+l.addr()+" takes no more requests for 30s"))
+	n.await("a/f", "busy", reason("too many requests: image "+l.addr()+"/app:1: "+l.addr()+" takes no more requests for 3s"))
 	if got := n.run("image", "pull", l.addr()+"/app:1"); got.code == 0 || !strings.HasPrefix(got.stderr, "purser: too many requests: ") {
 		t.Errorf("%+v", got)
 	}
