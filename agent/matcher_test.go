@@ -45,11 +45,11 @@ func TestLastMatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l lastMatcher
 		first := l.of(redactions(t, "first value"))
-		time.Sleep(matcherKept - 1)
+		<-time.After(matcherKept - 1)
 		if l.of(redactions(t, "first value")) != first {
 			t.Error("made again for the same values")
 		}
-		time.Sleep(matcherKept - 1)
+		<-time.After(matcherKept - 1)
 		if l.of(redactions(t, "first value")) != first {
 			t.Error("dropped before its time")
 		}
@@ -59,7 +59,7 @@ func TestLastMatcher(t *testing.T) {
 		if got := shown(first, "first value, other value"); got != "[secret:s/KEY], other value" {
 			t.Errorf("of who has it still: %s", got)
 		}
-		time.Sleep(matcherKept)
+		<-time.After(matcherKept)
 		synctest.Wait()
 		if l.matcher != nil || l.values.Any() {
 			t.Error("kept for ever")

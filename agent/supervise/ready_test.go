@@ -51,9 +51,9 @@ func TestReadyWaitsForWhatIsOutside(t *testing.T) {
 		n := newNode()
 		n.lifetime, n.code = 10*time.Millisecond, 3
 		r := begin(t, n, service(), Begin(service()))
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 		n.set(func(n *node) { n.down, n.lifetime = true, 0 })
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		r.is(BackingOff)
 		time.AfterFunc(time.Minute, func() { n.set(func(n *node) { n.down = false }) })
 		if v, took := r.ready(); !v.Runs() || took < time.Minute {

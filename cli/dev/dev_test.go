@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/purserd/purser/agent/config"
+	"github.com/purserd/purser/e2e/rig"
 )
 
 func TestLayoutSockets(t *testing.T) {
@@ -242,9 +243,7 @@ func TestRunNeedsRoot(t *testing.T) {
 
 // A configuration that is wrong leaves no directory behind.
 func TestWrongConfigMakesNothing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("a node needs root")
-	}
+	rig.Root(t)
 	unknown := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(unknown, []byte("nope = 1\n"), 0o600); err != nil {
 		t.Fatal(err)

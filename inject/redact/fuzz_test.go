@@ -15,7 +15,7 @@ func FuzzStream(f *testing.F) {
 	f.Add("first line\r", []byte("\x80\xc1\x81"))
 	f.Fuzz(func(t *testing.T, lines string, script []byte) {
 		if len(lines) > 60 || len(script) > 120 {
-			t.Skip("takes long and shows nothing new")
+			return // takes long and shows nothing new
 		}
 		var all []Value
 		for i, line := range bytes.Split([]byte(lines), []byte("\n")) {
