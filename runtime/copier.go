@@ -2,25 +2,17 @@ package runtime
 
 import (
 	"os"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/purserd/purser/runtime/fifo"
 )
-
-// openReader opens the reading end without waiting for a writer. Reading
-// before there has been one gives EOF.
-func openReader(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-}
 
 // copier hands on what is read from one FIFO, until all its writers have closed it.
 type copier struct {
 	from  *os.File
 	to    func([]byte)
 	ended chan struct{}
-	// moved counts reads; it is odd while to runs.
-	moved atomic.Uint64
+	meter fifo.Meter
 }
 
 func newCopier(from *os.File, to func([]byte)) *copier {
@@ -35,9 +27,9 @@ func (c *copier) run() {
 	for {
 		n, err := c.from.Read(buf)
 		if n > 0 {
-			c.moved.Add(1)
+			c.meter.Begin()
 			c.to(buf[:n])
-			c.moved.Add(1)
+			c.meter.End()
 		}
 		if err != nil {
 			return
@@ -45,41 +37,19 @@ func (c *copier) run() {
 	}
 }
 
-// drain waits until the copiers have ended, or until nothing has moved for a
-// while: a process that was left behind may hold its end open for ever, but
-// what takes long because much is left, or because its reader is slow, is
-// waited for. It reports whether all have ended.
+// drain waits until the copiers have ended, or until nothing has moved for a while. It
+// reports whether all have ended.
 func drain(quiet time.Duration, all ...*copier) bool {
-	tick := time.NewTicker(quiet)
-	defer tick.Stop()
-	before := progress(all)
+	meters := make([]*fifo.Meter, len(all))
+	for i, c := range all {
+		meters[i] = &c.meter
+	}
 	for _, c := range all {
-		for waiting := true; waiting; {
-			select {
-			case <-c.ended:
-				waiting = false
-			case <-tick.C:
-				now := progress(all)
-				if now == before && now%2 == 0 {
-					return false
-				}
-				before = now
-			}
+		if !fifo.Await(c.ended, quiet, meters...) {
+			return false
 		}
 	}
 	return true
-}
-
-// progress is a number that changes as long as something moves, and is odd
-// while a copier's reader has not taken what it was given.
-func progress(all []*copier) uint64 {
-	var sum, busy uint64
-	for _, c := range all {
-		n := c.moved.Load()
-		sum += n
-		busy |= n % 2
-	}
-	return sum<<1 | busy
 }
 
 // stop ends the copiers, whether or not their FIFOs have ended.

@@ -19,6 +19,7 @@ import (
 	"github.com/purserd/purser/agent/config"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/api/purser/v1/purserv1connect"
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // testNode is a node whose API is there, without containerd.
@@ -32,9 +33,7 @@ type testNode struct {
 
 func newTestNode(t *testing.T, settings string, options ...connect.ClientOption) *testNode {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount the private directory: run the tests with sudo")
-	}
+	rig.Root(t) // to mount the private directory
 	dir := t.TempDir()
 	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(dir, "run/private"), unix.MNT_DETACH) })
 	cfg, err := config.Parse("test", []byte(settings))

@@ -2,16 +2,14 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/purserd/purser/inject/audit"
+	"github.com/purserd/purser/runtime/peer"
 )
 
 type peerKey struct{}
@@ -22,37 +20,31 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if !ok {
 		return ctx
 	}
-	peer, err := peerCredentials(socket)
+	caller, err := callerAt(socket)
 	if err != nil {
 		return ctx // the connection has ended
 	}
-	return context.WithValue(ctx, peerKey{}, peer)
+	return context.WithValue(ctx, peerKey{}, caller)
 }
 
 // peerOf is who made the connection that a request came by; nil when nobody knows.
 func peerOf(ctx context.Context) *audit.Caller {
-	peer, _ := ctx.Value(peerKey{}).(*audit.Caller)
-	return peer
+	caller, _ := ctx.Value(peerKey{}).(*audit.Caller)
+	return caller
 }
 
-// peerCredentials asks the kernel, and then /proc, which cannot be had of a process
+// callerAt asks the kernel, and then /proc, which cannot be had of a process
 // that has ended.
-func peerCredentials(socket *net.UnixConn) (*audit.Caller, error) {
-	raw, err := socket.SyscallConn()
+func callerAt(socket *net.UnixConn) (*audit.Caller, error) {
+	ucred, err := peer.Credentials(socket)
 	if err != nil {
 		return nil, err
 	}
-	var ucred *unix.Ucred
-	var refused error
-	err = raw.Control(func(fd uintptr) { ucred, refused = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, refused); err != nil {
-		return nil, fmt.Errorf("asking who is connected: %w", err)
-	}
-	peer := &audit.Caller{UID: ucred.Uid, GID: ucred.Gid, PID: ucred.Pid}
-	peer.Program, _ = os.Readlink(fmt.Sprintf("/proc/%d/exe", ucred.Pid))
+	caller := &audit.Caller{UID: ucred.Uid, GID: ucred.Gid, PID: ucred.Pid}
+	caller.Program, _ = os.Readlink(fmt.Sprintf("/proc/%d/exe", ucred.Pid))
 	cgroups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", ucred.Pid))
-	peer.Unit = unitOf(string(cgroups))
-	return peer, nil
+	caller.Unit = unitOf(string(cgroups))
+	return caller, nil
 }
 
 // unitOf finds systemd's unit in a process's cgroups; empty when there is none.

@@ -36,6 +36,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/runtime/handover/protocol"
+	"github.com/purserd/purser/runtime/peer"
 )
 
 // lifetime is how long a token is good for at most.
@@ -238,22 +239,12 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 
 // checkPeer lets only processes of the agent's own user ask.
 func checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+	who, err := peer.Credentials(conn)
 	if err != nil {
 		return err
 	}
-	var peer *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		peer, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if credErr != nil {
-		return fmt.Errorf("asking who is there: %w", credErr)
-	}
-	if int(peer.Uid) != os.Geteuid() {
-		return &refusal{fmt.Sprintf("user %d may not have a container's secrets", peer.Uid)}
+	if int(who.Uid) != os.Geteuid() {
+		return &refusal{fmt.Sprintf("user %d may not have a container's secrets", who.Uid)}
 	}
 	return nil
 }

@@ -4,21 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"net"
 	"net/rpc"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/inject"
 )
@@ -59,23 +52,13 @@ type Client struct {
 	cancel context.CancelFunc
 	kept   chan struct{} // closed when no helper is kept up any more
 
+	held      holds
 	reopening sync.WaitGroup
 
 	mu      sync.Mutex
 	current *connection   // nil while there is none
 	changed chan struct{} // closed, and replaced, when current changes
-	// held are our own ends of FIFOs, which nobody reads from: what is in a FIFO that a
-	// container has closed is there for as long as anyone has it open, and a helper may
-	// have died just then.
-	held map[string][]*os.File
 }
-
-// startTimeout bounds the start of a helper, which takes 20 ms as a rule, more when
-// it takes up many instances.
-const startTimeout = 20 * time.Second
-
-// variable, in the environment, marks what was started as a log helper.
-const variable = "PURSER_LOG_HELPER"
 
 // Start finds the helper that runs in the directory, or starts one.
 func Start(o Options) (*Client, error) {
@@ -93,7 +76,7 @@ func Start(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, counters: counted, kept: make(chan struct{}), changed: make(chan struct{}), held: map[string][]*os.File{}}
+	c := &Client{o: o, counters: counted, kept: make(chan struct{}), changed: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	first, err := c.find()
 	if err != nil {
@@ -109,255 +92,6 @@ func (c *Client) Counters() Counters { return c.counters.read() }
 
 // Redacted adds to them what was replaced elsewhere.
 func (c *Client) Redacted(n uint64) { c.counters.redacted(n) }
-
-// keep starts the next helper when one has ended, until the client is closed.
-func (c *Client) keep(current *connection) {
-	defer close(c.kept)
-	for {
-		if !c.watch(current) {
-			return
-		}
-		current.Close()
-		c.set(nil)
-		if current = c.again(); current == nil {
-			return
-		}
-		c.o.Restarted()
-		c.set(current)
-		c.reopen()
-	}
-}
-
-// reopen sees to it that a new helper reads all that the one before did.
-func (c *Client) reopen() {
-	c.mu.Lock()
-	instances := slices.Sorted(maps.Keys(c.held))
-	c.mu.Unlock()
-	for _, instance := range instances {
-		c.reopening.Go(func() {
-			err := c.Resume(c.ctx, instance)
-			if err != nil && c.ctx.Err() == nil {
-				c.o.Log.Error("the output of a container is not read any more, and may keep it waiting: restart the agent", "instance", instance, "error", err)
-			}
-		})
-	}
-}
-
-// watch returns when a helper has ended, having killed it when it does not answer any
-// more: its journals lose nothing, and containers wait for whoever reads them. It returns
-// false when the client is closed.
-func (c *Client) watch(current *connection) bool {
-	tick := time.NewTicker(c.o.Heartbeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-current.gone:
-			return true
-		case <-c.ctx.Done():
-			return false
-		case <-tick.C:
-			if err := current.within(c.o.Heartbeat, "Hello", struct{}{}, &Executable{}); err != nil {
-				c.o.Log.Error("the log helper does not answer, and is killed", "pid", current.pid, "error", err)
-				current.kill()
-				<-current.gone
-			}
-		}
-	}
-}
-
-// again starts a helper in the place of one that died; nil when the client is closed.
-func (c *Client) again() *connection {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		c.o.Log.Error("the log helper has ended unasked; starting another one, which goes on where it was", "last_words", c.lastWords())
-		next, err := c.find()
-		if err == nil {
-			return next
-		}
-		c.o.Log.Error("cannot start the log helper: containers that write much are going to wait", "error", err)
-		select {
-		case <-time.After(pause):
-		case <-c.ctx.Done():
-			return nil
-		}
-	}
-}
-
-// lastWords are the end of what a helper has written to its stderr.
-func (c *Client) lastWords() string {
-	const most = 2 << 10
-	words, _ := os.ReadFile(c.stderr())
-	return string(words[max(0, len(words)-most):])
-}
-
-func (c *Client) stderr() string { return filepath.Join(c.o.Dir, "stderr") }
-
-// find connects to a helper of our own executable. One of another is asked to leave.
-func (c *Client) find() (*connection, error) {
-	wanted, err := executable(c.o.Command[0])
-	if err != nil {
-		return nil, fmt.Errorf("looking for the log helper's executable: %w", err)
-	}
-	if there, err := c.connect(); err == nil {
-		var is Executable
-		if err := there.within(c.o.Heartbeat, "Hello", struct{}{}, &is); err == nil && is == wanted {
-			return there, nil
-		}
-		if !c.replace(there) {
-			return there, nil
-		}
-	}
-	if err := c.spawn(); err != nil {
-		return nil, err
-	}
-	return c.connect()
-}
-
-// replace has a helper of another version leave, and kills one that does not answer: its
-// journals have what the next one needs. It returns false for one that has to stay, as
-// a disk hangs.
-func (c *Client) replace(there *connection) bool {
-	c.o.Log.Info("replacing the log helper of another version", "pid", there.pid)
-	c.holdAll()
-	err := there.within(2*patience, "Leave", LeaveRequest{}, &struct{}{})
-	var answered rpc.ServerError
-	if errors.As(err, &answered) {
-		c.o.Log.Warn("the log helper of another version stays until the agent's next start", "reason", err)
-		return false
-	}
-	if err != nil {
-		there.kill()
-	}
-	there.Close()
-	return true
-}
-
-// holdAll holds the FIFOs of all instances: for a moment nobody reads them.
-func (c *Client) holdAll() {
-	all, _ := os.ReadDir(filepath.Join(c.o.Dir, instancesDir))
-	for _, e := range all {
-		if spec, err := filesOf(c.o.Dir, e.Name()).read(); err == nil {
-			_ = c.hold(spec.Instance, []string{spec.Stdout, spec.Stderr})
-		}
-	}
-}
-
-// within calls a method that has to answer in a time.
-func (c *connection) within(limit time.Duration, method string, args, answer any) error {
-	call := c.Go(service+"."+method, args, answer, make(chan *rpc.Call, 1))
-	late := time.NewTimer(limit)
-	defer late.Stop()
-	select {
-	case <-call.Done:
-		return call.Error
-	case <-late.C:
-		return fmt.Errorf("no answer for %s", limit)
-	}
-}
-
-// kill ends the helper's process, if it still is the one that it was.
-func (c *connection) kill() {
-	process, err := os.FindProcess(c.pid)
-	if err != nil {
-		return
-	}
-	defer process.Release()
-	select {
-	case <-c.gone:
-	default:
-		_ = process.Kill()
-	}
-}
-
-// connection is one to a helper.
-type connection struct {
-	*rpc.Client
-	pid  int           // of the helper
-	gone chan struct{} // closed when the connection has ended
-}
-
-// watched is a connection that says when it has ended, to who does nothing with it.
-type watched struct {
-	net.Conn
-	gone func()
-}
-
-func (w watched) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if err != nil {
-		w.gone()
-	}
-	return n, err
-}
-
-// connect connects to the helper that runs.
-func (c *Client) connect() (*connection, error) {
-	conn, err := net.DialTimeout("unix", filepath.Join(c.o.Dir, socketFile), time.Second)
-	if err != nil {
-		return nil, err
-	}
-	pid, err := peer(conn.(*net.UnixConn))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	gone := make(chan struct{})
-	w := watched{Conn: conn, gone: sync.OnceFunc(func() { close(gone) })}
-	return &connection{Client: rpc.NewClient(w), pid: pid, gone: gone}, nil
-}
-
-// peer is the process at the other end.
-func peer(conn *net.UnixConn) (int, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var credentials *unix.Ucred
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if failed != nil {
-		return 0, failed
-	}
-	return int(credentials.Pid), nil
-}
-
-// spawn starts a helper and returns when it serves.
-func (c *Client) spawn() error {
-	ready, theirs, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer ready.Close()
-	errs, err := os.OpenFile(c.stderr(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return errors.Join(err, theirs.Close())
-	}
-	defer errs.Close()
-	cmd := exec.Command(c.o.Command[0], c.o.arguments()...)
-	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = errs, []*os.File{theirs}, "/"
-	cmd.Env = append(os.Environ(), variable+"=1")
-	// Of its own session: what ends the agent does not end it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	theirs.Close()
-	if err != nil {
-		return fmt.Errorf("starting the log helper: %w", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	_ = ready.SetReadDeadline(time.Now().Add(startTimeout))
-	switch _, err := ready.Read(make([]byte, 1)); {
-	case err == nil:
-		return nil
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("the log helper ended at once (%v): %s", <-ended, c.lastWords())
-	default:
-		_ = cmd.Process.Kill()
-		return fmt.Errorf("the log helper is not ready after %s: %s", startTimeout, c.lastWords())
-	}
-}
 
 func (c *Client) set(current *connection) {
 	c.mu.Lock()
@@ -445,7 +179,7 @@ var ErrUnknown = errors.New("the log helper does not know the instance")
 // Resume sees to it that an instance's output is read, from FIFOs at these paths, of
 // which a helper has been told before. It wraps ErrUnknown where none has.
 func (c *Client) Resume(ctx context.Context, instance string, fifos ...string) error {
-	if err := c.hold(instance, fifos); err != nil {
+	if err := c.held.take(instance, fifos...); err != nil {
 		return fmt.Errorf("holding the output of %s: %w", instance, err)
 	}
 	var opened Opened
@@ -466,44 +200,8 @@ func (c *Client) Drain(ctx context.Context, instance string, quiet time.Duration
 
 // End drains, and ends the instance's log.
 func (c *Client) End(ctx context.Context, instance string, quiet time.Duration) error {
-	defer c.letGo(instance)
+	defer c.held.letGo(instance)
 	return c.call(ctx, "End", DrainRequest{Instance: instance, Quiet: quiet}, &struct{}{})
-}
-
-// hold opens FIFOs, once.
-func (c *Client) hold(instance string, fifos []string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.held[instance] != nil {
-		return nil
-	}
-	var all []*os.File
-	for _, path := range fifos {
-		if path == "" {
-			continue
-		}
-		f, err := openFIFO(path)
-		if err != nil {
-			closeAll(all)
-			return err
-		}
-		all = append(all, f)
-	}
-	c.held[instance] = all
-	return nil
-}
-
-func (c *Client) letGo(instance string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	closeAll(c.held[instance])
-	delete(c.held, instance)
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
 }
 
 // Close lets go of the helper, which goes on for as long as it has something to read.
@@ -513,10 +211,8 @@ func (c *Client) Close() error {
 	c.reopening.Wait()
 	c.mu.Lock()
 	current := c.current
-	for _, files := range c.held {
-		closeAll(files)
-	}
 	c.mu.Unlock()
+	c.held.close()
 	if current == nil {
 		return c.counters.close()
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/purserd/purser/runtime/fifo"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -86,13 +87,13 @@ func (i *instance) openStreams() error {
 		if o.path == "" {
 			continue
 		}
-		f, err := openFIFO(o.path)
+		f, err := fifo.Open(o.path)
 		if err != nil {
 			i.closeFIFOs()
 			return fmt.Errorf("opening the output of %s: %w", i.spec.Instance, err)
 		}
 		i.streams = append(i.streams, &stream{
-			instance: i, index: n, name: o.name, fifo: f, redactor: i.values[0].compile().Stream(), ended: make(chan struct{}),
+			instance: i, index: n, name: o.name, file: f, redactor: i.values[0].compile().Stream(), ended: make(chan struct{}),
 		})
 	}
 	return nil
@@ -107,7 +108,7 @@ func (i *instance) keepCompilation(c *compilation) {
 
 func (i *instance) closeFIFOs() {
 	for _, s := range i.streams {
-		s.fifo.Close()
+		s.file.Close()
 	}
 }
 
@@ -260,7 +261,7 @@ func (i *instance) halt(how halt) {
 	}
 	i.how = how
 	for _, s := range i.streams {
-		_ = s.fifo.SetReadDeadline(time.Unix(1, 0))
+		_ = s.file.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -270,35 +271,11 @@ func (i *instance) halted() halt {
 	return i.how
 }
 
-// drain waits until the streams have ended, or until nothing has moved for a while:
-// a process that was left behind may hold its end open for ever, but what takes long
-// because much is left is waited for.
+// drain waits until all has been stored, or until nothing has come for a while.
 func (i *instance) drain(quiet time.Duration) {
-	tick := time.NewTicker(quiet)
-	defer tick.Stop()
-	before := i.progress()
-	for {
-		select {
-		case <-i.over:
-			return
-		case <-tick.C:
-			now := i.progress()
-			if now == before && now%2 == 0 {
-				return
-			}
-			before = now
-		}
+	meters := make([]*fifo.Meter, len(i.streams))
+	for n, s := range i.streams {
+		meters[n] = &s.meter
 	}
-}
-
-// progress is a number that changes as long as something moves, and is odd while a
-// batch is under way.
-func (i *instance) progress() uint64 {
-	var sum, busy uint64
-	for _, s := range i.streams {
-		n := s.moved.Load()
-		sum += n
-		busy |= n % 2
-	}
-	return sum<<1 | busy
+	fifo.Await(i.over, quiet, meters...)
 }

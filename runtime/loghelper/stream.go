@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/inject/redact"
+	"github.com/purserd/purser/runtime/fifo"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -19,7 +20,7 @@ type stream struct {
 	instance *instance
 	index    int // in the journal
 	name     logs.Stream
-	fifo     *os.File
+	file     *os.File
 	redactor *redact.Stream
 	next     atomic.Pointer[redact.Matcher] // to go on with; nil for the same
 	counted  uint64                         // redactions that are in the counters
@@ -35,19 +36,13 @@ type stream struct {
 	lost    loss   // that the writer does not know of
 
 	ended chan struct{}
-	// moved counts batches; it is odd while one is under way.
-	moved atomic.Uint64
+	meter fifo.Meter // of batches
 }
 
 // Silence is the time after which a reader is shown what is held back, as it is or as
 // "[partial]". With many values most letters begin one, and what is typed on a terminal
 // comes back through here.
 const Silence = 50 * time.Millisecond
-
-// openFIFO opens the reading end without waiting for a writer.
-func openFIFO(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-}
 
 // run reads until the FIFO's end, or until it is told to stop.
 func (s *stream) run() {
@@ -81,7 +76,7 @@ func (s *stream) await() error {
 	if err := s.setDeadline(deadline); err != nil {
 		return err
 	}
-	conn, err := s.fifo.SyscallConn()
+	conn, err := s.file.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -99,14 +94,14 @@ func (s *stream) setDeadline(at time.Time) error {
 	if s.instance.how != running {
 		return os.ErrDeadlineExceeded
 	}
-	return s.fifo.SetReadDeadline(at)
+	return s.file.SetReadDeadline(at)
 }
 
 // batch does one thing with the instance's journal, or, while the disk does not
 // answer, without.
 func (s *stream) batch(do func() error) error {
-	s.moved.Add(1)
-	defer s.moved.Add(1)
+	s.meter.Begin()
+	defer s.meter.End()
 	if s.instance.spec.Drop {
 		return s.drop(errUnknownValues)
 	}
@@ -305,7 +300,7 @@ func (s *stream) read(to []byte) (n int, err error) {
 }
 
 func (s *stream) control(do func(fd int) error) error {
-	conn, err := s.fifo.SyscallConn()
+	conn, err := s.file.SyscallConn()
 	if err != nil {
 		return err
 	}
