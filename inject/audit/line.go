@@ -79,7 +79,8 @@ func parse(line []byte) (Record, error) {
 		return Record{}, errForm
 	}
 	var r Record
-	return r, decode(body, &r)
+	err := decode(body, &r)
+	return r, err
 }
 
 func decode(body []byte, into any) error {

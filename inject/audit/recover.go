@@ -28,7 +28,7 @@ func (l *Log) recover() (finding, error) {
 	}
 	if sealed != nil {
 		l.sealed = *sealed
-		if err := l.removeLeftovers(sealed.Oldest); err != nil {
+		if err := l.drop(sealed.Oldest); err != nil { // what a rotation had no time to
 			return finding{}, err
 		}
 	}
@@ -47,17 +47,6 @@ func (l *Log) initial() error {
 	return l.writeHead(l.sealed)
 }
 
-// removeLeftovers removes files that a rotation had no time to.
-func (l *Log) removeLeftovers(oldest uint64) error {
-	for len(l.files) > 0 && l.files[0] < oldest {
-		if err := os.Remove(l.path(l.files[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing an old file of the audit trail: %w", err)
-		}
-		l.files = l.files[1:]
-	}
-	return nil
-}
-
 // walk is a way along the records, from the head on.
 type walk struct {
 	last head  // the newest authentic record
@@ -71,25 +60,27 @@ type walk struct {
 // walkFrom goes from the sealed record to the end; from the first record of all when
 // there is no head, or no such record where it says.
 func (l *Log) walkFrom(sealed *head) (walk, error) {
-	if sealed == nil {
-		w := walk{last: head{}, broken: "its sealed head is missing"}
-		return w, l.walkAll(&w, 0, 0)
-	}
-	w := walk{last: *sealed}
-	if sealed.Seq == 0 {
-		return w, l.walkAll(&w, 0, 0)
-	}
-	there, err := l.holds(*sealed)
+	w, err := l.walkBegin(sealed)
 	if err != nil {
 		return w, err
 	}
-	if there {
-		w.last.Seq, w.last.MAC = sealed.Seq-1, ""
-		return w, l.walkAll(&w, sealed.File, sealed.Offset)
+	err = l.walkAll(&w)
+	return w, err
+}
+
+// walkBegin is a walk before its first record.
+func (l *Log) walkBegin(sealed *head) (walk, error) {
+	switch {
+	case sealed == nil:
+		return walk{broken: "its sealed head is missing"}, nil
+	case sealed.Seq == 0:
+		return walk{}, nil
 	}
-	w.broken = fmt.Sprintf("record %d is not where it was when it was sealed", sealed.Seq)
-	w.last = head{}
-	return w, l.walkAll(&w, 0, 0)
+	there, err := l.holds(*sealed)
+	if err != nil || !there {
+		return walk{broken: fmt.Sprintf("record %d is not where it was when it was sealed", sealed.Seq)}, err
+	}
+	return walk{last: head{Seq: sealed.Seq - 1, File: sealed.File, Offset: sealed.Offset}}, nil
 }
 
 // holds says whether the sealed record is where the head has it.
@@ -113,7 +104,9 @@ func (l *Log) holds(sealed head) (bool, error) {
 	return false, nil
 }
 
-func (l *Log) walkAll(w *walk, file uint64, offset int64) error {
+// walkAll goes from where last is to the end.
+func (l *Log) walkAll(w *walk) error {
+	file, offset := w.last.File, w.last.Offset
 	for _, first := range l.files {
 		if first < file {
 			continue
@@ -144,7 +137,7 @@ func (l *Log) walkFile(w *walk, first uint64, offset int64) error {
 			w.bad += at.end - at.start
 			continue
 		}
-		w.step(record, mac)
+		w.step(record)
 		if record.Seq >= w.last.Seq {
 			w.last.Seq, w.last.MAC, w.last.File, w.last.Offset = record.Seq, mac, first, offset+at.start
 			w.end = offset + at.end
@@ -154,7 +147,7 @@ func (l *Log) walkFile(w *walk, first uint64, offset int64) error {
 }
 
 // step notes what is wrong with an authentic record that comes next.
-func (w *walk) step(r Record, mac string) {
+func (w *walk) step(r Record) {
 	switch {
 	case w.broken != "":
 	case w.bad > 0:
