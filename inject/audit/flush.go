@@ -84,9 +84,7 @@ func (l *Log) sync(unsynced []*os.File, current *os.File, made bool) error {
 	for _, file := range unsynced {
 		errs = append(errs, l.options.sync(file), file.Close())
 	}
-	if current != nil {
-		errs = append(errs, l.options.sync(current))
-	}
+	errs = append(errs, l.options.sync(current))
 	if made {
 		errs = append(errs, syncDir(l.dir))
 	}
@@ -116,7 +114,7 @@ func (l *Log) appendUnsynced() error {
 	r, doubtful := l.doubted, l.file
 	r.Why = fmt.Sprintf("the disk failed to sync records %d to %d: a power cut may have lost them", r.Of, r.Of+r.Count-1)
 	if err := l.append(r); err != nil {
-		return fmt.Errorf("writing the audit trail: %w", err)
+		return err
 	}
 	l.doubted = Record{}
 	// To sync it once more proves nothing, and may fail for ever.

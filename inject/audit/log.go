@@ -147,19 +147,17 @@ func (l *Log) noteOpening(found finding) {
 func (l *Log) writePending(n *Pending) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lost += n.lost
-	if err := l.appendMissing(); err != nil {
-		if n.lost == 0 {
-			l.lost++
-		}
-		return 0, err
-	}
 	if n.lost > 0 {
-		return 0, nil
+		l.lost += n.lost
+		return 0, l.appendMissing()
 	}
-	if err := l.append(n.record.numbered()); err != nil {
+	err := l.appendMissing()
+	if err == nil {
+		err = l.append(n.record.numbered())
+	}
+	if err != nil {
 		l.lost++
-		return 0, fmt.Errorf("writing the audit trail: %w", err)
+		return 0, err
 	}
 	return l.last.Seq, nil
 }
@@ -194,7 +192,7 @@ func (l *Log) appendLost() error {
 	}
 	err := l.append(Record{Action: Lost, Outcome: Failed, Count: l.lost, Why: "they could not be written; the agent's log has the reason"})
 	if err != nil {
-		return fmt.Errorf("writing the audit trail: %w", err)
+		return err
 	}
 	l.lost = 0
 	return nil
@@ -215,21 +213,14 @@ func (l *Log) append(r Record) error {
 	}
 	text = append(text, '\n')
 	if err := l.write(text, r.Seq); err != nil {
-		return err
+		return fmt.Errorf("writing the audit trail: %w", err)
 	}
 	l.last.Seq, l.last.MAC, l.last.File, l.last.Offset = r.Seq, mac, l.files[len(l.files)-1], l.size-int64(len(text))
 	close(l.more)
 	l.more = make(chan struct{})
-	l.markDirty()
+	wake(l.dirty)
 	l.options.Written(r.Action)
 	return nil
-}
-
-func (l *Log) markDirty() {
-	select {
-	case l.dirty <- struct{}{}:
-	default:
-	}
 }
 
 // write puts a line where it belongs: into the file there is, or into a new one.

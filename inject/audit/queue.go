@@ -17,7 +17,7 @@ var errFull = errors.New("writing the audit trail: the disk does not respond, an
 // one to write need not wait for the disk. It is taken after nothing and before
 // nothing.
 type queue struct {
-	wake    chan struct{} // of capacity 1
+	more    chan struct{} // of capacity 1
 	emptied chan struct{} // closed when the last one is written
 
 	mu      sync.Mutex
@@ -40,7 +40,7 @@ type Pending struct {
 }
 
 func newQueue() queue {
-	return queue{wake: make(chan struct{}, 1), emptied: make(chan struct{})}
+	return queue{more: make(chan struct{}, 1), emptied: make(chan struct{})}
 }
 
 // put hands over a record. One that nobody waits for may find no room, which is
@@ -73,12 +73,13 @@ func (q *queue) lose() {
 func (q *queue) add(n *Pending) {
 	n.done = make(chan struct{})
 	q.waiting, q.newest = append(q.waiting, n), n
-	q.signal()
+	wake(q.more)
 }
 
-func (q *queue) signal() {
+// wake sends to a channel of capacity 1, unless it has something already.
+func wake(c chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -98,7 +99,7 @@ func (q *queue) next() *Pending {
 		if closed {
 			return nil
 		}
-		<-q.wake
+		<-q.more
 	}
 }
 
@@ -107,7 +108,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	q.signal()
+	wake(q.more)
 	<-q.emptied
 }
 
