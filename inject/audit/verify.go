@@ -145,8 +145,7 @@ type checker struct {
 	next uint64
 	end  head
 	// before is the newest record that was read; its MAC is what the next one must have.
-	before Record
-	mac    string
+	before head
 	// at is where that was, and file the one that is being read.
 	at, here spot
 	// bad are lines since then that are no records, badMore those beyond maxProblems.
@@ -231,10 +230,10 @@ func (c *checker) checkLine(at line) {
 		return
 	}
 	c.skipTo(r.Seq)
-	if c.mac != "" && c.before.Seq+1 == r.Seq && r.Prev != c.mac {
+	if c.before.MAC != "" && c.before.Seq+1 == r.Seq && r.Prev != c.before.MAC {
 		c.problem(c.about(Forked, r.Seq, fmt.Sprintf("it does not follow the record %d that is before it: one of them is of another history, as after a restore of a backup", c.before.Seq)))
 	}
-	c.before, c.mac, c.at, c.next = r, mac, c.here, r.Seq+1
+	c.before, c.at, c.next = head{Seq: r.Seq, MAC: mac}, c.here, r.Seq+1
 }
 
 // about is a problem of the line that is being read.
@@ -291,7 +290,7 @@ func (c *checker) finish() {
 			c.gaps[count].at, c.gaps[count].kind = c.here, Truncated
 		}
 	}
-	if c.before.Seq > c.end.Seq || c.before.Seq == c.end.Seq && c.mac != c.end.MAC {
+	if c.before.Seq > c.end.Seq || c.before.Seq == c.end.Seq && c.before.MAC != c.end.MAC {
 		c.problem(Problem{Kind: Forked, File: fileName(c.at.file), Line: c.at.line, Seq: c.before.Seq, Text: "it is not the record that was written last"})
 	}
 	for _, g := range c.gaps {
