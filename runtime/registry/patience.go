@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -19,15 +20,8 @@ type Patience struct {
 	More time.Duration
 }
 
-func (p Patience) answer() time.Duration { return or(p.Answer, time.Minute) }
-func (p Patience) more() time.Duration   { return or(p.More, 2*time.Minute) }
-
-func or(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
-}
+func (p Patience) answer() time.Duration { return cmp.Or(p.Answer, time.Minute) }
+func (p Patience) more() time.Duration   { return cmp.Or(p.More, 2*time.Minute) }
 
 // SilentError says that a registry was given up as nothing came from it. It is no
 // net.Error with a timeout: containerd's library would begin all over five times.
@@ -55,26 +49,34 @@ type BusyError struct {
 	RetryAfter string
 }
 
+// retryAfter reads what the registry says; both are zero when it says nothing.
+func (e *BusyError) retryAfter() (pause time.Duration, at time.Time) {
+	if seconds, err := strconv.ParseUint(e.RetryAfter, 10, 24); err == nil {
+		return time.Duration(seconds) * time.Second, time.Time{}
+	}
+	at, _ = http.ParseTime(e.RetryAfter)
+	return 0, at
+}
+
 // NotBefore is when the registry wants to be asked again; zero when it does not say.
 func (e *BusyError) NotBefore(now time.Time) time.Time {
-	if seconds, err := strconv.ParseUint(e.RetryAfter, 10, 24); err == nil {
-		return now.Add(time.Duration(seconds) * time.Second)
-	}
-	at, err := http.ParseTime(e.RetryAfter)
-	if err != nil {
-		return time.Time{}
+	pause, at := e.retryAfter()
+	if pause > 0 {
+		return now.Add(pause)
 	}
 	return at
 }
 
 func (e *BusyError) Error() string {
-	if seconds, err := strconv.ParseUint(e.RetryAfter, 10, 24); err == nil {
-		return fmt.Sprintf("%s takes no more requests for %s", e.Host, time.Duration(seconds)*time.Second)
+	text := e.Host + " takes no more requests "
+	switch pause, at := e.retryAfter(); {
+	case pause > 0:
+		return text + "for " + pause.String()
+	case !at.IsZero():
+		return text + "until " + at.UTC().Format(time.RFC3339)
+	default:
+		return text + "for now"
 	}
-	if at, err := http.ParseTime(e.RetryAfter); err == nil {
-		return fmt.Sprintf("%s takes no more requests until %s", e.Host, at.UTC().Format(time.RFC3339))
-	}
-	return e.Host + " takes no more requests for now"
 }
 
 // impatient is a transport that gives up where nothing comes, and at once where a
@@ -96,23 +98,32 @@ func (t impatient) RoundTrip(r *http.Request) (*http.Response, error) {
 		err = silent
 	}
 	timer.Stop()
-	switch {
-	case err != nil:
+	if err == nil {
+		if err = refused(r, response); err != nil {
+			response.Body.Close()
+		}
+	}
+	if err != nil {
 		giveUp(nil)
 		return nil, err
-	case response.StatusCode == http.StatusTooManyRequests:
-		response.Body.Close()
-		giveUp(nil)
-		return nil, &BusyError{Host: r.URL.Host, RetryAfter: response.Header.Get("Retry-After")}
-	}
-	if sent, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); sent == "text/html" && response.StatusCode == http.StatusOK && strings.Contains(r.URL.Path, "/manifests/") {
-		response.Body.Close()
-		giveUp(nil)
-		return nil, &NoRegistryError{Host: r.URL.Host, Sent: sent}
 	}
 	response.Body = &watched{ReadCloser: response.Body, giveUp: giveUp,
 		silent: &SilentError{Host: r.URL.Host, After: t.patience.more(), Begun: true}}
 	return response, nil
+}
+
+// refused is what is wrong with an answer as a whole.
+func refused(r *http.Request, response *http.Response) error {
+	switch response.StatusCode {
+	case http.StatusTooManyRequests:
+		return &BusyError{Host: r.URL.Host, RetryAfter: response.Header.Get("Retry-After")}
+	case http.StatusOK:
+		sent, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";")
+		if sent == "text/html" && strings.Contains(r.URL.Path, "/manifests/") {
+			return &NoRegistryError{Host: r.URL.Host, Sent: sent}
+		}
+	}
+	return nil
 }
 
 // watched is an answer on its way.
