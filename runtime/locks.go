@@ -3,6 +3,8 @@ package runtime
 import (
 	"context"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // locks are locks by name, which are waited for no longer than a context lasts. The
@@ -13,8 +15,7 @@ type locks struct {
 }
 
 type namedLock struct {
-	// taken has an element while somebody holds the lock.
-	taken chan struct{}
+	*semaphore.Weighted
 	// users hold it or wait for it; guarded by the locks' mutex.
 	users int
 }
@@ -23,44 +24,34 @@ type namedLock struct {
 // has ended before.
 func (l *locks) lock(ctx context.Context, name string) (unlock func(), err error) {
 	n := l.join(name)
-	select {
-	case n.taken <- struct{}{}:
-	case <-ctx.Done():
+	if err := n.Acquire(ctx, 1); err != nil {
 		l.leave(name, n)
-		return nil, ctx.Err()
+		return nil, err
 	}
-	return func() {
-		<-n.taken
-		l.leave(name, n)
-	}, nil
+	return func() { l.unlock(name, n) }, nil
 }
 
 // tryLock takes a name that nobody has or waits for.
 func (l *locks) tryLock(name string) (unlock func(), ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held[name] != nil {
+	n := l.join(name)
+	if !n.TryAcquire(1) {
+		l.leave(name, n)
 		return nil, false
 	}
-	n := l.use(name)
-	n.taken <- struct{}{}
-	return func() {
-		<-n.taken
-		l.leave(name, n)
-	}, true
+	return func() { l.unlock(name, n) }, true
+}
+
+func (l *locks) unlock(name string, n *namedLock) {
+	n.Release(1)
+	l.leave(name, n)
 }
 
 func (l *locks) join(name string) *namedLock {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.use(name)
-}
-
-// use returns the lock of a name, with one more user; the mutex is held.
-func (l *locks) use(name string) *namedLock {
 	n := l.held[name]
 	if n == nil {
-		n = &namedLock{taken: make(chan struct{}, 1)}
+		n = &namedLock{Weighted: semaphore.NewWeighted(1)}
 		if l.held == nil {
 			l.held = map[string]*namedLock{}
 		}
