@@ -60,11 +60,7 @@ func (nodeProcesses) signal(pid int, born string, sig syscall.Signal) {
 		return // it has ended; or there are no more descriptors, and who kills tries again
 	}
 	defer unix.Close(fd)
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return
-	}
-	if p, _, err := parseStat(stat); err == nil && p.born == born {
+	if p, there := processOf(pid); there && p.born == born {
 		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 }
