@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,23 +64,4 @@ func (l *Log) open(first uint64, offset, size int64) (io.Reader, func(), error) 
 		r = io.LimitReader(file, size-offset)
 	}
 	return r, func() { file.Close() }, nil
-}
-
-// makeDir makes the directory, durable in its parent.
-func makeDir(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		return fmt.Errorf("making the directory of the audit trail: %w", err)
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

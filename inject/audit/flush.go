@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/purserd/purser/inject/internal/durable"
 )
 
 // patience is the pause after a flush that failed.
@@ -86,7 +88,7 @@ func (l *Log) sync(unsynced []*os.File, current *os.File, made bool) error {
 	}
 	errs = append(errs, l.options.sync(current))
 	if made {
-		errs = append(errs, syncDir(l.dir))
+		errs = append(errs, durable.Sync(l.dir))
 	}
 	return errors.Join(errs...)
 }

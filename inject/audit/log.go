@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserd/purser/inject/internal/durable"
 	"github.com/purserd/purser/inject/keyring"
 )
 
@@ -113,8 +114,8 @@ func Open(dir string, keys *keyring.Keyring, heads Heads, options Options) (*Log
 		closing: make(chan struct{}), done: make(chan struct{}), queue: newQueue(),
 	}
 	l.refusals.log = l
-	if err := makeDir(dir); err != nil {
-		return nil, err
+	if err := durable.MakeDirs(dir); err != nil {
+		return nil, fmt.Errorf("making the directory of the audit trail: %w", err)
 	}
 	found, err := l.recover()
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"github.com/purserd/purser/inject/internal/durable"
 )
 
 // generate makes an identity that survives a crash of the machine once it is used.
@@ -34,7 +36,7 @@ func generate(path string) error {
 	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(dir)
+	return durable.Sync(dir)
 }
 
 // format writes an identity the way age-keygen does.
@@ -52,12 +54,4 @@ func writeTemporary(dir string, content []byte) (string, error) {
 	}
 	_, err = file.Write(content)
 	return file.Name(), errors.Join(err, file.Sync(), file.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

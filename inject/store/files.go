@@ -2,14 +2,14 @@ package store
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/purserd/purser/inject/internal/durable"
 )
 
 var (
@@ -41,36 +41,7 @@ func writeFile(path string, data []byte) (replaced bool, err error) {
 	if err := file.CloseAtomicallyReplace(); err != nil {
 		return false, errors.Join(err, file.Cleanup())
 	}
-	return true, syncDir(dir)
-}
-
-// makeDirs makes a directory and its parents, each durable in its own.
-func makeDirs(dir string) error {
-	info, err := os.Stat(dir)
-	switch {
-	case err == nil && info.IsDir():
-		return nil
-	case err == nil:
-		return fmt.Errorf("%s is in the way: it is not a directory", dir)
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if err := makeDirs(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(parent)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return true, durable.Sync(dir)
 }
 
 // versionFile is a file that lies where a version's would.

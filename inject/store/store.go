@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/internal/durable"
 	"github.com/purserd/purser/inject/keyring"
 )
 
@@ -61,7 +62,7 @@ func (s *Store) open(options Options) error {
 	if err := s.setRecipients(options.Recipients); err != nil {
 		return err
 	}
-	if err := makeDirs(s.dir); err != nil {
+	if err := durable.MakeDirs(s.dir); err != nil {
 		return err
 	}
 	if err := s.acquire(); err != nil {

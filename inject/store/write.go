@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/internal/durable"
 )
 
 // startChange takes the lock of changes; the caller calls done when it has made its
@@ -68,7 +69,7 @@ func (s *Store) sealVersion(environment, name string, v version, data map[string
 }
 
 func (s *Store) writeVersion(environment, name string, number uint32, sealed []byte) error {
-	err := makeDirs(s.secretDir(environment, name))
+	err := durable.MakeDirs(s.secretDir(environment, name))
 	if err == nil {
 		_, err = writeFile(s.versionPath(environment, name, number), sealed)
 	}
