@@ -92,10 +92,10 @@ func notRunning(err error) error {
 	return err
 }
 
-// startError finds out whether the OCI runtime refused the command, which is empty
+// startError finds out whether the OCI runtime refused the command, which is nil
 // where it is not known. Runtimes report it in words only, so words are what is looked
 // at; the texts are runc's, crun's and runsc's. It returns nil for every other error.
-func startError(err error, command ...string) *StartError {
+func startError(err error, command []string) *StartError {
 	text := native(err).Error()
 	if !strings.Contains(text, "OCI runtime") {
 		return nil
@@ -104,15 +104,21 @@ func startError(err error, command ...string) *StartError {
 	if !isExec(message) {
 		return &StartError{Code: 128, Message: message}
 	}
-	code := execCode(message)
-	// crun does not say what it could not open.
-	if len(command) > 0 && !strings.Contains(message, command[0]) || strings.HasPrefix(message, "open executable") {
-		message = fmt.Sprintf("exec: %q: %s", strings.Join(command[:min(len(command), 1)], ""), message)
+	refused := &StartError{Code: execCode(message), Message: message}
+	if len(command) > 0 {
+		refused.of(command[0])
 	}
-	if len(command) > 0 && command[0] == "" {
-		code = 127
+	return refused
+}
+
+// of says which program was refused. crun does not say what it could not open.
+func (e *StartError) of(program string) {
+	if program == "" {
+		e.Code = 127
 	}
-	return &StartError{Code: code, Message: message}
+	if !strings.Contains(e.Message, program) || strings.HasPrefix(e.Message, "open executable") {
+		e.Message = fmt.Sprintf("exec: %q: %s", program, e.Message)
+	}
 }
 
 // execCode is the exit status that a shell gives for what a runtime says.

@@ -21,12 +21,12 @@ func TestStartError(t *testing.T) {
 		{runsc + "creating process: failed to load /etc/passwd: permission denied: unknown", "/etc/passwd", 126, "failed to load /etc/passwd: permission denied"},
 		{crun + "mount `/x`: Permission denied: unknown", "/x", 128, "mount `/x`: Permission denied"},
 	} {
-		got := startError(errors.New("failed to create shim task: "+c.text), c.command)
+		got := startError(errors.New("failed to create shim task: "+c.text), []string{c.command})
 		if got == nil || got.Code != c.code || got.Message != c.want {
 			t.Errorf("%s: %+v", c.text, got)
 		}
 	}
-	if got := startError(errors.New("no such file or directory")); got != nil {
+	if got := startError(errors.New("no such file or directory"), nil); got != nil {
 		t.Errorf("not the OCI runtime's: %+v", got)
 	}
 }

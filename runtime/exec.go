@@ -88,7 +88,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stder
 	x.sandbox = r.sandboxOf(record)
 	if err := x.start(ctx, process); err != nil {
 		x.cleanup()
-		if s := startError(err, e.Command...); s != nil {
+		if s := startError(err, e.Command); s != nil {
 			return 0, s
 		}
 		return 0, r.wrapExec(err, id)

@@ -82,7 +82,7 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
 	defer cancel()
 	undone := r.Delete(undo, in.ID)
-	if s := startError(err, ocispec.Args(in.Spec, in.Image.Config)...); s != nil && undone == nil {
+	if s := startError(err, ocispec.Args(in.Spec, in.Image.Config)); s != nil && undone == nil {
 		return s
 	}
 	return errors.Join(r.wrap(err, "creating the container"), undone)

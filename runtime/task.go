@@ -30,7 +30,7 @@ func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 	if err == nil {
 		return answer.Pid, nil
 	}
-	if s := startError(err); s != nil {
+	if s := startError(err, nil); s != nil {
 		return 0, s
 	}
 	return 0, r.wrap(err, "starting container %s", id)

@@ -118,7 +118,9 @@ func TestFormsOfOtherLanguages(t *testing.T) {
 func TestBase64WithinSomethingLonger(t *testing.T) {
 	encodings := []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding}
 	rapid.Check(t, func(t *rapid.T) {
-		v := rapid.SliceOfN(rapid.Byte(), 6, 40).Draw(t, "value")
+		// One that overlaps with itself may be there twice.
+		once := func(v []byte) bool { return bytes.IndexByte(v[1:], v[0]) < 0 }
+		v := rapid.SliceOfN(rapid.Byte(), 6, 40).Filter(once).Draw(t, "value")
 		before := rapid.SliceOfN(rapid.Byte(), 0, 7).Draw(t, "before")
 		after := rapid.SliceOfN(rapid.Byte(), 0, 7).Draw(t, "after")
 		e := rapid.SampledFrom(encodings).Draw(t, "encoding")

@@ -394,14 +394,30 @@ func TestEndOfWhatIsHeldOpen(t *testing.T) {
 	c.exit()
 }
 
+// stop returns once none of a helper's threads runs any more: until then it may
+// answer.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A helper that does not answer is killed, and the next one goes on.
 func TestHelperThatHangs(t *testing.T) {
 	n := newNode(t)
 	c := n.container("a", secret(t, value))
 	before := n.pid()
-	if err := syscall.Kill(before, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, before)
 	fmt.Fprintln(c.stdout, "while it hangs")
 	c.awaitFor(10*heartbeat, "while it hangs")
 	if err := n.Resume(t.Context(), "a"); err != nil { // by the next one
@@ -419,9 +435,7 @@ func TestAgentComesWhileTheHelperHangs(t *testing.T) {
 	c := n.container("a", secret(t, value))
 	before := n.pid()
 	n.Close()
-	if err := syscall.Kill(before, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, before)
 	n.open()
 	if n.pid() == before {
 		t.Error("the helper that hangs is used")

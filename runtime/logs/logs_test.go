@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -279,9 +282,38 @@ func TestWriteToFullDisk(t *testing.T) {
 	w.file = good
 	write(t, w, Stderr, "another stream\n")
 	write(t, w, Stdout, "after\n")
-	want := "before\nanother stream\n[purser: 10 bytes of output are lost here: no space left on device]\nafter\n"
+	write(t, w, Stdout, "told once\n")
+	want := "before\nanother stream\n[purser: 10 bytes of output are lost here: no space left on device]\nafter\ntold once\n"
 	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != want {
 		t.Errorf("got %q", got)
+	}
+}
+
+// Of what found room in part nothing is there, as it is told of as lost.
+func TestWriteThatFindsRoomInPart(t *testing.T) {
+	rig.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := writer(t, s, "a")
+	write(t, w, Stdout, "before\n")
+	many := strings.Repeat("lost\n", 10<<10)
+	if err := w.Write(time.Now(), Stdout, []byte(many)); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != "before\n" {
+		t.Errorf("there are %d bytes: %.60q", len(got), got)
+	}
+	write(t, w, Stdout, "after\n")
+	want := fmt.Sprintf("before\n[purser: %d bytes of output are lost here: no space left on device]\nafter\n", len(many))
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != want {
+		t.Errorf("got %.200q", got)
 	}
 }
 
@@ -392,6 +424,41 @@ func TestFollowOverSegments(t *testing.T) {
 	}
 }
 
+// What is added to a segment once a reader was at its end, and before it saw the next
+// one, is not passed by.
+func TestFollowToTheVeryEndOfASegment(t *testing.T) {
+	s := open(t)
+	w, err := s.Writer("a", About{}, Limits{Size: 200, Segments: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	write(t, w, Stdout, "first\n")
+	r, err := s.Reader("a", ReadOptions{Tail: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for err = nil; err == nil; _, err = r.next() {
+	}
+	for i := 0; w.Position().Segment == 1; i++ {
+		write(t, w, Stdout, fmt.Sprintf("line %d\n", i))
+	}
+	if _, err := r.advance(); err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	if _, err := r.rest(t.Context(), func(e Entry, err error) bool {
+		got.Write(e.Data)
+		return err == nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(got.String(), "line 0\nline 1\n") {
+		t.Errorf("got %q", got.String())
+	}
+}
+
 // What a process that died was about to write can be written again.
 func TestRewind(t *testing.T) {
 	s := open(t)
@@ -416,6 +483,34 @@ func TestRewind(t *testing.T) {
 	}
 	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != "kept\nwhole\n" {
 		t.Errorf("rewound to where nothing was: %q", got)
+	}
+}
+
+// So can what it had to begin another segment for.
+func TestRewindOverTheEndOfASegment(t *testing.T) {
+	s := open(t)
+	limits := Limits{Size: 100, Segments: 9}
+	w, err := s.Writer("a", About{}, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, Stdout, "kept\n")
+	at := w.Position()
+	write(t, w, Stdout, "once\ntwice\n")
+	if w.Position().Segment != at.Segment+1 {
+		t.Fatalf("at %+v", w.Position())
+	}
+	w.Leave()
+	if w, err = s.Writer("a", About{}, limits); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Rewind(at); err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, Stdout, "once\ntwice\n")
+	w.Close()
+	if got := read(t, s, "a", ReadOptions{Tail: -1}); got != "kept\nonce\ntwice\n" {
+		t.Errorf("got %q", got)
 	}
 }
 

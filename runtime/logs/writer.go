@@ -141,12 +141,10 @@ func (w *Writer) append(at time.Time, stream Stream, data []byte) error {
 			return err
 		}
 	}
-	if n, err := w.file.WriteAt(w.buf, w.at.Offset); err != nil {
-		if n > 0 {
-			// On a full disk part of a record may be there; shrinking always works.
-			err = errors.Join(err, w.file.Truncate(w.at.Offset))
-		}
-		return err
+	if _, err := w.file.WriteAt(w.buf, w.at.Offset); err != nil {
+		// On a full disk part of it may be there, which WriteAt does not always tell;
+		// shrinking always works.
+		return errors.Join(err, w.file.Truncate(w.at.Offset))
 	}
 	w.at.Offset += int64(len(w.buf))
 	delete(w.lost, stream)
