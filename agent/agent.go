@@ -32,11 +32,13 @@ const eventsKept = 4096
 
 // Agent keeps the workloads of one node.
 type Agent struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	build   version.Info
-	db      *state.DB
-	nodeID  string
+	cfg    *config.Config
+	log    *slog.Logger
+	build  version.Info
+	db     *state.DB
+	nodeID string
+	// boot is the boot of the node that this agent runs in.
+	boot    string
 	secrets *store.Store
 	audit   *auditor
 	copies  *inject.Copies
@@ -105,12 +107,15 @@ func (a *Agent) open() error {
 	if a.secrets, err = a.openSecrets(keys); err != nil {
 		return err
 	}
+	if a.boot, err = runtime.Boot(); err != nil {
+		return errors.Join(err, a.secrets.Close())
+	}
 	a.copies = inject.NewCopies(a.secrets)
 	if a.volumes, err = volumes.Open(filepath.Join(a.cfg.StateDir, "volumes")); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
 	a.warnOfJournal()
-	a.metrics = metrics.New(a.build, a, auditActions()...)
+	a.metrics = metrics.New(a.build, a, metrics.Labels{AuditActions: auditActions(), ExitCauses: supervise.Causes})
 	if err := a.openAudit(keys); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}

@@ -63,7 +63,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	if err != nil {
 		return supervise.Started{}, startError(err)
 	}
-	return supervise.Started{PID: pid, ImageDigest: image.Digest}, nil
+	return supervise.Started{PID: pid, ImageDigest: image.Digest, Boot: a.boot}, nil
 }
 
 // found is what a launch looked up: the image, nil when containerd was not
@@ -196,10 +196,39 @@ const unstarted = 128
 
 func (c containers) Wait(ctx context.Context, instance string) (supervise.Exit, error) {
 	exit, err := c.w.agent.runtime.Wait(ctx, instance)
+	if errors.Is(err, runtime.ErrLost) {
+		return *exitOf(instance, exit), nil
+	}
 	if err != nil {
 		return supervise.Exit{}, gone(err)
 	}
-	return supervise.Exit{Code: exit.Code, Reason: supervise.ExitReason(exit.Code), FinishedAt: exit.At}, nil
+	return *exitOf(instance, exit), nil
+}
+
+// exitOf puts into words how a container ended.
+func exitOf(instance string, e runtime.Exit) *supervise.Exit {
+	exit := &supervise.Exit{Code: e.Code, Cause: supervise.Exited, Reason: supervise.ExitReason(e.Code), FinishedAt: e.At, Instance: instance}
+	switch {
+	case e.Lost && e.Code == supervise.Unknown:
+		exit.Cause, exit.Reason = supervise.Lost, "its shim, the process of containerd's that watched over it, died; its exit status is unknown"
+	case e.Lost:
+		exit.Cause, exit.Reason = supervise.Lost, exit.Reason+", as its shim, the process of containerd's that watched over it, died"
+	case e.OOMKills > 0 && e.Code == killed:
+		exit.Cause, exit.Reason = supervise.OOMKilled, "killed by the kernel, as it needed more memory than its limit"
+	case e.OOMKills > 0 && e.Code != 0:
+		exit.Reason += fmt.Sprintf("; before that the kernel had killed %d of its processes, as they needed more memory than its limit", e.OOMKills)
+	}
+	return exit
+}
+
+// killed is the exit status of what SIGKILL ended.
+const killed = 128 + uint32(syscall.SIGKILL)
+
+func (c containers) Probe(ctx context.Context, instance string, revision *supervise.Revision, startedUp bool, report func(supervise.Probed)) {
+}
+
+func (c containers) PreStop(ctx context.Context, instance string, revision *supervise.Revision) error {
+	return nil
 }
 
 func (c containers) Stop(ctx context.Context, instance string, revision *supervise.Revision) error {
@@ -217,27 +246,25 @@ func (c containers) Delete(ctx context.Context, instance string) error {
 
 // Inspect looks for an instance of an earlier agent, and takes up its output.
 func (c containers) Inspect(ctx context.Context, instance string) (supervise.Found, error) {
+	answer := supervise.Found{Boot: c.w.agent.boot}
 	found, err := c.w.agent.runtime.Inspect(ctx, instance)
 	if err != nil {
-		return supervise.Found{}, gone(err)
+		return answer, gone(err)
 	}
-	switch found.State {
-	case runtime.StateRunning:
-		if err := c.openLogs(ctx, instance); err != nil {
-			return supervise.Found{}, err
-		}
-		c.w.adopted(found.PID)
-		return supervise.Found{Running: true, PID: found.PID}, nil
-	case runtime.StateStopped:
-		// What it wrote last waits to be read.
-		if err := c.openLogs(ctx, instance); err != nil {
-			return supervise.Found{}, err
-		}
-		e := &supervise.Exit{Code: found.Exit.Code, Reason: supervise.ExitReason(found.Exit.Code), FinishedAt: found.Exit.At, Instance: instance}
-		return supervise.Found{Exit: e}, nil
-	default:
-		return supervise.Found{}, nil
+	if found.State != runtime.StateRunning && found.State != runtime.StateStopped {
+		return answer, nil
 	}
+	// Of one that has ended, what it wrote last waits to be read.
+	if err := c.openLogs(ctx, instance); err != nil {
+		return answer, err
+	}
+	if found.State == runtime.StateStopped {
+		answer.Exit = exitOf(instance, found.Exit)
+		return answer, nil
+	}
+	c.w.adopted(found.PID)
+	answer.Running, answer.PID = true, found.PID
+	return answer, nil
 }
 
 // openLogs takes up an instance's output. When there is nothing to read it from

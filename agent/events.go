@@ -56,6 +56,9 @@ func (w *workload) changed(old, now supervise.View) {
 	if old.Status.State != now.Status.State {
 		w.transition(old.Status, now.Status)
 	}
+	if e := now.Status.LastExit; e != nil && old.Status.LastExit != e {
+		w.ended(e)
+	}
 	w.outdate(old.Status, now.Status)
 }
 
@@ -80,26 +83,42 @@ func (w *workload) adopted(pid uint32) {
 
 // transition tells of a change of state.
 func (w *workload) transition(old, now supervise.Status) {
-	severity, kind, text := transitionText(now)
+	severity, kind, text := transitionText(old.State, now)
 	// A pull is part of a start, which tells itself that it is done.
-	if kind == "" || old.State == supervise.Pulling && now.State == supervise.Starting {
+	if kind == "" || old.State == supervise.Pulling && now.State == supervise.Creating {
 		return
 	}
 	r := w.record()
 	w.agent.emit(severity, kind, r.GetEnvironment(), r.GetId(), "%s", text)
-	if now.State == supervise.Starting && now.LastExit != nil {
-		w.agent.metrics.Restarted(restartReason(old.State))
+	if now.State == supervise.Creating && now.LastExit != nil {
+		w.agent.metrics.Restarted(restartReason(old))
 	}
 }
 
-func transitionText(s supervise.Status) (severity, kind, text string) {
+// ended tells of an exit that is no affair of the workload's alone.
+func (w *workload) ended(e *supervise.Exit) {
+	switch e.Cause {
+	case supervise.OOMKilled:
+		w.agent.emit(warning, "OOMKilled", w.environment(), w.id(), "container %s: %s", e.Instance, e.Reason)
+	case supervise.Lost:
+		w.agent.emit(warning, "ContainerLost", w.environment(), w.id(), "container %s: %s", e.Instance, e.Reason)
+	}
+}
+
+func transitionText(old supervise.State, s supervise.Status) (severity, kind, text string) {
 	switch s.State {
-	case supervise.Starting:
-		return normal, "Starting", "creating container " + s.Instance.ID
+	case supervise.Pending:
+		return normal, "Pending", s.Reason
+	case supervise.Creating:
+		return normal, "Creating", "creating container " + s.Instance.ID
 	case supervise.Pulling:
 		return normal, "Pulling", s.Reason
+	case supervise.Starting:
+		return normal, "Started", runsAs(s) + "; its startup probe has not passed yet"
 	case supervise.Running:
-		return normal, "Started", fmt.Sprintf("container %s runs as process %d", s.Instance.ID, s.Instance.PID)
+		return runningText(old, s)
+	case supervise.Ready:
+		return normal, "Ready", "its ready probe passes"
 	case supervise.Stopping:
 		return normal, "Stopping", s.Reason
 	case supervise.BackingOff:
@@ -113,6 +132,22 @@ func transitionText(s supervise.Status) (severity, kind, text string) {
 		return warning, "Failed", s.Reason
 	}
 	return "", "", ""
+}
+
+// runningText tells of a workload that has come to run, from another state.
+func runningText(old supervise.State, s supervise.Status) (severity, kind, text string) {
+	switch old {
+	case supervise.Starting:
+		return normal, "StartedUp", "its startup probe has passed"
+	case supervise.Ready:
+		return warning, "NotReady", s.Reason
+	default:
+		return normal, "Started", runsAs(s)
+	}
+}
+
+func runsAs(s supervise.Status) string {
+	return fmt.Sprintf("container %s runs as process %d", s.Instance.ID, s.Instance.PID)
 }
 
 // Events sends the events after a sequence number (0: all that are kept) of an

@@ -28,7 +28,7 @@ func onContainerd(t *testing.T, address string) *Agent {
 	t.Helper()
 	rig.Root(t)
 	a := keeper(t, filepath.Join(t.TempDir(), "state.db"), config.Images{})
-	a.metrics = metrics.New(a.build, a)
+	a.metrics = metrics.New(a.build, a, metrics.Labels{})
 	dir := t.TempDir()
 	r, err := runtime.New(runtime.Config{
 		Address: address, Namespace: "purser", Node: "test", Wrapper: rig.Wrapper(t), Logger: a.log,

@@ -22,7 +22,7 @@ func TestStandstill(t *testing.T) {
 	for want, s := range map[string]supervise.Status{
 		"failed; to start it: purser start -E prod a/f":                 {State: supervise.Failed, Reason: "exited with status 3"},
 		"backing_off: exited with status 3; see purser get -E prod a/f": {State: supervise.BackingOff, Reason: "exited with status 3"},
-		"starting; see purser get -E prod a/f":                          {State: supervise.Starting},
+		"creating; see purser get -E prod a/f":                          {State: supervise.Creating},
 	} {
 		if got := w.standstill(s); got != want {
 			t.Errorf("got %s, want %s", got, want)

@@ -50,10 +50,10 @@ func (a *Agent) measureSecrets() []metrics.Secret {
 	return all
 }
 
-// restartReason says why a workload that was in a state gets a new instance.
-func restartReason(before supervise.State) string {
-	if before == supervise.BackingOff {
-		return metrics.AfterExit
+// restartReason says why a workload with that status gets a new instance.
+func restartReason(before supervise.Status) string {
+	if before.State == supervise.BackingOff || before.LastExit.Cause == supervise.Rebooted {
+		return before.LastExit.Cause
 	}
 	return metrics.Replacement
 }

@@ -343,7 +343,7 @@ func (w *workload) pullFirst(ctx context.Context, r *statev1.Workload, enter fun
 func (w *workload) pull(ctx context.Context, r *statev1.Workload, enter func(supervise.State, string)) error {
 	err := w.pullImage(ctx, r.GetSpec(), func(ref string) { enter(supervise.Pulling, "image "+ref) })
 	if err == nil {
-		enter(supervise.Starting, "")
+		enter(supervise.Creating, "")
 	}
 	return err
 }
@@ -379,7 +379,7 @@ func (a *Agent) pullAhead(ctx context.Context, specs ...*purserv1.LaunchSpec) er
 		if w == nil || w.runsAlready(spec) || !mayPull(spec) {
 			continue
 		}
-		if v, _ := w.supervisor.View(); v.Status.State != supervise.Running {
+		if v, _ := w.supervisor.View(); !v.Status.State.Runs() {
 			continue
 		}
 		all.Go(func() error {

@@ -252,7 +252,7 @@ func (s *session) unready(ctx context.Context, api *client.Client, changes []*pu
 	deployed := pluck(changes, (*purserv1.Change).GetId)
 	var lines strings.Builder
 	for _, w := range response.Msg.GetWorkloads() {
-		if !slices.Contains(deployed, w.GetId()) || w.GetState() == "running" || w.GetState() == "completed" {
+		if !slices.Contains(deployed, w.GetId()) || slices.Contains(runs, w.GetState()) || w.GetState() == "completed" {
 			continue
 		}
 		lines.WriteString("\n" + sentence(w, time.Now()))

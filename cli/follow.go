@@ -176,7 +176,7 @@ func (f *follower) updated(ctx context.Context, w *purserv1.Workload) {
 // tellsSomething says whether a workload's state is worth telling: those on the way
 // to one are not.
 func tellsSomething(w *purserv1.Workload) bool {
-	return w.GetState() == "running" || w.GetState() == "backing_off" || slices.Contains(ended, w.GetState())
+	return slices.Contains(runs, w.GetState()) || w.GetState() == "backing_off" || slices.Contains(ended, w.GetState())
 }
 
 func (f *follower) removed(id string) {

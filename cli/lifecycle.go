@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -205,7 +206,7 @@ func (s *session) wait(ctx context.Context, id, until string) error {
 
 func waitText(w *purserv1.Workload) string {
 	text := w.GetState()
-	if w.GetLastExit() != nil && w.GetState() != "running" {
+	if w.GetLastExit() != nil && !slices.Contains(runs, w.GetState()) {
 		text += fmt.Sprintf(" (status %d)", w.GetLastExit().GetCode())
 	}
 	if w.GetReason() != "" {
@@ -216,7 +217,7 @@ func waitText(w *purserv1.Workload) string {
 
 // waitStatus is the exit status for what a wait ended with.
 func waitStatus(w *purserv1.Workload, until string) error {
-	if until == "running" && w.GetState() != "failed" || until == "ready" && w.GetState() == "running" {
+	if until == "running" && w.GetState() != "failed" || until == "ready" && slices.Contains(runs, w.GetState()) {
 		return nil
 	}
 	if w.GetState() == "backing_off" && w.GetLastExit().GetCode() == 0 {

@@ -14,7 +14,10 @@ import (
 var ended = []string{"stopped", "completed", "failed"}
 
 // onTheWay are the states in which a workload waits for something.
-var onTheWay = []string{"starting", "pulling", "backing_off"}
+var onTheWay = []string{"creating", "pulling", "backing_off"}
+
+// runs are the states of workloads that do what they are for, or are about to.
+var runs = []string{"starting", "running", "ready"}
 
 // sentence says what a workload is: "a/f is backing_off: why; next try in 3s".
 func sentence(w *purserv1.Workload, now time.Time) string {

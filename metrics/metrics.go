@@ -21,11 +21,9 @@ const (
 	Total   = "total"
 )
 
-// Reasons of a restart.
-const (
-	AfterExit   = "exit"     // the container had ended
-	Replacement = "replaced" // a new spec, or a request to restart
-)
+// Replacement is the reason of a restart that was asked for, by a new spec or by name.
+// All others are what ended the container before.
+const Replacement = "replaced"
 
 // OK is the result of what succeeded.
 const OK = "ok"
@@ -57,9 +55,16 @@ type Metrics struct {
 	helpers   prometheus.Counter
 }
 
-// New makes the registry of a build; source is asked at every scrape, and actions
-// are what records of the audit trail are about.
-func New(build version.Info, source Source, actions ...string) *Metrics {
+// Labels are closed sets of labels' values that other packages define.
+type Labels struct {
+	// AuditActions are what records of the audit trail are about.
+	AuditActions []string
+	// ExitCauses are what ends containers.
+	ExitCauses []string
+}
+
+// New makes the registry of a build; source is asked at every scrape.
+func New(build version.Info, source Source, labels Labels) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		launches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -100,7 +105,7 @@ func New(build version.Info, source Source, actions ...string) *Metrics {
 			Help: "Log helpers started in the place of one that had ended unasked.",
 		}),
 	}
-	for _, action := range actions {
+	for _, action := range labels.AuditActions {
 		m.records.WithLabelValues(action)
 	}
 	for _, result := range PullResults {
@@ -113,8 +118,9 @@ func New(build version.Info, source Source, actions ...string) *Metrics {
 		m.launches.WithLabelValues(phase, "ok")
 		m.launches.WithLabelValues(phase, "error")
 	}
-	m.restarts.WithLabelValues(AfterExit)
-	m.restarts.WithLabelValues(Replacement)
+	for _, cause := range append(labels.ExitCauses, Replacement) {
+		m.restarts.WithLabelValues(cause)
+	}
 	for _, result := range []string{"ok", "refused", "error"} {
 		m.injects.WithLabelValues(result)
 	}

@@ -39,9 +39,9 @@ func example() *Metrics {
 			{App: "run", Function: "x7", Environment: "dev", State: "completed", OneOff: true, LastExit: &three, Stats: &Stats{}},
 		},
 		Secrets: []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
-	})
+	}, Labels{ExitCauses: []string{"exited"}})
 	m.Launched(Create, time.Now(), errors.New("no"))
-	m.Restarted(AfterExit)
+	m.Restarted("exited")
 	return m
 }
 
@@ -57,7 +57,7 @@ func TestScrape(t *testing.T) {
 		`purser_secret_updated_timestamp_seconds{environment="dev",secret="s"} 1.7e+09`,
 		`purser_launch_duration_seconds_count{phase="create",result="error"} 1`,
 		`purser_launch_duration_seconds_count{phase="total",result="ok"} 0`,
-		`purser_restarts_total{reason="exit"} 1`,
+		`purser_restarts_total{reason="exited"} 1`,
 		`purser_restarts_total{reason="replaced"} 0`,
 		`purser_build_info{commit="abc",version="1"} 1`,
 	} {

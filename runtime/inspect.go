@@ -29,6 +29,9 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	case !isNotFound(err):
 		return Found{}, r.wrap(err, "asking what container %s does", id)
 	}
+	if f.State == StateStopped {
+		f.Exit.OOMKills = r.oomKills(id)
+	}
 	f.ID, f.Record = id, r.record(record)
 	return f, nil
 }

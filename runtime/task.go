@@ -18,6 +18,10 @@ type Exit struct {
 	Code uint32
 	// At is when it ended; zero when unknown.
 	At time.Time
+	// OOMKills counts the processes of it that the kernel has killed for want of memory.
+	OOMKills uint64
+	// Lost: its shim died, and containerd does not know how it ended.
+	Lost bool
 }
 
 // unknownCode is the exit status of what ended unseen.
@@ -45,7 +49,7 @@ func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 	if err == nil {
 		// Whoever hears of the end may look for the output next.
 		r.drainStreams(ctx, id)
-		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt)}, nil
+		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt), OOMKills: r.oomKills(id)}, nil
 	}
 	err = r.wrap(err, "waiting for container %s", id)
 	if ctx.Err() != nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnavailable) {
@@ -60,7 +64,7 @@ func (r *Runtime) lostOrNot(ctx context.Context, id string, cause error) (Exit, 
 	defer cancel()
 	_, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if isNotFound(err) {
-		return Exit{Code: unknownCode}, fmt.Errorf("%w: %w", ErrLost, cause)
+		return Exit{Code: unknownCode, Lost: true}, fmt.Errorf("%w: %w", ErrLost, cause)
 	}
 	return Exit{}, errors.Join(cause, r.wrap(err, "looking for container %s", id))
 }

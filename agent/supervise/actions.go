@@ -56,6 +56,8 @@ func (s *Supervisor) perform(ctx context.Context, action Action, d Desired, i *I
 		return s.start(ctx, i)
 	case Abort:
 		return outcome{apply: aborted}
+	case PreStop:
+		return s.preStop(ctx, i)
 	case Signal:
 		return s.signal(ctx, i)
 	case Kill:
@@ -78,7 +80,7 @@ func (s *Supervisor) start(ctx context.Context, i *Instance) outcome {
 	at := time.Now()
 	if err == nil {
 		return outcome{apply: func(d Desired, st Status, now time.Time) Status {
-			return started(st, got.PID, got.ImageDigest, at)
+			return started(st, got, at)
 		}}
 	}
 	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
@@ -90,7 +92,7 @@ func (s *Supervisor) start(ctx context.Context, i *Instance) outcome {
 func startFailed(d Desired, st Status, err error, now time.Time) Status {
 	var refused *ExitError
 	if errors.As(err, &refused) {
-		exit := Exit{Code: refused.Code, Reason: refused.Message, FinishedAt: now, Instance: st.Instance.ID, Refused: true}
+		exit := Exit{Code: refused.Code, Reason: refused.Message, Cause: Refused, FinishedAt: now, Instance: st.Instance.ID}
 		return exited(d, st, exit, now, mathrand.Float64())
 	}
 	reason := err.Error()
@@ -135,48 +137,57 @@ func (s *Supervisor) inspect(ctx context.Context, id string) outcome {
 	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
 		switch {
 		case errors.Is(err, ErrGone):
-			return vanished(d, st, now)
+			return vanished(d, st, found.Boot, now)
 		case err != nil:
 			s.complain(st, "cannot look at a container yet", err)
 			return held(st, now)
 		case found.Running:
-			return adopted(st, found.PID, now)
+			return adopted(st, found, now)
 		case found.Exit != nil:
 			exit := *found.Exit
 			exit.StartedAt = st.Instance.StartedAt
 			return exited(d, st, exit, now, mathrand.Float64())
 		default:
-			return vanished(d, st, now)
+			return vanished(d, st, found.Boot, now)
 		}
 	}}
 }
 
 // adopted takes over a container that an earlier agent started.
-func adopted(st Status, pid uint32, now time.Time) Status {
-	if st.Instance.StartedAt.IsZero() {
-		return started(st, pid, st.Instance.ImageDigest, now)
-	}
+func adopted(st Status, found Found, now time.Time) Status {
 	i := *st.Instance
-	i.PID, i.Unverified = pid, false
+	if i.StartedAt.IsZero() {
+		return started(st, Started{PID: found.PID, ImageDigest: i.ImageDigest, Boot: found.Boot}, now)
+	}
+	i.PID, i.Unverified = found.PID, false
 	st.Instance = &i
-	// If it was being stopped, the next step does so again: the signal may
-	// never have been sent.
+	if st.State.Runs() {
+		return st // as ready as it was, until a probe says otherwise
+	}
+	// It was being stopped. The next step does so again: the signal may never have been
+	// sent.
 	return enter(st, Running, "", now)
 }
 
-// vanished settles an instance of which nothing is left.
-func vanished(d Desired, st Status, now time.Time) Status {
-	if st.Instance.StartedAt.IsZero() {
+// vanished settles an instance of which nothing is left, on a node booted as given.
+func vanished(d Desired, st Status, boot string, now time.Time) Status {
+	i := st.Instance
+	if i.StartedAt.IsZero() {
 		return neverStarted(st, now)
 	}
 	exit := Exit{
 		Code:       Unknown,
 		Reason:     "ended while nobody watched; its exit status is unknown",
-		StartedAt:  st.Instance.StartedAt,
+		Cause:      Lost,
+		StartedAt:  i.StartedAt,
 		FinishedAt: now,
-		Instance:   st.Instance.ID,
+		Instance:   i.ID,
 	}
-	return exited(d, st, exit, now, mathrand.Float64())
+	if i.Boot == "" || i.Boot == boot {
+		return exited(d, st, exit, now, mathrand.Float64())
+	}
+	exit.Cause, exit.Reason = Rebooted, "the node was rebooted"
+	return rebooted(d, st, exit, now)
 }
 
 // signal sends the stop signal. One that finds nobody is not an error: the
@@ -193,6 +204,18 @@ func (s *Supervisor) signal(ctx context.Context, i *Instance) outcome {
 		default:
 			return signalled(st)
 		}
+	}}
+}
+
+// preStop runs the command that comes before the stop signal. That it failed is told
+// where it ran; the signal follows in any case.
+func (s *Supervisor) preStop(ctx context.Context, i *Instance) outcome {
+	err := s.containers.PreStop(ctx, i.ID, i.Revision)
+	return outcome{apply: func(_ Desired, st Status, now time.Time) Status {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			s.log.Debug("the command before the stop signal failed", "instance", i.ID, "error", err)
+		}
+		return preStopped(st)
 	}}
 }
 
@@ -246,7 +269,7 @@ func (s *Supervisor) watch(ctx context.Context, st Status) {
 		exit.StartedAt, exit.Instance = startedAt, id
 		s.deliver(outcome{instance: id, apply: func(d Desired, st Status, now time.Time) Status {
 			if gone {
-				return vanished(d, st, now)
+				return vanished(d, st, st.Instance.Boot, now)
 			}
 			return exited(d, st, exit, now, mathrand.Float64())
 		}})

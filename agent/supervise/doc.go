@@ -4,17 +4,37 @@
 //
 //	           Launch
 //	             │
-//	             ▼        started             exit 0 of a job, or of a
-//	┌──────► starting ───────────► running ──► service not to be restarted ──► completed
-//	│         ▲  │                  │   │
-//	│         ▼  │                  │   │
-//	│    pulling │                  │   │
-//	│ next try   │ no image,        │   └────► any other final exit ─────────► failed
-//	│            ▼ no secret…       │ exit
-//	├─────── backing_off ◄──────────┤
-//	│                               │ stop, remove, new spec, timeout
-//	│ new spec                      ▼
-//	└─────── pending ◄─────────── stopping ──► stopped, or forgotten
+//	             ▼          its command runs         startup probe
+//	┌──────► creating ─────────────────────► starting ──────────► running ◄────► ready
+//	│         ▲  │  └───── no startup probe ──────│──────────────► │ ready probe   │
+//	│         ▼  │                                │                │               │
+//	│    pulling │ no image,                      └────────┬───────┴───────────────┘
+//	│            ▼ no secret…      exit, to be retried     │  exit 0 of a job, or of a
+//	├─────── backing_off ◄─────────────────────────────────┤  service not to be restarted
+//	│ next try                                             ├──────────► completed
+//	│                                                      │  any other final exit
+//	│                                                      ├──────────► failed
+//	│                                                      │  stop, remove, new spec,
+//	│                                                      ▼  timeout, failed probe
+//	└─────── pending ◄───────────────────────────────── stopping ───► stopped, or forgotten
+//	  new spec, undrained, rebooted
+//
+// and these are all of them, as a test holds against what happens:
+//
+//	pending     → creating, stopping, stopped
+//	pulling     → creating, stopping, backing_off, stopped
+//	creating    → pending, pulling, starting, running, stopping, backing_off, failed
+//	starting    → pending, running, stopping, backing_off, stopped, completed, failed
+//	running     → pending, ready, stopping, backing_off, stopped, completed, failed
+//	ready       → pending, running, stopping, backing_off, stopped, completed, failed
+//	stopping    → pending, running, backing_off, stopped, completed, failed
+//	backing_off → creating, stopping, stopped
+//	stopped     → creating, stopping
+//	completed   → creating, stopping
+//	failed      → creating, stopping
+//
+// A workload without a startup probe is running as soon as its command is executed,
+// and one without a ready probe is never called ready: nobody has said how to tell.
 //
 // What to do next is decided by [Step], a pure function of what is wanted
 // ([Desired]), what is ([Status]) and the time; what an action, or the

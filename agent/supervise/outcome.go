@@ -22,9 +22,9 @@ const (
 )
 
 // started notes that the instance runs.
-func started(s Status, pid uint32, digest string, at time.Time) Status {
+func started(s Status, got Started, at time.Time) Status {
 	i := *s.Instance
-	i.StartedAt, i.PID, i.ImageDigest = at, pid, digest
+	i.StartedAt, i.PID, i.ImageDigest, i.Boot = at, got.PID, got.ImageDigest, got.Boot
 	i.Unverified, i.RetryAt, i.Holds = false, time.Time{}, 0
 	s.Instance = &i
 	if s.LastExit != nil {
@@ -34,13 +34,16 @@ func started(s Status, pid uint32, digest string, at time.Time) Status {
 		}
 	}
 	s.ObservedGeneration = i.Revision.Generation
+	if i.Revision.Policy.Startup {
+		return enter(s, Starting, "", at)
+	}
 	return enter(s, Running, "", at)
 }
 
 // entered notes that a start has come to pull the image, or is done with that. A
 // start that has been called off meanwhile is not brought back.
 func entered(s Status, state State, reason string, now time.Time) Status {
-	if s.State != Starting && s.State != Pulling {
+	if s.State != Creating && s.State != Pulling {
 		return s
 	}
 	return enter(s, state, reason, now)
@@ -64,8 +67,8 @@ func deferred(d Desired, s Status, reason string, now time.Time, jitter float64)
 // exited notes that the container ended, and decides by the workload's policy
 // what follows.
 func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Status {
-	if cause := s.Instance.StopCause; cause != "" {
-		exit.Reason = cause
+	if e := s.Instance.Ending; e != nil {
+		exit.Cause, exit.Reason = e.Cause, e.Reason
 	}
 	if exit.FinishedAt.Before(exit.StartedAt) {
 		// It ended before we were told that it had started.
@@ -105,9 +108,8 @@ func unwanted(d Desired, s Status, reason string, now time.Time) Status {
 }
 
 func jobExited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Status {
-	timedOut := s.Instance.StopCause != ""
 	switch {
-	case exit.Code == 0 && !timedOut:
+	case exit.successful():
 		return enter(s, Completed, exit.Reason, now)
 	case unstartable(exit):
 		return enter(s, Failed, exit.Reason, now)
@@ -122,8 +124,11 @@ func jobExited(d Desired, s Status, exit Exit, now time.Time, jitter float64) St
 // unstartable says whether the command could not be run at all, which another
 // attempt will not change.
 func unstartable(exit Exit) bool {
-	return exit.Refused && (exit.Code == 126 || exit.Code == 127)
+	return exit.Cause == Refused && (exit.Code == 126 || exit.Code == 127)
 }
+
+// successful says whether a container ended as its command wanted it to.
+func (e Exit) successful() bool { return e.Code == 0 && e.Cause == Exited }
 
 func attempts(reason string, n uint32) string {
 	if n <= 1 {
@@ -134,13 +139,13 @@ func attempts(reason string, n uint32) string {
 
 func serviceExited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Status {
 	switch {
-	case d.Policy.Restart == "always", d.Policy.Restart == "on_failure" && exit.Code != 0:
+	case d.Policy.Restart == "always", d.Policy.Restart == "on_failure" && !exit.successful():
 		if healthy(d, exit) {
 			s.Failures = 0
 		}
 		s.Failures++
 		return backOff(d, s, exit.Reason, now, jitter)
-	case exit.Code == 0:
+	case exit.successful():
 		return enter(s, Completed, exit.Reason, now)
 	default:
 		return enter(s, Failed, exit.Reason, now)
@@ -167,12 +172,31 @@ func backOff(d Desired, s Status, reason string, now time.Time, jitter float64) 
 	return enter(s, BackingOff, reason, now)
 }
 
+// rebooted notes that the container ended with the node. A service comes back whatever
+// its policy, which is about what it does itself; a job has lost an attempt.
+func rebooted(d Desired, s Status, exit Exit, now time.Time) Status {
+	if d.Policy.Job || !wanted(d, s) {
+		return exited(d, s, exit, now, 0)
+	}
+	s = abandon(s)
+	s.LastExit = &exit
+	return enter(s, Pending, exit.Reason, now)
+}
+
 // calledOff is why a start that nobody wants any more has not come to its end.
 const calledOff = "before it had started"
 
 // aborted notes that a start was called off before it had begun.
 func aborted(d Desired, s Status, now time.Time) Status {
 	return unwanted(d, abandon(s), calledOff, now)
+}
+
+// preStopped notes that the command before the stop signal has ended, however.
+func preStopped(s Status) Status {
+	i := *s.Instance
+	i.PreStopped = true
+	s.Instance = &i
+	return s
 }
 
 // signalled notes that the stop signal was sent.

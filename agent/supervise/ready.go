@@ -19,7 +19,7 @@ func (v View) Settled() bool {
 
 // Runs says whether the instance that is wanted runs.
 func (v View) Runs() bool {
-	return v.Status.Run == v.Desired.Run && v.Status.State == Running && !v.Status.Instance.Unverified
+	return v.Status.Run == v.Desired.Run && v.Status.State.Runs() && !v.Status.Instance.Unverified
 }
 
 // Crashed says whether a service waits to be started again because its last
@@ -30,15 +30,31 @@ func (v View) Crashed() bool {
 		s.Attempts > 0 && s.LastExit != nil && s.Reason == s.LastExit.Reason
 }
 
-// WaitReady returns once a service has run for settleTime, or has crashed; once a
-// job runs; or once either is settled.
+// started says whether the instance that is wanted does what it is for, as far as its
+// probes tell: they have passed, or there are none.
+func (v View) started() bool {
+	switch {
+	case !v.Runs():
+		return false
+	case v.Desired.Policy.Job:
+		return true
+	case v.Desired.Policy.Ready:
+		return v.Status.State == Ready
+	default:
+		return v.Status.State != Starting
+	}
+}
+
+// WaitReady returns once a service is ready, or where it has no ready probe has run for
+// settleTime since it had started up; once it has crashed; once a job runs; or once
+// either is settled.
 func (s *Supervisor) WaitReady(ctx context.Context) (View, error) {
 	for {
-		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Runs() || v.Crashed() })
-		if err != nil || !v.Runs() || v.Desired.Policy.Job {
+		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.started() || v.Crashed() })
+		if err != nil || !v.started() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
 			return v, err
 		}
-		left := time.Until(v.Status.Instance.StartedAt.Add(settleTime))
+		left := time.Until(v.Status.Since.Add(settleTime))
 		if left <= 0 {
 			return v, nil
 		}

@@ -55,6 +55,10 @@ func FromRecord(r *statev1.Status) Status {
 			StartedAt:   moment(i.GetStartedAt()),
 			PID:         i.GetPid(),
 			ImageDigest: i.GetImageDigest(),
+			Boot:        i.GetBoot(),
+		}
+		if e := i.GetEnding(); e != nil {
+			s.Instance.Ending = &Ending{Cause: e.GetCause(), Reason: e.GetReason()}
 		}
 		s.Instance.Ended = s.ended()
 		s.Instance.Unverified = !s.Instance.Ended
@@ -66,7 +70,7 @@ func FromRecord(r *statev1.Status) Status {
 // instance is only there to be deleted.
 func (s Status) ended() bool {
 	switch s.State {
-	case Starting, Running, Stopping:
+	case Creating, Starting, Running, Ready, Stopping:
 		return s.LastExit != nil && s.LastExit.Instance == s.Instance.ID
 	}
 	return true
@@ -85,7 +89,7 @@ func (i *Instance) record() *statev1.Instance {
 	if i == nil {
 		return nil
 	}
-	return &statev1.Instance{
+	r := &statev1.Instance{
 		Id:          i.ID,
 		Generation:  i.Revision.Generation,
 		Spec:        i.Revision.Spec,
@@ -94,7 +98,12 @@ func (i *Instance) record() *statev1.Instance {
 		StartedAt:   stamp(i.StartedAt),
 		Pid:         i.PID,
 		ImageDigest: i.ImageDigest,
+		Boot:        i.Boot,
 	}
+	if e := i.Ending; e != nil {
+		r.Ending = &statev1.Ending{Cause: e.Cause, Reason: e.Reason}
+	}
+	return r
 }
 
 // Message is the exit as the API shows it; nil for none.
@@ -105,6 +114,7 @@ func (e *Exit) Message() *purserv1.Exit {
 	return &purserv1.Exit{
 		Code:       e.Code,
 		Reason:     e.Reason,
+		Cause:      e.Cause,
 		StartedAt:  stamp(e.StartedAt),
 		FinishedAt: stamp(e.FinishedAt),
 		Instance:   e.Instance,
@@ -118,6 +128,7 @@ func exitFrom(m *purserv1.Exit) *Exit {
 	return &Exit{
 		Code:       m.GetCode(),
 		Reason:     m.GetReason(),
+		Cause:      m.GetCause(),
 		StartedAt:  moment(m.GetStartedAt()),
 		FinishedAt: moment(m.GetFinishedAt()),
 		Instance:   m.GetInstance(),

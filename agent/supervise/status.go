@@ -13,9 +13,11 @@ type State string
 // The states of a workload; the package comment has the diagram.
 const (
 	Pending    State = "pending"
-	Starting   State = "starting"
 	Pulling    State = "pulling"
+	Creating   State = "creating"
+	Starting   State = "starting"
 	Running    State = "running"
+	Ready      State = "ready"
 	Stopping   State = "stopping"
 	BackingOff State = "backing_off"
 	Stopped    State = "stopped"
@@ -24,13 +26,17 @@ const (
 )
 
 // States are all states, for what has to enumerate them.
-var States = []State{Pending, Starting, Pulling, Running, Stopping, BackingOff, Stopped, Completed, Failed}
+var States = []State{Pending, Pulling, Creating, Starting, Running, Ready, Stopping, BackingOff, Stopped, Completed, Failed}
 
 // Ended says whether a workload in this state stays there until it is told
 // otherwise.
 func (s State) Ended() bool {
 	return s == Stopped || s == Completed || s == Failed
 }
+
+// Runs says whether a container's command runs in this state, and nobody has asked it
+// to end.
+func (s State) Runs() bool { return s == Starting || s == Running || s == Ready }
 
 // Goal is what is wanted of a workload.
 type Goal string
@@ -100,7 +106,13 @@ type Policy struct {
 	Retries uint32
 	// TTL is how long a finished job is kept; negative means for ever.
 	TTL time.Duration
+	// Startup, Ready and Live say which probes there are.
+	Startup, Ready, Live bool
+	// PreStop: a command is run in the container before its stop signal.
+	PreStop bool
 }
+
+func (p Policy) probed() bool { return p.Startup || p.Ready || p.Live }
 
 // Status is how far a workload has come.
 type Status struct {
@@ -134,6 +146,8 @@ type Instance struct {
 	CreatedAt, StartedAt time.Time
 	PID                  uint32
 	ImageDigest          string
+	// Boot is the boot of the node that it runs on; empty before it runs.
+	Boot string
 
 	// Ended: its process is gone, or never was, and nothing is under way that
 	// could start it; what is left is to be deleted.
@@ -143,10 +157,12 @@ type Instance struct {
 	Unverified bool
 	// StopSince is when it was decided to stop it; zero when it was not.
 	StopSince time.Time
+	// PreStopped: the command that comes before the stop signal has ended, however.
+	PreStopped bool
 	// Signalled: the stop signal has been sent.
 	Signalled bool
-	// StopCause overrides the reason of the exit that follows.
-	StopCause string
+	// Ending is why it is ended although it is wanted; nil when it is not.
+	Ending *Ending
 	// RetryAt holds back an action that failed, Holds times in a row.
 	RetryAt time.Time
 	Holds   int
@@ -156,12 +172,12 @@ type Instance struct {
 
 // Exit tells how a container ended.
 type Exit struct {
-	Code                  uint32
-	Reason                string
+	Code   uint32
+	Reason string
+	// Cause is one of Causes.
+	Cause                 string
 	StartedAt, FinishedAt time.Time
 	Instance              string
-	// Refused: the command could not be executed at all.
-	Refused bool
 }
 
 // LastInstance is the ID of the instance that runs, or else ran last.

@@ -11,14 +11,15 @@ type Action string
 // The actions. Each one's outcome comes back through the functions of
 // outcome.go; until then the same decision is not carried out twice.
 const (
-	Wait    Action = ""        // nothing until the wake time or an outcome
-	Inspect Action = "inspect" // compare a recorded instance with containerd
-	Start   Action = "start"   // resolve, create and start the instance
-	Abort   Action = "abort"   // call off a start
-	Signal  Action = "signal"  // send the stop signal
-	Kill    Action = "kill"    // send SIGKILL
-	Delete  Action = "delete"  // delete what is left of the instance
-	Forget  Action = "forget"  // delete the record
+	Wait    Action = ""         // nothing until the wake time or an outcome
+	Inspect Action = "inspect"  // compare a recorded instance with containerd
+	Start   Action = "start"    // resolve, create and start the instance
+	Abort   Action = "abort"    // call off a start
+	PreStop Action = "pre_stop" // run the command that comes before the stop signal
+	Signal  Action = "signal"   // send the stop signal
+	Kill    Action = "kill"     // send SIGKILL
+	Delete  Action = "delete"   // delete what is left of the instance
+	Forget  Action = "forget"   // delete the record
 )
 
 // killAgain is how long SIGKILL is given before it is sent again: a process in
@@ -114,7 +115,7 @@ func plan(d Desired, s Status, now time.Time, c Chance) Status {
 	s.Attempts++
 	s.NextTry = time.Time{}
 	s.Instance = &Instance{ID: c.ID, Revision: d.Revision, CreatedAt: now}
-	return enter(s, Starting, "", now)
+	return enter(s, Creating, "", now)
 }
 
 // starting steps a workload whose instance is being created.
@@ -139,6 +140,9 @@ func running(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 		return stop(d, s, stopReason(d), now)
 	}
 	s = observe(d, s)
+	if s.Instance.Ending != nil {
+		return stop(d, s, s.Instance.Ending.Reason, now)
+	}
 	if !d.Policy.Job || d.Policy.Timeout <= 0 {
 		return s, Wait, time.Time{}
 	}
@@ -146,8 +150,8 @@ func running(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 	if due.After(now) {
 		return s, Wait, due
 	}
-	s.Instance.StopCause = fmt.Sprintf("timed out after %s", d.Policy.Timeout)
-	return stop(d, s, s.Instance.StopCause, now)
+	s.Instance.Ending = &Ending{TimedOut, fmt.Sprintf("timed out after %s", d.Policy.Timeout)}
+	return stop(d, s, s.Instance.Ending.Reason, now)
 }
 
 // stop begins to end the container.
@@ -167,6 +171,9 @@ func stopping(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 	switch {
 	case due.After(now) && i.Signalled:
 		return s, Wait, due
+	case due.After(now) && i.Revision.Policy.PreStop && !i.PreStopped:
+		// The grace is for both, as in Kubernetes.
+		return s, PreStop, due
 	case due.After(now):
 		// due: a signal that hangs is not waited for longer.
 		return s, Signal, due

@@ -3,8 +3,6 @@ package supervise
 import (
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -27,8 +25,22 @@ func runningSince(t time.Time) Status {
 		Instance: &Instance{ID: "one", Revision: service().Revision, CreatedAt: t, StartedAt: t, PID: 42}}
 }
 
+func withPreStop() *Revision {
+	d := service()
+	d.Policy.PreStop = true
+	return d.Revision
+}
+
+// unsignalled is a status in which the stop signal is yet to be sent, after a command.
+func unsignalled(s Status) Status {
+	i := *s.Instance
+	i.Revision, i.Signalled = withPreStop(), false
+	s.Instance = &i
+	return s
+}
+
 func exit(code uint32, at time.Time) Exit {
-	return Exit{Code: code, Reason: ExitReason(code), StartedAt: t0, FinishedAt: at, Instance: "one"}
+	return Exit{Code: code, Cause: Exited, Reason: ExitReason(code), StartedAt: t0, FinishedAt: at, Instance: "one"}
 }
 
 func TestStep(t *testing.T) {
@@ -43,8 +55,8 @@ func TestStep(t *testing.T) {
 		action Action
 		wake   time.Duration // after t0; 0: none
 	}{
-		"new":                      {service(), Status{State: Pending, Run: 1}, 0, Starting, Start, 0},
-		"being created":            {service(), Status{State: Starting, Run: 1, Instance: &Instance{ID: "one"}}, 0, Starting, Start, 0},
+		"new":                      {service(), Status{State: Pending, Run: 1}, 0, Creating, Start, 0},
+		"being created":            {service(), Status{State: Creating, Run: 1, Instance: &Instance{ID: "one"}}, 0, Creating, Start, 0},
 		"runs":                     {service(), runningSince(t0), time.Hour, Running, Wait, 0},
 		"stop":                     {with(service(), func(d *Desired) { d.Goal = Stop }), runningSince(t0), 0, Stopping, Signal, 10 * time.Second},
 		"stop without grace":       {with(service(), func(d *Desired) { d.Goal, d.Grace = Stop, new(time.Duration) }), runningSince(t0), 0, Stopping, Kill, 0},
@@ -53,19 +65,23 @@ func TestStep(t *testing.T) {
 		"new run":                  {with(service(), func(d *Desired) { d.Run = 2 }), runningSince(t0), 0, Stopping, Signal, 10 * time.Second},
 		"node stops":               {with(service(), func(d *Desired) { d.Goal = Pause }), runningSince(t0), 0, Stopping, Signal, 10 * time.Second},
 		"node stopped":             {with(service(), func(d *Desired) { d.Goal = Pause }), Status{State: Pending, Run: 1}, 0, Pending, Wait, 0},
-		"stop while being created": {with(service(), func(d *Desired) { d.Goal = Stop }), Status{State: Starting, Run: 1, Instance: &Instance{ID: "one"}}, 0, Stopping, Abort, 0},
+		"stop while being created": {with(service(), func(d *Desired) { d.Goal = Stop }), Status{State: Creating, Run: 1, Instance: &Instance{ID: "one"}}, 0, Stopping, Abort, 0},
 		"stop while backing off":   {with(service(), func(d *Desired) { d.Goal = Stop }), Status{State: BackingOff, Run: 1, NextTry: t0.Add(time.Minute)}, 0, Stopped, Wait, 0},
 		"backing off":              {service(), Status{State: BackingOff, Run: 1, NextTry: t0.Add(time.Minute)}, 0, BackingOff, Wait, time.Minute},
-		"next try":                 {service(), Status{State: BackingOff, Run: 1, NextTry: t0.Add(time.Minute)}, time.Minute, Starting, Start, 0},
+		"next try":                 {service(), Status{State: BackingOff, Run: 1, NextTry: t0.Add(time.Minute)}, time.Minute, Creating, Start, 0},
 		"unverified comes first":   {with(service(), func(d *Desired) { d.Goal = Remove }), in(runningSince(t0), func(s *Status) { s.Instance.Unverified = true }), 0, Running, Inspect, 0},
 		"ended is deleted":         {service(), in(runningSince(t0), func(s *Status) { s.State, s.Instance.Ended = BackingOff, true }), 0, BackingOff, Delete, 0},
 		"delete failed":            {service(), in(runningSince(t0), func(s *Status) { s.Instance.Ended, s.Instance.RetryAt = true, t0.Add(time.Second) }), 0, Running, Wait, time.Second},
 		"remove":                   {with(service(), func(d *Desired) { d.Goal = Remove }), Status{State: Stopped, Run: 1}, 0, Stopping, Forget, 0},
 		"completed stays":          {job(), Status{State: Completed, Since: t0, Run: 1}, time.Hour, Completed, Wait, 0},
 		"completed, stop":          {with(job(), func(d *Desired) { d.Goal = Stop }), Status{State: Completed, Since: t0, Run: 1}, 0, Completed, Wait, 0},
-		"completed, again":         {with(job(), func(d *Desired) { d.Run = 2 }), Status{State: Completed, Since: t0, Run: 1}, 0, Starting, Start, 0},
+		"completed, again":         {with(job(), func(d *Desired) { d.Run = 2 }), Status{State: Completed, Since: t0, Run: 1}, 0, Creating, Start, 0},
 		"ttl goes on":              {with(job(), func(d *Desired) { d.Policy.TTL = time.Hour }), Status{State: Failed, Since: t0, Run: 1}, time.Minute, Failed, Wait, time.Hour},
 		"ttl is over":              {with(job(), func(d *Desired) { d.Policy.TTL = time.Hour }), Status{State: Failed, Since: t0, Run: 1}, time.Hour, Failed, Forget, 0},
+		"pre_stop comes first":     {with(service(), func(d *Desired) { d.Goal = Stop }), in(runningSince(t0), func(s *Status) { s.Instance.Revision = withPreStop() }), 0, Stopping, PreStop, 10 * time.Second},
+		"then the signal":          {with(service(), func(d *Desired) { d.Goal = Stop }), preStopped(unsignalled(ending)), time.Second, Stopping, Signal, 10 * time.Second},
+		"pre_stop takes too long":  {with(service(), func(d *Desired) { d.Goal = Stop }), unsignalled(ending), 10 * time.Second, Stopping, Kill, 0},
+		"a probe failed":           {service(), probed(runningSince(t0), Probed{Probe: LiveProbe}, t0), 0, Stopping, Signal, 10 * time.Second},
 		"job in time":              {with(job(), func(d *Desired) { d.Policy.Timeout = time.Minute }), runningSince(t0), time.Second, Running, Wait, time.Minute},
 		"job times out":            {with(job(), func(d *Desired) { d.Policy.Timeout = time.Minute }), runningSince(t0), time.Minute, Stopping, Signal, 70 * time.Second},
 	} {
@@ -158,7 +174,7 @@ func TestExits(t *testing.T) {
 func TestCommandNotFoundIsNotRetried(t *testing.T) {
 	d := job()
 	d.Policy.Retries = 5
-	s := Status{State: Starting, Run: 1, Attempts: 1, Instance: &Instance{ID: "one"}}
+	s := Status{State: Creating, Run: 1, Attempts: 1, Instance: &Instance{ID: "one"}}
 	s = startFailed(d, s, &ExitError{Code: 127, Message: "not found"}, t0)
 	if s.State != Failed || s.LastExit.Code != 127 {
 		t.Errorf("got %s, %+v", s.State, s.LastExit)
@@ -195,74 +211,10 @@ func TestBackoffDoublesAndResets(t *testing.T) {
 	}
 }
 
-// Whatever happens in whatever order, an instance is never planned while
-// another exists, and a workload that is told to stop does.
-func TestStepProperties(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		d := service()
-		if rapid.Bool().Draw(t, "job") {
-			d = job()
-			d.Policy.Retries = uint32(rapid.IntRange(0, 3).Draw(t, "retries"))
-		}
-		s, now := Status{State: Pending}, t0
-		ids := 0
-		drive := func(alive func(Action, *Instance) bool) {
-			ids++
-			had := s.Instance
-			next, action, _ := Step(d, s, now, Chance{ID: string(rune('a' + ids%26))})
-			if had != nil && next.Instance != nil && had.ID != next.Instance.ID {
-				t.Fatalf("planned %s while %s exists", next.Instance.ID, had.ID)
-			}
-			s = next
-			switch action {
-			case Start:
-				if alive(action, s.Instance) {
-					s = started(s, 1, "sha256:x", now)
-				} else {
-					s = startFailed(d, s, ErrGone, now)
-				}
-			case Abort:
-				s = aborted(d, s, now)
-			case Signal, Kill:
-				if alive(action, s.Instance) {
-					s = signalled(s)
-					return
-				}
-				s = exited(d, s, Exit{Code: 143, StartedAt: s.Instance.StartedAt, FinishedAt: now, Instance: s.Instance.ID}, now, 0)
-			case Delete:
-				s = deleted(s)
-			}
-		}
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "seconds")) * time.Second)
-			switch rapid.IntRange(0, 5).Draw(t, "what") {
-			case 0:
-				d.Run++
-			case 1:
-				d.Goal = rapid.SampledFrom([]Goal{Run, Stop, Pause}).Draw(t, "goal")
-			case 2:
-				if i := s.Instance; i != nil && !i.Ended && !i.StartedAt.IsZero() {
-					s = exited(d, s, Exit{Code: uint32(rapid.IntRange(0, 1).Draw(t, "code")), StartedAt: i.StartedAt, FinishedAt: now, Instance: i.ID}, now, 0)
-				}
-			default:
-				ok := rapid.Bool().Draw(t, "ok")
-				drive(func(Action, *Instance) bool { return ok })
-			}
-		}
-		d.Goal = Stop
-		for range 10 {
-			now = now.Add(30 * time.Second)
-			drive(func(Action, *Instance) bool { return false })
-		}
-		if s.Instance != nil || !s.State.Ended() {
-			t.Fatalf("told to stop, it is %s with %+v", s.State, s.Instance)
-		}
-	})
-}
-
 func TestRecordKeepsWhatMatters(t *testing.T) {
 	s := runningSince(t0)
-	s.LastExit, s.Previous, s.Restarts = &Exit{Code: 3, Reason: "x", Instance: "zero", FinishedAt: t0}, "zero", 2
+	s.Instance.Boot, s.Instance.Ending = "this", &Ending{ProbeFailed, "its live probe failed"}
+	s.LastExit, s.Previous, s.Restarts = &Exit{Code: 3, Cause: Exited, Reason: "x", Instance: "zero", FinishedAt: t0}, "zero", 2
 	got := FromRecord(s.Record())
 	if !got.Instance.Unverified || got.Instance.Ended {
 		t.Errorf("an instance that may run must be looked at: %+v", got.Instance)
@@ -270,6 +222,9 @@ func TestRecordKeepsWhatMatters(t *testing.T) {
 	got.Instance.Unverified = false
 	if got.Instance.Revision.Policy.Grace != 10*time.Second {
 		t.Errorf("the policy is not that of the spec: %+v", got.Instance.Revision.Policy)
+	}
+	if got.Instance.Ending == nil || got.Instance.Boot != "this" {
+		t.Errorf("got %+v", got.Instance)
 	}
 	if !same(s, got) {
 		t.Errorf("got %+v, want %+v", got, s)

@@ -18,10 +18,16 @@ import (
 type Containers interface {
 	// Start creates and starts an instance of a revision. Everything it had
 	// made is gone again when it fails. It calls enter when it comes to pull the
-	// image (Pulling), and when that is there (Starting).
+	// image (Pulling), and when that is there (Creating).
 	Start(ctx context.Context, instance string, r *Revision, enter func(State, string)) (Started, error)
 	// Wait returns once the instance's process has ended.
 	Wait(ctx context.Context, instance string) (Exit, error)
+	// Probe watches over an instance that runs with its revision's probes, until ctx
+	// ends or it is to be ended; startedUp: its startup probe has passed already. It
+	// reports each change.
+	Probe(ctx context.Context, instance string, r *Revision, startedUp bool, report func(Probed))
+	// PreStop runs the revision's pre_stop command in the instance.
+	PreStop(ctx context.Context, instance string, r *Revision) error
 	// Stop sends the stop signal of the instance's revision, Kill sends SIGKILL.
 	Stop(ctx context.Context, instance string, r *Revision) error
 	Kill(ctx context.Context, instance string) error
@@ -36,6 +42,8 @@ type Containers interface {
 type Started struct {
 	PID         uint32
 	ImageDigest string
+	// Boot is the boot of the node.
+	Boot string
 }
 
 // Found is what Inspect found.
@@ -45,6 +53,8 @@ type Found struct {
 	PID     uint32
 	// Exit is how it ended; nil when it was never started.
 	Exit *Exit
+	// Boot is the present boot of the node, given beside ErrGone, too.
+	Boot string
 }
 
 var (
@@ -97,6 +107,7 @@ type Supervisor struct {
 	waiting  sync.WaitGroup
 	inflight inflight
 	watched  string // instance whose exit is being waited for
+	probing  probing
 	saved    Status // what the journal holds
 }
 
@@ -209,6 +220,7 @@ func (s *Supervisor) step(ctx context.Context) time.Time {
 	status, action, next := Step(v.Desired, v.Status, time.Now(), Chance{ID: newID(), Jitter: mathrand.Float64()})
 	s.setStatus(status)
 	s.watch(ctx, status)
+	s.probe(ctx, status)
 	if s.inflight.action != Wait {
 		if overrides(action, s.inflight.action) {
 			s.inflight.cancel() // its outcome leads to the next step
@@ -231,14 +243,14 @@ func (s *Supervisor) step(ctx context.Context) time.Time {
 
 // overrides says whether an action does not wait for the one under way.
 func overrides(action, inflight Action) bool {
-	return action == Abort && inflight == Start || action == Kill && inflight == Signal
+	return action == Abort && inflight == Start || action == Kill && (inflight == Signal || inflight == PreStop)
 }
 
 // setStatus publishes a status, and persists it unless only the deciding
 // moments of an instance changed that an agent can work out again.
 func (s *Supervisor) setStatus(status Status) {
 	s.update(func(v *View) { v.Status = status })
-	if status.Instance != nil && status.State == Starting && !status.Instance.Ended {
+	if status.Instance != nil && status.State == Creating && !status.Instance.Ended {
 		return // step saves it before it starts
 	}
 	if err := s.save(); err != nil {

@@ -19,8 +19,12 @@ type node struct {
 	startErr  error         // of every start
 	lifetime  time.Duration // containers exit by themselves after it; 0: never
 	code      uint32
-	stubborn  bool // the stop signal is ignored
-	hangs     bool // sending it never returns
+	stubborn  bool          // the stop signal is ignored
+	hangs     bool          // sending it never returns
+	preStop   time.Duration // how long the command before it takes
+	preStops  int
+	probes    map[string]func(Probed) // of instances that are being probed
+	boot      string
 	surely    bool // a start is completed although it is called off
 	slowStart time.Duration
 	slowPull  time.Duration          // 0: the image is there
@@ -30,7 +34,9 @@ type node struct {
 	deleted   []string
 }
 
-func newNode() *node { return &node{exits: map[string]chan uint32{}} }
+func newNode() *node {
+	return &node{exits: map[string]chan uint32{}, probes: map[string]func(Probed){}, boot: "first"}
+}
 
 var errDown = errors.New("containerd is unavailable")
 
@@ -48,7 +54,7 @@ func (n *node) Start(ctx context.Context, id string, _ *Revision, enter func(Sta
 		case <-ctx.Done():
 			return Started{}, ctx.Err()
 		}
-		enter(Starting, "")
+		enter(Creating, "")
 	}
 	select {
 	case <-time.After(slow):
@@ -73,7 +79,7 @@ func (n *node) Start(ctx context.Context, id string, _ *Revision, enter func(Sta
 		code := n.code
 		time.AfterFunc(n.lifetime, func() { n.end(id, code) })
 	}
-	return Started{PID: 7, ImageDigest: "sha256:x"}, nil
+	return Started{PID: 7, ImageDigest: "sha256:x", Boot: n.boot}, nil
 }
 
 // end makes a running container exit.
@@ -100,9 +106,43 @@ func (n *node) Wait(ctx context.Context, id string) (Exit, error) {
 	}
 	select {
 	case code := <-exit:
-		return Exit{Code: code, Reason: ExitReason(code), FinishedAt: time.Now()}, nil
+		return Exit{Code: code, Cause: Exited, Reason: ExitReason(code), FinishedAt: time.Now()}, nil
 	case <-ctx.Done():
 		return Exit{}, ctx.Err()
+	}
+}
+
+func (n *node) Probe(ctx context.Context, id string, _ *Revision, _ bool, report func(Probed)) {
+	n.set(func(n *node) { n.probes[id] = report })
+	<-ctx.Done()
+	n.set(func(n *node) { delete(n.probes, id) })
+}
+
+// probe reports what a probe of the only instance has found out.
+func (n *node) probe(p Probed) {
+	n.mu.Lock()
+	var report func(Probed)
+	for _, report = range n.probes {
+	}
+	n.mu.Unlock()
+	report(p)
+}
+
+// probed is how many instances are being probed.
+func (n *node) probed() int {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.probes)
+}
+
+func (n *node) PreStop(ctx context.Context, _ string, _ *Revision) error {
+	n.set(func(n *node) { n.preStops++ })
+	select {
+	case <-time.After(n.preStop):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -143,9 +183,9 @@ func (n *node) Inspect(_ context.Context, id string) (Found, error) {
 		return Found{}, errDown
 	}
 	if _, ok := n.exits[id]; ok {
-		return Found{Running: true, PID: 7}, nil
+		return Found{Running: true, PID: 7, Boot: n.boot}, nil
 	}
-	return Found{}, ErrGone
+	return Found{Boot: n.boot}, ErrGone
 }
 
 func (n *node) set(change func(*node)) {
@@ -320,7 +360,7 @@ func TestPullIsPartOfAStart(t *testing.T) {
 			t.Errorf("unexpected %+v", v.Status)
 		}
 		time.Sleep(time.Minute)
-		r.is(Starting)
+		r.is(Creating)
 		time.Sleep(time.Second)
 		r.is(Running)
 		r.end()

@@ -88,7 +88,10 @@ type Exit struct {
 	StartedAt  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
 	// ID of the instance that ended.
-	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	// What ended it, in a word: exited, oom_killed, probe_failed, timed_out, lost (its
+	// shim died, or nobody watched), rebooted or refused (it could not be executed).
+	Cause         string `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -154,6 +157,13 @@ func (x *Exit) GetFinishedAt() *timestamppb.Timestamp {
 func (x *Exit) GetInstance() string {
 	if x != nil {
 		return x.Instance
+	}
+	return ""
+}
+
+func (x *Exit) GetCause() string {
+	if x != nil {
+		return x.Cause
 	}
 	return ""
 }
@@ -249,7 +259,8 @@ type Workload struct {
 	Generation uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// The generation that the running or last instance was made from.
 	ObservedGeneration uint64 `protobuf:"varint,5,opt,name=observed_generation,json=observedGeneration,proto3" json:"observed_generation,omitempty"`
-	// pending, starting, running, stopping, backing_off, stopped, completed or failed.
+	// pending, pulling, creating, starting (its startup probe has not passed), running,
+	// ready (its ready probe passes), stopping, backing_off, stopped, completed or failed.
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// Why it is in this state, in words.
 	Reason    string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1121,8 +1132,8 @@ type WaitRequest struct {
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// running: its container runs (or has already completed). ready: so does a job's; a
-	// service's has run for a second without an exit, or has ended and the service backs
-	// off. finished: it has ended and will not be started again by itself; the default.
+	// service's passes its ready probe, or where there is none has passed its startup
+	// probe and run for a second since, or has ended and the service backs off. finished: it has ended and will not be started again by itself; the default.
 	Until         string `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2090,7 +2101,7 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\x19purser/v1/workloads.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/spec.proto\"7\n" +
 	"\x03Pin\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\rR\aversion\"\xc6\x01\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\"\xdc\x01\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
@@ -2098,7 +2109,8 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n" +
 	"\vfinished_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishedAt\x12\x1a\n" +
-	"\binstance\x18\x05 \x01(\tR\binstance\"\xaa\x01\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\x12\x14\n" +
+	"\x05cause\x18\x06 \x01(\tR\x05cause\"\xaa\x01\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x129\n" +

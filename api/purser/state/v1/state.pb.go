@@ -284,8 +284,12 @@ type Instance struct {
 	Pid         uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
 	ImageDigest string                 `protobuf:"bytes,6,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
 	// What it is made from; the workload's own may be newer.
-	Spec          *v1.LaunchSpec `protobuf:"bytes,7,opt,name=spec,proto3" json:"spec,omitempty"`
-	Pins          []*v1.Pin      `protobuf:"bytes,8,rep,name=pins,proto3" json:"pins,omitempty"`
+	Spec *v1.LaunchSpec `protobuf:"bytes,7,opt,name=spec,proto3" json:"spec,omitempty"`
+	Pins []*v1.Pin      `protobuf:"bytes,8,rep,name=pins,proto3" json:"pins,omitempty"`
+	// The boot of the node that it was started in.
+	Boot string `protobuf:"bytes,9,opt,name=boot,proto3" json:"boot,omitempty"`
+	// Why it is being ended although it is wanted; absent when it is not.
+	Ending        *Ending `protobuf:"bytes,10,opt,name=ending,proto3" json:"ending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +380,73 @@ func (x *Instance) GetPins() []*v1.Pin {
 	return nil
 }
 
+func (x *Instance) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *Instance) GetEnding() *Ending {
+	if x != nil {
+		return x.Ending
+	}
+	return nil
+}
+
+// Ending is why an instance is ended that is wanted.
+type Ending struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cause         string                 `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ending) Reset() {
+	*x = Ending{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ending) ProtoMessage() {}
+
+func (x *Ending) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ending.ProtoReflect.Descriptor instead.
+func (*Ending) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Ending) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Ending) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // App is the history of an app's deploys, oldest first.
 type App struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -388,7 +459,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +471,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +484,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *App) GetEnvironment() string {
@@ -468,7 +539,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\tlast_exit\x18\n" +
 	" \x01(\v2\x0f.purser.v1.ExitR\blastExit\x12/\n" +
 	"\x13observed_generation\x18\v \x01(\x04R\x12observedGeneration\x12+\n" +
-	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\"\xb4\x02\n" +
+	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\"\xf9\x02\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -481,7 +552,13 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x03pid\x18\x05 \x01(\rR\x03pid\x12!\n" +
 	"\fimage_digest\x18\x06 \x01(\tR\vimageDigest\x12)\n" +
 	"\x04spec\x18\a \x01(\v2\x15.purser.v1.LaunchSpecR\x04spec\x12\"\n" +
-	"\x04pins\x18\b \x03(\v2\x0e.purser.v1.PinR\x04pins\"q\n" +
+	"\x04pins\x18\b \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x12\n" +
+	"\x04boot\x18\t \x01(\tR\x04boot\x12/\n" +
+	"\x06ending\x18\n" +
+	" \x01(\v2\x17.purser.state.v1.EndingR\x06ending\"6\n" +
+	"\x06Ending\x12\x14\n" +
+	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
 	"\x03App\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -499,37 +576,39 @@ func file_purser_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_purser_state_v1_state_proto_rawDescData
 }
 
-var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Workload)(nil),              // 0: purser.state.v1.Workload
 	(*Status)(nil),                // 1: purser.state.v1.Status
 	(*Instance)(nil),              // 2: purser.state.v1.Instance
-	(*App)(nil),                   // 3: purser.state.v1.App
-	(*v1.LaunchSpec)(nil),         // 4: purser.v1.LaunchSpec
-	(*v1.Pin)(nil),                // 5: purser.v1.Pin
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*v1.Exit)(nil),               // 7: purser.v1.Exit
-	(*v1.AppRevision)(nil),        // 8: purser.v1.AppRevision
+	(*Ending)(nil),                // 3: purser.state.v1.Ending
+	(*App)(nil),                   // 4: purser.state.v1.App
+	(*v1.LaunchSpec)(nil),         // 5: purser.v1.LaunchSpec
+	(*v1.Pin)(nil),                // 6: purser.v1.Pin
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*v1.Exit)(nil),               // 8: purser.v1.Exit
+	(*v1.AppRevision)(nil),        // 9: purser.v1.AppRevision
 }
 var file_purser_state_v1_state_proto_depIdxs = []int32{
-	4,  // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	5,  // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
-	6,  // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	5,  // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	6,  // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
+	7,  // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
-	6,  // 4: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
+	7,  // 4: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
 	2,  // 5: purser.state.v1.Status.instance:type_name -> purser.state.v1.Instance
-	6,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
-	7,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
-	6,  // 8: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	6,  // 9: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	4,  // 10: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	5,  // 11: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
-	8,  // 12: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	7,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
+	8,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
+	7,  // 8: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 9: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	5,  // 10: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	6,  // 11: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	3,  // 12: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
+	9,  // 13: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
@@ -543,7 +622,7 @@ func file_purser_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_state_v1_state_proto_rawDesc), len(file_purser_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

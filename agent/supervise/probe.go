@@ -1,0 +1,80 @@
+package supervise
+
+import (
+	"context"
+	"time"
+)
+
+// Probes of an instance.
+const (
+	StartupProbe = "startup"
+	ReadyProbe   = "ready"
+	LiveProbe    = "live"
+)
+
+// Probed is what a probe has found out.
+type Probed struct {
+	Probe string
+	OK    bool
+	// Message says why not, without any secret.
+	Message string
+}
+
+// probing is the instance that is being probed, if one is.
+type probing struct {
+	instance string
+	cancel   context.CancelFunc
+}
+
+// probe has the instance probed for as long as it runs and is not to end.
+func (s *Supervisor) probe(ctx context.Context, st Status) {
+	i := st.Instance
+	due := i != nil && !i.Ended && !i.Unverified && st.State.Runs() && i.Revision.Policy.probed()
+	if due && s.probing.instance == i.ID {
+		return
+	}
+	if s.probing.cancel != nil {
+		s.probing.cancel()
+		s.probing = probing{}
+	}
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.probing = probing{i.ID, cancel}
+	id, revision, startedUp := i.ID, i.Revision, st.State != Starting
+	s.waiting.Go(func() {
+		s.containers.Probe(ctx, id, revision, startedUp, func(p Probed) {
+			if ctx.Err() != nil {
+				return
+			}
+			s.deliver(outcome{instance: id, within: true, apply: func(_ Desired, st Status, now time.Time) Status {
+				return probed(st, p, now)
+			}})
+		})
+	})
+}
+
+// probed notes what a probe has found out about an instance. What comes once it is to
+// end changes nothing any more.
+func probed(s Status, p Probed, now time.Time) Status {
+	i := *s.Instance
+	if !s.State.Runs() || i.Ending != nil {
+		return s
+	}
+	switch {
+	case p.Probe == StartupProbe && p.OK:
+		if s.State != Starting {
+			return s
+		}
+		return enter(s, Running, "", now)
+	case p.Probe == ReadyProbe && p.OK:
+		return enter(s, Ready, "", now)
+	case p.Probe == ReadyProbe:
+		return enter(s, Running, "not ready: "+p.Message, now)
+	case !p.OK:
+		i.Ending = &Ending{ProbeFailed, "its " + p.Probe + " probe failed: " + p.Message}
+		s.Instance = &i
+	}
+	return s
+}
