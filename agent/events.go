@@ -53,11 +53,11 @@ func (w *workload) changed(old, now supervise.View) {
 	if !proto.Equal(before, after) || old.Desired != now.Desired {
 		w.agent.changes.Append(func(uint64) Change { return Change{"updated", after} })
 	}
-	if old.Status.State != now.Status.State {
-		w.transition(old.Status, now.Status)
-	}
 	if e := now.Status.LastExit; e != nil && old.Status.LastExit != e {
 		w.ended(e)
+	}
+	if old.Status.State != now.Status.State {
+		w.transition(old.Status, now.Status)
 	}
 	w.outdate(old.Status, now.Status)
 }

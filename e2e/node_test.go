@@ -279,6 +279,7 @@ type workload struct {
 	LastExit *struct {
 		Code     int
 		Reason   string
+		Cause    string
 		Instance string
 	} `json:"last_exit"`
 }

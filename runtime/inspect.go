@@ -26,6 +26,7 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	switch {
 	case err == nil:
 		f = found(answer.Process)
+		r.exits.hold(id, f.PID)
 	case !isNotFound(err):
 		return Found{}, r.wrap(err, "asking what container %s does", id)
 	}

@@ -10,9 +10,6 @@ import (
 	"github.com/containerd/cgroups/v3"
 )
 
-// cgroupRoot is where cgroups are mounted.
-const cgroupRoot = "/sys/fs/cgroup"
-
 // oomKills is how many processes of a container the kernel has killed for want of
 // memory, by the counter of its cgroup, which is there until the container is deleted;
 // containerd's events come late, or never. Where there is no cgroup it is zero.

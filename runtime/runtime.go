@@ -103,6 +103,7 @@ type Runtime struct {
 	images    imageCache
 	snapshot  snapshotterChoice
 	tried     byExecutable[error]
+	exits     exits
 	leased    locks // of pulls
 	versions  byExecutable[string]
 	// connections bounds the layers that come from registries at the same time.
@@ -354,6 +355,7 @@ func (r *Runtime) Close() error {
 	}
 	err = errors.Join(err, r.helper.Close(), r.logs.Close(), r.handover.Close(), r.client.Close())
 	r.unswapped.Remove()
+	r.exits.close()
 	return err
 }
 

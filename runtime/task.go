@@ -32,6 +32,7 @@ const unknownCode = 255
 func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 	answer, err := r.client.TaskService().Start(r.ctx(ctx), &tasks.StartRequest{ContainerID: id})
 	if err == nil {
+		r.exits.hold(id, answer.Pid)
 		return answer.Pid, nil
 	}
 	if s := startError(err, nil); s != nil {
@@ -42,7 +43,8 @@ func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 
 // Wait returns when the container has ended and what it wrote has been kept, at
 // once if that is so already. It wraps ErrNotFound when there is no task, and
-// ErrLost, with code 255, when the container's shim died. After any other error
+// ErrLost when the container's shim died, with code 255 where the kernel does not tell
+// it. After any other error
 // the container may well run: containerd is away, or was restarted. Wait again.
 func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
@@ -52,10 +54,34 @@ func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt), OOMKills: r.oomKills(id)}, nil
 	}
 	err = r.wrap(err, "waiting for container %s", id)
-	if ctx.Err() != nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnavailable) {
+	if ctx.Err() != nil || errors.Is(err, ErrUnavailable) {
 		return Exit{}, err
 	}
+	if errors.Is(err, ErrNotFound) {
+		return r.endedUnseen(ctx, id, err)
+	}
 	return r.lostOrNot(ctx, id, err)
+}
+
+// endedUnseen finds out how a container ended that containerd does not know any more:
+// one that ends while containerd is down is taken for a leaked shim when it comes back.
+func (r *Runtime) endedUnseen(ctx context.Context, id string, cause error) (Exit, error) {
+	code, ok := r.exitStatus(ctx, id)
+	if !ok {
+		return Exit{}, cause
+	}
+	r.drainStreams(ctx, id)
+	return Exit{Code: code, At: time.Now(), OOMKills: r.oomKills(id)}, nil
+}
+
+// exitStatus is the exit status of a container by the kernel's knowledge. A sandbox's
+// process has another than the command in it.
+func (r *Runtime) exitStatus(ctx context.Context, id string) (uint32, bool) {
+	record, err := r.client.ContainerService().Get(r.ctx(ctx), id)
+	if err != nil || r.sandboxOf(record) != nil {
+		return 0, false
+	}
+	return r.exits.status(ctx, id)
 }
 
 // lostOrNot finds out whether a container is there of which Wait lost sight.
@@ -64,7 +90,11 @@ func (r *Runtime) lostOrNot(ctx context.Context, id string, cause error) (Exit, 
 	defer cancel()
 	_, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if isNotFound(err) {
-		return Exit{Code: unknownCode, Lost: true}, fmt.Errorf("%w: %w", ErrLost, cause)
+		exit := Exit{Code: unknownCode, Lost: true}
+		if code, ok := r.exitStatus(ctx, id); ok {
+			exit.Code, exit.At = code, time.Now()
+		}
+		return exit, fmt.Errorf("%w: %w", ErrLost, cause)
 	}
 	return Exit{}, errors.Join(cause, r.wrap(err, "looking for container %s", id))
 }
@@ -102,6 +132,10 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	if err := r.deleteTask(ctx, id); err != nil {
 		return r.wrap(err, "ending container %s", id)
 	}
+	if err := r.cfg.clearCgroup(id); err != nil {
+		return r.wrap(err, "ending what is left of container %s", id)
+	}
+	r.exits.release(id)
 	if err := r.endStreams(ctx, id); err != nil {
 		return r.wrap(err, "ending the log of container %s", id)
 	}

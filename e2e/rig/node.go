@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dir makes a directory for a node that a test starts by itself, with a path
@@ -116,4 +118,38 @@ func GRPCurl(t testing.TB) string {
 		t.Fatalf("making grpcurl: %v", err)
 	}
 	return strings.TrimSpace(string(path))
+}
+
+// PowerOff ends at once all that runs of a node, and empties what is in memory and
+// what a system clears when it boots: given directories, and cgroups. Who starts
+// processes of it anew has to be ended before.
+func PowerOff(t testing.TB, dir string, cleared ...string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for len(owned(dir)) > 0 {
+		for _, p := range owned(dir) {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("processes do not end: %v", owned(dir))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	all := Mounts(dir)
+	slices.Reverse(all)
+	for _, path := range all {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			t.Fatalf("unmounting %s: %v", path, err)
+		}
+	}
+	for _, name := range cgroupNames(dir) {
+		for _, c := range cgroups(name) {
+			removeCgroup(c)
+		}
+	}
+	for _, path := range cleared {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
