@@ -214,9 +214,6 @@ func (a *Agent) load() error {
 	for _, r := range records {
 		a.add(newWorkload(a, r, supervise.FromRecord(r.GetStatus())))
 	}
-	if err := a.sweepLogs(); err != nil {
-		a.log.Warn("cannot drop the logs of containers that are gone", "error", err)
-	}
 	return nil
 }
 
@@ -232,6 +229,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reportStrangers(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })
+	a.running.Go(func() { a.sweepLeaks(ctx) })
 	a.running.Go(func() { a.keepImages(ctx) })
 	a.running.Go(func() { a.learnValues(ctx, a.secrets.Environments()...) })
 	<-ctx.Done()

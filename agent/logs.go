@@ -214,27 +214,6 @@ func (w *workload) removeLogs() {
 	}
 }
 
-// sweepLogs drops the logs that earlier agents did not come to drop.
-func (a *Agent) sweepLogs() error {
-	kept := map[string]bool{}
-	for _, w := range a.all("", "") {
-		v, _ := w.supervisor.View()
-		for _, id := range v.Status.Instances() {
-			kept[id] = true
-		}
-	}
-	all, err := a.runtime.Logs().Instances()
-	if err != nil {
-		return err
-	}
-	for _, id := range all {
-		if !kept[id] {
-			err = errors.Join(err, a.runtime.Logs().Remove(id))
-		}
-	}
-	return err
-}
-
 func (w *workload) dropLog(instance string) {
 	if instance == "" {
 		return

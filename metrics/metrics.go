@@ -34,6 +34,12 @@ var PullResults = []string{
 	"timed_out", "too_many_requests", "registry_unavailable", "no_space", "connection_lost", "misconfigured", "canceled", "failed",
 }
 
+// LeakKinds are the kinds of what containers leave.
+var LeakKinds = []string{
+	"task", "runtime_state", "cgroup", "shim", "bundle", "output", "files", "secret_files",
+	"rootfs", "snapshot", "log", "exec", "view", "mount", "probe",
+}
+
 // What removes an image.
 const (
 	ByRequest = "request"
@@ -51,6 +57,7 @@ type Metrics struct {
 	removed   *prometheus.CounterVec
 	images    prometheus.Gauge
 	records   *prometheus.CounterVec
+	leaks     *prometheus.CounterVec
 	unaudited prometheus.Counter
 	helpers   prometheus.Counter
 }
@@ -96,6 +103,10 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			Name: "purser_audit_records_total",
 			Help: "Records of the audit trail, by what they are about.",
 		}, []string{"action"}),
+		leaks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_leaks_total",
+			Help: "Things that containers had left on the node and that a sweep removed, by what they were. It stays at zero.",
+		}, []string{"kind"}),
 		unaudited: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "purser_audit_failures_total",
 			Help: "Records of the audit trail that could not be written, and failures to have them on disk.",
@@ -107,6 +118,9 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 	}
 	for _, action := range labels.AuditActions {
 		m.records.WithLabelValues(action)
+	}
+	for _, kind := range LeakKinds {
+		m.leaks.WithLabelValues(kind)
 	}
 	for _, result := range PullResults {
 		m.pulls.WithLabelValues(result)
@@ -130,7 +144,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.unaudited, m.helpers, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -162,6 +176,9 @@ func (m *Metrics) Images(bytes int64) { m.images.Set(float64(bytes)) }
 
 // Audited notes a record of the audit trail.
 func (m *Metrics) Audited(action string) { m.records.WithLabelValues(action).Inc() }
+
+// Leaked notes something that was left of a container and has been removed.
+func (m *Metrics) Leaked(kind string) { m.leaks.WithLabelValues(kind).Inc() }
 
 // Unaudited notes a record that could not be written, or not be had on disk.
 func (m *Metrics) Unaudited() { m.unaudited.Inc() }

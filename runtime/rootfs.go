@@ -254,16 +254,3 @@ func (c Config) removeRoot(id string) error {
 	}
 	return nil
 }
-
-// sweepProbes removes what an earlier process left when it died.
-func (c Config) sweepProbes() error {
-	left, err := filepath.Glob(filepath.Join(c.RootDir, probePrefix+"*"))
-	if err != nil || c.RootDir == "" {
-		return err
-	}
-	var failed []error
-	for _, dir := range left {
-		failed = append(failed, os.RemoveAll(dir))
-	}
-	return errors.Join(failed...)
-}

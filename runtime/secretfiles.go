@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
+
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -97,6 +99,9 @@ func (c Config) secretMounts(in Instance) []ocispec.SecretMount {
 	return all
 }
 
+// lookPrefix begins the names of views that an image is looked into through.
+const lookPrefix = "purser-look-"
+
 // withFiles mounts an image's files for reading.
 func (r *Runtime) withFiles(ctx context.Context, img *Image, use func(root string) error) (err error) {
 	snapshotter, err := r.snapshotter(ctx)
@@ -108,8 +113,8 @@ func (r *Runtime) withFiles(ctx context.Context, img *Image, use func(root strin
 		return fmt.Errorf("taking a lease: %w", err)
 	}
 	defer release(context.WithoutCancel(ctx))
-	sn, key := r.client.SnapshotService(snapshotter), "purser-look-"+rand.Text()
-	view, err := sn.View(ctx, key, img.chain)
+	sn, key := r.client.SnapshotService(snapshotter), lookPrefix+rand.Text()
+	view, err := sn.View(ctx, key, img.chain, snapshots.WithLabels(map[string]string{labelNode: r.cfg.Node}))
 	if err != nil {
 		return fmt.Errorf("making a view of its files: %w", err)
 	}

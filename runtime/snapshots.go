@@ -90,9 +90,14 @@ func unmount(dir string) error {
 	return os.Remove(dir)
 }
 
+// mountDirs are the directories that something is mounted on for a moment.
+func (c Config) mountDirs() ([]string, error) {
+	return filepath.Glob(filepath.Join(c.RunDir, mountPrefix+"*"))
+}
+
 // sweepMounts unmounts what an earlier process left when it died.
 func (c Config) sweepMounts() error {
-	left, err := filepath.Glob(filepath.Join(c.RunDir, mountPrefix+"*"))
+	left, err := c.mountDirs()
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ type Config struct {
 	Containerd Containerd         `toml:"containerd"`
 	Images     Images             `toml:"images"`
 	Logs       Logs               `toml:"logs"`
+	Sweep      Sweep              `toml:"sweep"`
 	Metrics    Metrics            `toml:"metrics"`
 	Secrets    Secrets            `toml:"secrets"`
 	Audit      Audit              `toml:"audit"`
@@ -116,6 +117,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // MarshalText writes it as it is read.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Sweep says how it is looked for what containers left that are gone.
+type Sweep struct {
+	// Period is how often; zero is never.
+	Period Duration `toml:"period"`
+}
 
 // Metrics says where Prometheus finds the metrics.
 type Metrics struct {
@@ -186,6 +193,7 @@ func Default() *Config {
 			GCHigh:   85, GCLow: 80, GCMinAge: Duration(time.Hour),
 		},
 		Logs:    Logs{SegmentSize: 10 << 20, Segments: 5},
+		Sweep:   Sweep{Period: Duration(5 * time.Minute)},
 		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
 		Secrets: Secrets{KeepVersions: 10},
 		Audit:   Audit{FailClosed: true, FileSize: 16 << 20, Files: 16},

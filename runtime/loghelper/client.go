@@ -204,6 +204,22 @@ func (c *Client) End(ctx context.Context, instance string, quiet time.Duration) 
 	return c.call(ctx, "End", DrainRequest{Instance: instance, Quiet: quiet}, &struct{}{})
 }
 
+// Instances are those that files are kept of, for this helper and the next.
+func (c *Client) Instances() ([]string, error) {
+	all, err := os.ReadDir(filepath.Join(c.o.Dir, instancesDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for what the log helper keeps: %w", err)
+	}
+	ids := make([]string, 0, len(all))
+	for _, e := range all {
+		ids = append(ids, e.Name())
+	}
+	return ids, nil
+}
+
+// Forget removes the files of an instance of which the helper reads nothing any more.
+func (c *Client) Forget(instance string) error { return filesOf(c.o.Dir, instance).remove() }
+
 // Close lets go of the helper, which goes on for as long as it has something to read.
 func (c *Client) Close() error {
 	c.cancel()

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/runtime"
+)
+
+// firstSweeps is the time between the first two sweeps, by which goes what an agent
+// left that was killed.
+const firstSweeps = 10 * time.Second
+
+// sweepLeaks looks again and again for what containers have left on the node, until ctx
+// ends. It is quiet when there is nothing.
+func (a *Agent) sweepLeaks(ctx context.Context) {
+	period := time.Duration(a.cfg.Sweep.Period)
+	if period == 0 {
+		return
+	}
+	sweeper := a.runtime.Sweeper(a.known)
+	pause := min(firstSweeps, period)
+	for {
+		leaks, err := sweeper.Sweep(ctx)
+		a.tellOfLeaks(leaks)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+		case errors.Is(err, runtime.ErrUnavailable):
+			a.log.Debug("nobody can tell what containers have left", "error", err)
+		default:
+			a.log.Warn("not all can be removed that containers have left; trying again", "error", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		// Less up to a tenth, so that the agents of many nodes don't sweep at once.
+		pause = period - time.Duration(rand.Float64()*float64(period)/10)
+		if err != nil {
+			pause = min(pause, firstSweeps)
+		}
+	}
+}
+
+// tellOfLeaks counts and tells of what was removed. What was there when this agent came
+// may have been left by one that was killed, which is no wonder.
+func (a *Agent) tellOfLeaks(leaks []runtime.Leak) {
+	for _, l := range leaks {
+		if l.Inherited {
+			a.log.Info("removed what was left by an earlier agent", "kind", l.Kind, "instance", l.Instance, "name", l.Name)
+			continue
+		}
+		a.metrics.Leaked(l.Kind)
+		if l.Instance == "" {
+			a.emit(warning, "Leaked", "", "", "%s was left behind (%s); it has been removed", l.Name, l.Kind)
+			continue
+		}
+		// Unknown where the log has gone, too.
+		about, _ := a.runtime.Logs().About(l.Instance)
+		a.emit(warning, "Leaked", about.Environment, about.Workload, "container %s is gone and had left something behind (%s: %s); it has been removed", l.Instance, l.Kind, l.Name)
+	}
+}
+
+// known are the instances that the agent has a record of: an instance is recorded before
+// anything of it is made, and until all of it is deleted.
+func (a *Agent) known() runtime.Known {
+	k := runtime.Known{Instances: map[string]bool{}, Logs: map[string]bool{}}
+	for _, w := range a.all("", "") {
+		v, _ := w.supervisor.View()
+		if v.Status.Instance != nil {
+			k.Instances[v.Status.Instance.ID] = true
+		}
+		for _, id := range w.logged(v.Status) {
+			k.Logs[id] = true
+		}
+	}
+	return k
+}
+
+// logged are the instances of a workload whose logs are there, or about to be dropped.
+func (w *workload) logged(s supervise.Status) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append(slices.Clone(w.stale), s.Instances()...)
+}

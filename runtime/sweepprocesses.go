@@ -1,0 +1,250 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// What containers leave running. No process is ours by its name alone: another agent, or
+// another containerd, may have one that looks the same.
+
+// shimPrefix begins the names of containerd's shims.
+const shimPrefix = "containerd-shim"
+
+// shim is a process that has containers.
+type shim struct {
+	pid  int
+	born string
+	id   string // of the container, or of the first of several
+	// ours: it reports to our containerd, in our namespace, and the container is ours.
+	ours bool
+	// bundle is its working directory.
+	bundle string
+}
+
+// shims are all of this machine, whoever has them. ours are the containers that are ours
+// by what is in our directories.
+func (r *Runtime) shims(ours map[string]bool) ([]shim, error) {
+	all, err := nodeProcesses{}.list()
+	if err != nil {
+		return nil, fmt.Errorf("looking for shims: %w", err)
+	}
+	var found []shim
+	for pid, p := range all {
+		args := commandLine(pid)
+		if len(args) == 0 || !strings.HasPrefix(filepath.Base(args[0]), shimPrefix) {
+			continue
+		}
+		s := shim{pid: pid, born: p.born, id: argument(args, "id")}
+		if s.id == "" {
+			continue
+		}
+		s.bundle, _ = os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+		s.ours = r.isOurs(args) && (ours[s.id] || hasOpen(pid, r.cfg.instanceDir(s.id)))
+		found = append(found, s)
+	}
+	return found, nil
+}
+
+// commandLine is how a process was started; nil when it has ended.
+func commandLine(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+}
+
+// argument is the value of a flag.
+func argument(args []string, flag string) string {
+	if i := slices.Index(args, "-"+flag); i >= 0 && i+1 < len(args) {
+		return args[i+1]
+	}
+	return ""
+}
+
+// isOurs says whether a shim reports to our containerd, in our namespace. One with a
+// command (start, delete) is containerd's, at work.
+func (r *Runtime) isOurs(args []string) bool {
+	last := args[len(args)-1]
+	return last != "start" && last != "delete" &&
+		argument(args, "namespace") == r.cfg.Namespace && samePath(argument(args, "address"), r.cfg.Address)
+}
+
+func samePath(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, errX := filepath.EvalSymlinks(a)
+	y, errY := filepath.EvalSymlinks(b)
+	return errX == nil && errY == nil && x == y
+}
+
+// hasOpen says whether a process has something in a directory open.
+func hasOpen(pid int, dir string) bool {
+	fds := fmt.Sprintf("/proc/%d/fd", pid)
+	names, _ := namesIn(fds, func(fs.DirEntry) bool { return true })
+	return slices.ContainsFunc(names, func(name string) bool {
+		path, err := os.Readlink(filepath.Join(fds, name))
+		return err == nil && strings.HasPrefix(path, dir+"/")
+	})
+}
+
+// leftShims lists those that can be judged; what the others have is tended.
+func leftShims(shims []shim, tended map[string]bool) []thing {
+	var all []thing
+	for _, s := range shims {
+		if !s.ours {
+			tended[s.id] = true
+			continue
+		}
+		all = append(all, thing{
+			kind: LeakShim, name: fmt.Sprintf("process %d", s.pid), owner: s.id,
+			remove: func(context.Context) error {
+				nodeProcesses{}.signal(s.pid, s.born, syscall.SIGKILL)
+				return nil
+			},
+		})
+	}
+	return all
+}
+
+// cgroupRoots is where hierarchies are mounted: that of version 2, and those of version 1.
+var cgroupRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"}
+
+// cgroup is that of a container, in every hierarchy.
+type cgroup struct {
+	path string // in the hierarchies
+	dirs []string
+}
+
+// containerCgroups are those under our parent, by ID. Others may have theirs there.
+func (c Config) containerCgroups() map[string]cgroup {
+	all := map[string]cgroup{}
+	for _, root := range cgroupRoots {
+		dirs, _ := filepath.Glob(filepath.Join(root, c.CgroupParent, "*"))
+		for _, dir := range dirs {
+			if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+				continue
+			}
+			id := filepath.Base(dir)
+			all[id] = cgroup{filepath.Join(c.CgroupParent, id), append(all[id].dirs, dir)}
+		}
+	}
+	return all
+}
+
+// leftCgroups lists those of containers that are ours. What is in one whose parent is a
+// shim that is not to go has not been left.
+func (r *Runtime) leftCgroups(shims []shim, ours, tended map[string]bool) []thing {
+	has := map[int]shim{}
+	for _, s := range shims {
+		has[s.pid] = s
+	}
+	var all []thing
+	for id, c := range r.cfg.containerCgroups() {
+		members := c.members()
+		if !ours[id] && !slices.ContainsFunc(members, func(pid int) bool { return r.cfg.isOnLayer(pid, id) }) {
+			continue
+		}
+		for _, pid := range members {
+			p, _ := processOf(pid)
+			if parent, is := has[p.parent]; is && !(parent.ours && parent.id == id) {
+				tended[id] = true
+			}
+		}
+		all = append(all, thing{kind: LeakCgroup, name: c.path, owner: id, remove: c.remove})
+	}
+	return all
+}
+
+// isOnLayer says whether a process sees a container's writable layer of ours.
+func (c Config) isOnLayer(pid int, id string) bool {
+	if c.RootDir == "" {
+		return false
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	return err == nil && strings.Contains(string(text), c.upperOption(id))
+}
+
+// upperOption is how the mount of a container's writable layer is known by.
+func (c Config) upperOption(id string) string {
+	return "upperdir=" + filepath.Join(c.rootDir(id), "upper") + ","
+}
+
+// members are the processes in the cgroup and below it.
+func (c cgroup) members() []int {
+	var all []int
+	for _, dir := range c.dirs {
+		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.Name() != "cgroup.procs" {
+				return nil
+			}
+			text, _ := os.ReadFile(path)
+			for _, field := range strings.Fields(string(text)) {
+				if pid, err := strconv.Atoi(field); err == nil && pid > 0 && !slices.Contains(all, pid) {
+					all = append(all, pid)
+				}
+			}
+			return nil
+		})
+	}
+	return all
+}
+
+// remove kills what is in the cgroup, and removes it.
+func (c cgroup) remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	for members := c.members(); len(members) > 0; members = c.members() {
+		for _, pid := range members {
+			c.kill(pid)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("killing processes %v: %w", members, ctx.Err())
+		}
+	}
+	var err error
+	for _, dir := range c.dirs {
+		err = errors.Join(err, removeCgroup(dir))
+	}
+	return err
+}
+
+// kill kills a process that is in the cgroup still, once it is known by its time of
+// birth: its ID may be another's by now.
+func (c cgroup) kill(pid int) {
+	p, there := processOf(pid)
+	in, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if there && err == nil && (strings.Contains(string(in), ":"+c.path+"\n") || strings.Contains(string(in), ":"+c.path+"/")) {
+		nodeProcesses{}.signal(pid, p.born, syscall.SIGKILL)
+	}
+}
+
+// removeCgroup removes a cgroup and those in it, in which no process is.
+func removeCgroup(dir string) error {
+	children, err := namesIn(dir, fs.DirEntry.IsDir)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		if err := removeCgroup(filepath.Join(dir, child)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
