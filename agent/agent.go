@@ -181,6 +181,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Address:      a.cfg.Containerd.Address,
 		Namespace:    a.cfg.Containerd.Namespace,
 		Snapshotter:  a.cfg.Containerd.Snapshotter,
+		ShareShims:   a.cfg.Containerd.ShimSharing == config.ShareApp,
 		Node:         a.nodeID,
 		RunDir:       a.cfg.RunDir,
 		PrivateRamfs: a.cfg.PrivateRamfs,

@@ -8,6 +8,10 @@
 //	Launch until it runs, by API with   a plain containerd client's
 //	                                    NewContainer, NewTask, Start
 //
+// the latter with a shim for each container and, on a second node of the same kind,
+// with one that the app's instances share. Then it has several launched at the same
+// time, and compares the time until all run, by their number.
+//
 // Rounds have pauses between the measurements, as launches have in life:
 // joining cgroups costs several times as much after a pause as in a hot loop.
 // It prints medians with the goals they are held against; run it on a quiet
@@ -25,6 +29,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // pause is the time between two measurements.
@@ -84,26 +90,94 @@ type pair struct {
 	goal         float64
 }
 
-// compare measures on one containerd.
+// compare measures on one containerd, and on another of its kind for the node that
+// shares shims.
 func compare(ctx context.Context, containerd string, rounds int) error {
-	n, err := startNode(ctx, containerd)
+	n, err := startNode(ctx, containerd, "none")
 	if err != nil {
 		return err
 	}
 	defer n.stop()
-	pairs := []pair{
-		{&contender{name: "purser run", launch: n.purserRun}, &contender{name: "ctr run --rm", launch: n.ctrRun}, 1.00},
-		{&contender{name: "Launch until it runs", launch: n.apiLaunch}, &contender{name: "plain client until it runs", launch: n.plainClient}, 1.05},
-	}
-	var all []*contender
-	for _, p := range pairs {
-		all = append(all, p.ours, p.theirs)
-	}
-	if err := measure(ctx, rounds, all); err != nil {
+	shared, err := startNode(ctx, containerd, "app")
+	if err != nil {
 		return err
 	}
-	report(n.version, rounds, pairs)
+	defer shared.stop()
+	plain := alone("plain client until it runs", n.plainClient)
+	pairs := []pair{
+		{&contender{name: "purser run", launch: n.purserRun}, &contender{name: "ctr run --rm", launch: n.ctrRun}, 1.00},
+		{alone("Launch until it runs", n.apiLaunch), plain, 1.05},
+		{alone("the same, shim shared", shared.apiLaunch), plain, 1.00},
+	}
+	if err := measure(ctx, rounds, contenders(pairs)); err != nil {
+		return err
+	}
+	report(fmt.Sprintf("containerd %s, runc, medians of %d", n.version, rounds), pairs)
+	plain = atOnce("plain client until it runs", n.plainClient)
+	pairs = []pair{
+		{atOnce("Launch until it runs", n.apiLaunch), plain, 1.05},
+		{atOnce("the same, shim shared", shared.apiLaunch), plain, 1.00},
+	}
+	rounds = max(1, rounds/crowdSize)
+	if err := measure(ctx, rounds, contenders(pairs)); err != nil {
+		return err
+	}
+	report(fmt.Sprintf("containerd %s, runc, %d at the same time until all run, a part for each, medians of %d", n.version, crowdSize, rounds), pairs)
 	return nil
+}
+
+// contenders are those of the pairs, each once.
+func contenders(pairs []pair) []*contender {
+	var all []*contender
+	for _, p := range pairs {
+		for _, c := range []*contender{p.ours, p.theirs} {
+			if !slices.Contains(all, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+// crowdSize is how many are launched at the same time.
+const crowdSize = 8
+
+// launch starts a container, and returns how long it took and what removes it.
+type launch func(context.Context) (took time.Duration, remove func() error, err error)
+
+// alone has it launched by itself.
+func alone(name string, do launch) *contender {
+	return &contender{name: name, launch: func(ctx context.Context) (time.Duration, error) {
+		took, remove, err := do(ctx)
+		if err != nil {
+			return 0, err
+		}
+		return took, remove()
+	}}
+}
+
+// atOnce has several launched at the same time, and takes an equal part of the whole
+// for each.
+func atOnce(name string, do launch) *contender {
+	return &contender{name: name, launch: func(ctx context.Context) (time.Duration, error) {
+		var launches, removals errgroup.Group
+		remove := make([]func() error, crowdSize)
+		began := time.Now()
+		for i := range crowdSize {
+			launches.Go(func() (err error) {
+				_, remove[i], err = do(ctx)
+				return err
+			})
+		}
+		if err := launches.Wait(); err != nil {
+			return 0, err
+		}
+		took := time.Since(began)
+		for _, r := range remove {
+			removals.Go(r)
+		}
+		return took / crowdSize, removals.Wait()
+	}}
 }
 
 // measure lets each contender launch once a round.
@@ -126,8 +200,8 @@ func measure(ctx context.Context, rounds int, all []*contender) error {
 	return nil
 }
 
-func report(version string, rounds int, pairs []pair) {
-	fmt.Printf("containerd %s, runc, medians of %d\n", version, rounds)
+func report(heading string, pairs []pair) {
+	fmt.Println(heading)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, p := range pairs {
 		ours, theirs := p.ours.median(), p.theirs.median()

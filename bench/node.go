@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,16 +35,22 @@ type node struct {
 	version string
 	api     *client.Client
 	plain   *containerd.Client
-	count   int
+	count   atomic.Int64
 }
 
-func startNode(ctx context.Context, path string) (*node, error) {
+// startNode starts a node whose containers share shims, or not, as the configuration
+// calls it.
+func startNode(ctx context.Context, path, sharing string) (*node, error) {
 	dir, err := os.MkdirTemp("/tmp", "purser-bench-")
 	if err != nil {
 		return nil, err
 	}
 	n := &node{dir: dir, ctr: filepath.Join(filepath.Dir(path), "ctr")}
-	n.dev = exec.Command(binary(), "dev", "--dir", dir, "--containerd", path)
+	config := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "[containerd]\nshim_sharing = %q\n", sharing), 0o600); err != nil {
+		return nil, err
+	}
+	n.dev = exec.Command(binary(), "dev", "--dir", filepath.Join(dir, "n"), "--containerd", path, "--config", config)
 	n.dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	n.dev.Stderr = os.Stderr
 	out, err := n.dev.StdoutPipe()
@@ -92,13 +99,21 @@ func (n *node) prepare(ctx context.Context) error {
 	if n.api, err = client.New(n.host); err != nil {
 		return err
 	}
-	if n.plain, err = containerd.New(filepath.Join(n.dir, "containerd.sock"), containerd.WithDefaultNamespace("purser")); err != nil {
+	if n.plain, err = containerd.New(n.socket(), containerd.WithDefaultNamespace("purser")); err != nil {
 		return err
 	}
 	v, err := n.plain.Version(ctx)
+	if err != nil {
+		return err
+	}
 	n.version = v.Version
+	// Not the first of its app is measured, nor the last.
+	_, err = n.launch(ctx, "kept")
 	return err
 }
+
+// socket is containerd's.
+func (n *node) socket() string { return filepath.Join(n.dir, "n", "containerd.sock") }
 
 func (n *node) stop() {
 	if n.api != nil {
@@ -123,9 +138,8 @@ func (n *node) purserRun(context.Context) (time.Duration, error) {
 }
 
 func (n *node) ctrRun(context.Context) (time.Duration, error) {
-	n.count++
-	return timed(exec.Command(n.ctr, "--address", filepath.Join(n.dir, "containerd.sock"), "--namespace", "purser",
-		"run", "--rm", image, fmt.Sprintf("ctr%d", n.count), "true"))
+	return timed(exec.Command(n.ctr, "--address", n.socket(), "--namespace", "purser",
+		"run", "--rm", image, fmt.Sprintf("ctr%d", n.count.Add(1)), "true"))
 }
 
 func timed(cmd *exec.Cmd) (time.Duration, error) {
@@ -138,20 +152,30 @@ func timed(cmd *exec.Cmd) (time.Duration, error) {
 }
 
 // apiLaunch measures from the request to the answer that the container runs.
-func (n *node) apiLaunch(ctx context.Context) (time.Duration, error) {
-	n.count++
-	function := fmt.Sprintf("f%d", n.count)
+func (n *node) apiLaunch(ctx context.Context) (took time.Duration, remove func() error, err error) {
+	function := fmt.Sprintf("f%d", n.count.Add(1))
+	took, err = n.launch(ctx, function)
+	return took, func() error {
+		_, err := n.api.Workloads.Remove(ctx, connect.NewRequest(&purserv1.RemoveRequest{Id: app + "/" + function, Force: true}))
+		return err
+	}, err
+}
+
+// app is of which all are instances that are launched by API.
+const app = "bench"
+
+func (n *node) launch(ctx context.Context, function string) (time.Duration, error) {
 	spec := &purserv1.LaunchSpec{
-		App: proto.String("bench"), Function: &function,
+		App: proto.String(app), Function: &function,
 		Image:   &purserv1.Image{Ref: proto.String(image)},
-		Command: []string{"sleep", "1000"},
+		Command: []string{"sleep", "1000000"},
 		Stop:    &purserv1.Stop{Grace: proto.String("0s")},
 	}
 	began := time.Now()
 	if _, err := n.api.Workloads.Launch(ctx, connect.NewRequest(&purserv1.LaunchRequest{Spec: spec})); err != nil {
 		return 0, err
 	}
-	id := "bench/" + function
+	id := app + "/" + function
 	answer, err := n.api.Workloads.Wait(ctx, connect.NewRequest(&purserv1.WaitRequest{Id: id, Until: "running"}))
 	took := time.Since(began)
 	if err != nil {
@@ -160,36 +184,35 @@ func (n *node) apiLaunch(ctx context.Context) (time.Duration, error) {
 	if state := answer.Msg.GetWorkload().GetState(); state != "running" {
 		return 0, fmt.Errorf("%s is %s: %s", id, state, answer.Msg.GetWorkload().GetReason())
 	}
-	_, err = n.api.Workloads.Remove(ctx, connect.NewRequest(&purserv1.RemoveRequest{Id: id, Force: true}))
-	return took, err
+	return took, nil
 }
 
 // plainClient does what containerd's own documentation shows.
-func (n *node) plainClient(ctx context.Context) (time.Duration, error) {
-	n.count++
+func (n *node) plainClient(ctx context.Context) (took time.Duration, remove func() error, err error) {
 	ctx = namespaces.WithNamespace(ctx, "purser")
-	id := fmt.Sprintf("plain%d", n.count)
+	id := fmt.Sprintf("plain%d", n.count.Add(1))
 	began := time.Now()
 	img, err := n.plain.GetImage(ctx, image)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	c, err := n.plain.NewContainer(ctx, id,
 		containerd.WithNewSnapshot(id, img),
 		containerd.WithNewSpec(oci.WithImageConfig(img), oci.WithProcessArgs("sleep", "1000")))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	task, err := c.NewTask(ctx, cio.NewCreator(cio.WithStreams(nil, nil, nil)))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := task.Start(ctx); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	took := time.Since(began)
-	if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil {
-		return 0, err
-	}
-	return took, c.Delete(ctx, containerd.WithSnapshotCleanup)
+	return time.Since(began), func() error {
+		if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil {
+			return err
+		}
+		return c.Delete(ctx, containerd.WithSnapshotCleanup)
+	}, nil
 }

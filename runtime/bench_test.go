@@ -3,36 +3,61 @@ package runtime_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/oci"
 
 	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime/private"
 )
 
-// BenchmarkLaunch compares create and start with what a containerd client does
-// as it is usually written: same containerd, image and command, in turns, so
-// that what else the machine does hits both. It reports medians.
+// BenchmarkLaunch compares create and start, with a shim for each container and with a
+// shared one, with what a containerd client does as it is usually written: same
+// containerd, OCI runtime, image and command, in turns, so that what else the machine
+// does hits all. It reports medians.
 func BenchmarkLaunch(b *testing.B) {
-	for _, v := range rig.Versions {
-		b.Run(string(v), func(b *testing.B) {
-			n := newNode(b, v)
-			plain := newPlainClient(b, n)
-			var ours, theirs []time.Duration
+	for _, on := range combinations {
+		b.Run(on.String(), func(b *testing.B) {
+			n := on.node(b, false)
+			shared := n.beside(b)
+			shared.start("kept", spec("sleep", "100000"))
+			plain := newPlainClient(b, n, on.runtime)
+			var own, sharing, theirs []time.Duration
 			for i := 0; b.Loop(); i++ {
 				theirs = append(theirs, plain.launch(b, fmt.Sprintf("plain%d", i)))
-				ours = append(ours, n.launch(b, fmt.Sprintf("ours%d", i)))
+				own = append(own, n.launch(b, fmt.Sprintf("own%d", i)))
+				sharing = append(sharing, shared.launch(b, fmt.Sprintf("shared%d", i)))
 			}
-			b.ReportMetric(median(ours), "purser-ms")
+			b.ReportMetric(median(own), "own-ms")
+			b.ReportMetric(median(sharing), "shared-ms")
 			b.ReportMetric(median(theirs), "plain-ms")
-			b.ReportMetric(median(ours)/median(theirs), "ratio")
 		})
 	}
+}
+
+// beside is another node on the same containerd, which shares shims.
+func (n *node) beside(b *testing.B) *node {
+	b.Helper()
+	m := &node{t: b, daemon: n.daemon, cfg: n.cfg}
+	m.cfg.Node, m.cfg.ShareShims = "sharing", true
+	for _, dir := range []*string{&m.cfg.RunDir, &m.cfg.RootDir, &m.cfg.LogDir} {
+		*dir += "-sharing"
+	}
+	m.open()
+	b.Cleanup(func() {
+		m.Close()
+		if err := private.Unmount(filepath.Join(m.cfg.RunDir, "private")); err != nil {
+			b.Error(err)
+		}
+	})
+	return m
 }
 
 func median(all []time.Duration) float64 {
@@ -59,9 +84,10 @@ type plainClient struct {
 	client *client.Client
 	image  client.Image
 	parent string
+	binary string // of the OCI runtime
 }
 
-func newPlainClient(b *testing.B, n *node) plainClient {
+func newPlainClient(b *testing.B, n *node, runtime string) plainClient {
 	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
 	if err != nil {
 		b.Fatal(err)
@@ -71,7 +97,7 @@ func newPlainClient(b *testing.B, n *node) plainClient {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return plainClient{client: c, image: img, parent: n.cfg.CgroupParent}
+	return plainClient{client: c, image: img, parent: n.cfg.CgroupParent, binary: n.cfg.Runtimes[runtime].Path}
 }
 
 func namespaced(n *node) context.Context {
@@ -82,6 +108,7 @@ func (p plainClient) launch(b *testing.B, id string) time.Duration {
 	ctx := namespaces.WithNamespace(context.Background(), p.client.DefaultNamespace())
 	begin := time.Now()
 	c, err := p.client.NewContainer(ctx, id,
+		client.WithRuntime("io.containerd.runc.v2", &runcoptions.Options{BinaryName: p.binary}),
 		client.WithNewSnapshot(id, p.image),
 		client.WithNewSpec(oci.WithImageConfig(p.image), oci.WithProcessArgs("true"), oci.WithCgroup(p.parent+"/"+id)))
 	if err != nil {

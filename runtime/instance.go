@@ -64,9 +64,25 @@ const stepTimeout = time.Minute
 // of it is left; a [StartError] means that the command can't be executed. When
 // ctx ends it returns after the step that is under way, a fraction of a second
 // as a rule.
-func (r *Runtime) Create(ctx context.Context, in Instance) error {
+func (r *Runtime) Create(ctx context.Context, in Instance) (err error) {
 	ctx = r.ctx(ctx)
-	record, forget, err := r.containerRecord(ctx, in)
+	shim, err := r.shims.assign(ctx, in)
+	if err != nil {
+		return r.wrap(err, "preparing the container")
+	}
+	defer func() {
+		settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+		defer cancel()
+		if settled := shim.settle(settle, err == nil); settled != nil {
+			err = errors.Join(err, r.wrap(settled, "creating the container"))
+		}
+	}()
+	return r.createOn(ctx, in, shim)
+}
+
+// createOn makes a container that a shim has been chosen for.
+func (r *Runtime) createOn(ctx context.Context, in Instance, shim *assignment) error {
+	record, forget, err := r.containerRecord(ctx, in, shim)
 	if err != nil {
 		return r.wrap(err, "preparing the container")
 	}
@@ -90,7 +106,7 @@ func (r *Runtime) Create(ctx context.Context, in Instance) error {
 
 // containerRecord is what containerd keeps of the container. forget is to be
 // called when the launch is over, unless there is an error.
-func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record containers.Container, forget func(), err error) {
+func (r *Runtime) containerRecord(ctx context.Context, in Instance, shim *assignment) (record containers.Container, forget func(), err error) {
 	installed, options, err := r.runtimeOptions(launchspec.Runtime(in.Spec), in.holder())
 	if err != nil {
 		return record, nil, err
@@ -108,10 +124,13 @@ func (r *Runtime) containerRecord(ctx context.Context, in Instance) (record cont
 		return record, nil, err
 	}
 	forget = r.inject(spec, in, installed)
+	shim.annotate(spec)
 	if record, err = r.encodeRecord(ctx, in, spec, options); err != nil {
 		forget()
+		return record, forget, err
 	}
-	return record, forget, err
+	shim.label(&record)
+	return record, forget, nil
 }
 
 func (r *Runtime) encodeRecord(ctx context.Context, in Instance, spec *specs.Spec, options typeurl.Any) (containers.Container, error) {

@@ -59,6 +59,9 @@ func (r *Runtime) List(ctx context.Context) ([]Found, error) {
 	}
 	all := make([]Found, 0, len(records))
 	for _, c := range records {
+		if _, is := c.Labels[labelAnchor]; is {
+			continue // no instance, but what some share
+		}
 		f := found(running[c.ID])
 		f.ID, f.Record = c.ID, r.record(c)
 		all = append(all, f)

@@ -71,6 +71,8 @@ type Config struct {
 	// CgroupParent is the cgroup under which each container gets its own;
 	// /purser when empty.
 	CgroupParent string
+	// ShareShims has the instances of an app share one shim, whose death takes them all.
+	ShareShims bool
 	// Runtimes are the OCI runtimes that specs may name; runc alone when empty.
 	Runtimes map[string]RuntimeConfig
 	// DefaultRuntime serves specs that name none: runc, or the only one, when empty.
@@ -105,6 +107,8 @@ type Runtime struct {
 	tried     byExecutable[error]
 	exits     exits
 	leased    locks // of pulls
+	shims     shims
+	anchors   anchors
 	versions  byExecutable[string]
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted
@@ -197,6 +201,10 @@ func New(cfg Config) (*Runtime, error) {
 		log:         cfg.Logger,
 		closing:     make(chan struct{}),
 		streams:     make(map[string]*streams),
+	}
+	r.shims = ownShims{}
+	if cfg.ShareShims {
+		r.shims = sharedShims{r}
 	}
 	if err := r.reinstall(); err != nil {
 		return nil, errors.Join(err, r.Close())

@@ -302,7 +302,7 @@ func (r *Runtime) addUncertain(ctx context.Context, inv *inventory, ours map[str
 	for id, b := range mounted {
 		ours[id] = ours[id] || b.ours
 	}
-	shims, err := r.shims(ours)
+	shims, err := r.runningShims(ours)
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,9 @@ type shim struct {
 	bundle string
 }
 
-// shims are all of this machine, whoever has them. ours are the containers that are ours
+// runningShims are all of this machine, whoever has them. ours are the containers that are ours
 // by what is in our directories.
-func (r *Runtime) shims(ours map[string]bool) ([]shim, error) {
+func (r *Runtime) runningShims(ours map[string]bool) ([]shim, error) {
 	all, err := nodeProcesses{}.list()
 	if err != nil {
 		return nil, fmt.Errorf("looking for shims: %w", err)

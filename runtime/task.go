@@ -162,10 +162,8 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	// Last: as long as it is there, what is left can be found.
-	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !isNotFound(err) {
-		return r.wrap(err, "removing the record of container %s", id)
-	}
-	return nil
+	record.ID = id
+	return r.wrap(r.removeRecord(ctx, record), "removing container %s", id)
 }
 
 // removeOwnSnapshot removes the snapshot that Create makes for an ID.

@@ -65,6 +65,28 @@ type Containerd struct {
 	Address     string `toml:"address"`
 	Namespace   string `toml:"namespace"`
 	Snapshotter string `toml:"snapshotter"`
+	// ShimSharing says which containers are served by one shim, and end with it: none,
+	// or the instances of an app.
+	ShimSharing ShimSharing `toml:"shim_sharing"`
+}
+
+// ShimSharing is what containers have to have in common to share a shim.
+type ShimSharing string
+
+// What containers may share a shim for.
+const (
+	ShareNone ShimSharing = "none"
+	ShareApp  ShimSharing = "app"
+)
+
+// UnmarshalText reads one of them.
+func (s *ShimSharing) UnmarshalText(text []byte) error {
+	switch got := ShimSharing(text); got {
+	case ShareNone, ShareApp:
+		*s = got
+		return nil
+	}
+	return fmt.Errorf("%q is neither none nor app", text)
 }
 
 // Images says where images come from, and when they go.
@@ -187,6 +209,8 @@ func Default() *Config {
 		Containerd: Containerd{
 			Address:   "/run/containerd/containerd.sock",
 			Namespace: "purser",
+
+			ShimSharing: ShareNone,
 		},
 		Images: Images{
 			CertsDir: "/etc/containerd/certs.d",

@@ -1,0 +1,272 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime"
+)
+
+// combination is a containerd and an OCI runtime.
+type combination struct {
+	version rig.Version
+	runtime string
+}
+
+var combinations = []combination{{rig.V16, "runc"}, {rig.V24, "runc"}, {rig.V24, "crun"}}
+
+func (c combination) String() string { return string(c.version) + " " + c.runtime }
+
+// node makes one whose containers share shims, or not.
+func (c combination) node(t testing.TB, share bool) *node {
+	t.Helper()
+	n := newNode(t, c.version)
+	n.Close()
+	n.cfg.ShareShims = share
+	if c.runtime != "runc" {
+		n.cfg.Runtimes = map[string]runtime.RuntimeConfig{c.runtime: {Path: rig.Runtime(t, c.runtime)}}
+	}
+	n.open()
+	return n
+}
+
+// eachSharing runs a test where the instances of an app share a shim.
+func eachSharing(t *testing.T, test func(*testing.T, *node)) {
+	for _, c := range combinations {
+		t.Run(c.String(), func(t *testing.T) { test(t, c.node(t, true)) })
+	}
+}
+
+// shimOf is the parent of a container's first process.
+func (n *node) shimOf(id string) int {
+	n.t.Helper()
+	all, err := n.List(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.ID == id {
+			return parentOf(n.t, int(f.PID))
+		}
+	}
+	n.t.Fatalf("%s is not listed", id)
+	return 0
+}
+
+func parentOf(t testing.TB, pid int) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	parent, err := strconv.Atoi(strings.Fields(rest)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parent
+}
+
+// wantNoShim checks that neither shims nor what holds them is left.
+func (n *node) wantNoShim() {
+	n.t.Helper()
+	n.wantNothing()
+	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := namespaced(n)
+	if all, err := c.Containers(ctx); err != nil || len(all) != 0 {
+		n.t.Errorf("records left: %v, %v", all, err)
+	}
+	if all, err := c.SandboxStore().List(ctx); !errdefs.IsNotImplemented(err) && err != nil || len(all) != 0 {
+		n.t.Errorf("sandboxes left: %v, %v", all, err)
+	}
+	// containerd cleans up after a shim when that has ended.
+	deadline := time.After(10 * time.Second)
+	for left := n.leftOfShims(); left != nil; left = n.leftOfShims() {
+		select {
+		case <-deadline:
+			n.t.Errorf("left of shims: %v", left)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// leftOfShims are processes and bundles.
+func (n *node) leftOfShims() []string {
+	n.t.Helper()
+	left, err := filepath.Glob(filepath.Join(n.daemon.Dir, "*", "io.containerd.runtime.v2.task", n.cfg.Namespace, "*"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, pid := range rig.Processes(n.daemon.Dir, "containerd-shim") {
+		left = append(left, fmt.Sprintf("process %d", pid))
+	}
+	return left
+}
+
+func TestSharedShim(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		sleeper := spec("sleep", "1000")
+		n.start("a", sleeper)
+		n.start("b", sleeper)
+		other := spec("sleep", "1000")
+		other.App = new("other")
+		n.start("c", other)
+		shim := n.shimOf("a")
+		if shim != n.shimOf("b") || shim == n.shimOf("c") {
+			t.Errorf("shims %d, %d and, of another app, %d", shim, n.shimOf("b"), n.shimOf("c"))
+		}
+		before := n.wantState("b", runtime.StateRunning)
+		n.delete("a")
+		if after := n.wantState("b", runtime.StateRunning); after.PID != before.PID || n.shimOf("b") != shim {
+			t.Errorf("it was %+v and is %+v", before, after)
+		}
+		t.Run("another agent and containerd", func(t *testing.T) {
+			n.Close()
+			n.daemon.Stop()
+			n.daemon.Start()
+			n.open()
+			if after := n.wantState("b", runtime.StateRunning); after.PID != before.PID {
+				t.Errorf("it was %+v and is %+v", before, after)
+			}
+			n.start("d", sleeper)
+			if n.shimOf("d") != shim {
+				t.Error("the next agent starts another shim")
+			}
+			n.delete("d")
+			if code, out, _ := n.run("e", spec("sh", "-c", "echo out; exit 5")); code != 5 || out != "out\n" {
+				t.Errorf("status %d, output %q", code, out)
+			}
+			if removed, err := n.RemoveUnusedShims(t.Context()); removed != 0 || err != nil {
+				t.Errorf("of those in use, %d were removed: %v", removed, err)
+			}
+		})
+		n.delete("b")
+		n.delete("c")
+		n.wantNoShim()
+	})
+}
+
+// The death of a shared shim is that of what it serves; nothing is left of it, and the
+// next container has another.
+func TestSharedShimDies(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		sleeper := spec("sleep", "1000")
+		n.start("a", sleeper)
+		n.start("b", sleeper)
+		shim := n.shimOf("a")
+		if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"a", "b"} {
+			if _, err := n.Wait(t.Context(), id); !errors.Is(err, runtime.ErrLost) && !errors.Is(err, runtime.ErrNotFound) {
+				t.Errorf("waiting for %s: %v", id, err)
+			}
+		}
+		n.start("c", sleeper) // while a and b have records still
+		if n.shimOf("c") == shim {
+			t.Error("it has the shim that is dead")
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			n.delete(id)
+		}
+		n.wantNoShim()
+	})
+}
+
+func TestSharedShimsManyAtOnce(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		var g errgroup.Group
+		for i := range 20 {
+			in := n.instance(fmt.Sprintf("many%d", i), spec("sh", "-c", fmt.Sprintf("exit %d", i)))
+			g.Go(func() error { return n.live(t.Context(), in, uint32(i)) })
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		n.wantNoShim()
+	})
+}
+
+// Whatever moment a create is given up at, no shim stays without a container.
+func TestSharedShimOfACancelledCreate(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		in := n.instance("c", spec("sleep", "1000"))
+		for wait := time.Millisecond; wait < 200*time.Millisecond; wait = wait * 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			err := n.Create(ctx, in)
+			cancel()
+			if err == nil {
+				n.delete("c")
+			} else if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("after %v: %v", wait, err)
+			}
+			n.wantNoShim()
+		}
+	})
+}
+
+// An app's shim goes, too, when the only container could not be made, and when an agent
+// left it before there was one.
+func TestSharedShimWithoutContainer(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		var refused *runtime.StartError
+		if err := n.Create(t.Context(), n.instance("x", spec("no-such-command"))); err == nil {
+			n.delete("x")
+		} else if !errors.As(err, &refused) {
+			t.Error(err)
+		}
+		n.wantNoShim()
+		n.start("a", spec("sleep", "1000"))
+		n.forget("a")
+		n.Close()
+		n.open()
+		if removed, err := n.RemoveUnusedShims(t.Context()); removed != 1 || err != nil {
+			t.Errorf("%d removed, want 1: %v", removed, err)
+		}
+		n.delete("a")
+		n.wantNoShim()
+	})
+}
+
+// forget removes a container from containerd, not by us.
+func (n *node) forget(id string) {
+	n.t.Helper()
+	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := namespaced(n)
+	container, err := c.LoadContainer(ctx, id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := task.Delete(ctx, client.WithProcessKill); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := container.Delete(ctx); err != nil {
+		n.t.Fatal(err)
+	}
+}
