@@ -224,13 +224,6 @@ func exitOf(instance string, e runtime.Exit) *supervise.Exit {
 // killed is the exit status of what SIGKILL ended.
 const killed = 128 + uint32(syscall.SIGKILL)
 
-func (c containers) Probe(ctx context.Context, instance string, revision *supervise.Revision, startedUp bool, report func(supervise.Probed)) {
-}
-
-func (c containers) PreStop(ctx context.Context, instance string, revision *supervise.Revision) error {
-	return nil
-}
-
 func (c containers) Stop(ctx context.Context, instance string, revision *supervise.Revision) error {
 	sig := c.w.agent.runtime.StopSignal(ctx, revision.Spec)
 	return gone(c.w.agent.runtime.Kill(ctx, instance, sig))

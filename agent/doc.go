@@ -10,6 +10,7 @@
 //	launch.go     specs in: plan, then commit
 //	lifecycle.go  start, stop, remove, restart, wait
 //	container.go  between a supervisor and package runtime
+//	probe.go      a container's probes; hook.go: commands of a spec; answer.go: what they said
 //	view.go       workloads as the API shows them
 //	apps.go, secrets.go, images.go, logs.go, events.go, measure.go
 //	audit.go      what is recorded, and by whom; call.go, auditnames.go, audittrail.go

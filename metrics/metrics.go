@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/purserd/purser/api/launchspec"
 	"github.com/purserd/purser/api/version"
 )
 
@@ -60,6 +61,7 @@ type Metrics struct {
 	leaks     *prometheus.CounterVec
 	unaudited prometheus.Counter
 	helpers   prometheus.Counter
+	probes    *prometheus.CounterVec
 }
 
 // Labels are closed sets of labels' values that other packages define.
@@ -116,6 +118,13 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			Help: "Log helpers started in the place of one that had ended unasked.",
 		}),
 	}
+	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "purser_probe_failures_total",
+		Help: "Tries of probes that failed, by probe. What lies outside the container does not count.",
+	}, []string{"probe"})
+	for _, probe := range launchspec.ProbeNames {
+		m.probes.WithLabelValues(probe)
+	}
 	for _, action := range labels.AuditActions {
 		m.records.WithLabelValues(action)
 	}
@@ -144,7 +153,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, m.probes, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -185,6 +194,9 @@ func (m *Metrics) Unaudited() { m.unaudited.Inc() }
 
 // LogHelperRestarted notes that a log helper had died.
 func (m *Metrics) LogHelperRestarted() { m.helpers.Inc() }
+
+// ProbeFailed notes a try of a probe (startup, ready or live) that failed.
+func (m *Metrics) ProbeFailed(probe string) { m.probes.WithLabelValues(probe).Inc() }
 
 // Handler serves the registry at a scrape.
 func (m *Metrics) Handler() http.Handler {

@@ -42,6 +42,9 @@ func (r *Runtime) Check(spec *purserv1.LaunchSpec) error {
 	if _, _, err := r.runtimeOptions(launchspec.Runtime(spec), false); err != nil {
 		return fmt.Errorf("runtime: %w", err)
 	}
+	if err := r.checkProbes(spec); err != nil {
+		return err
+	}
 	_, err := ocispec.CheckMounts(spec.GetMounts(), r.mountPolicy(launchspec.Environment(spec)))
 	return err
 }

@@ -3,13 +3,8 @@ package supervise
 import (
 	"context"
 	"time"
-)
 
-// Probes of an instance.
-const (
-	StartupProbe = "startup"
-	ReadyProbe   = "ready"
-	LiveProbe    = "live"
+	"github.com/purserd/purser/api/launchspec"
 )
 
 // Probed is what a probe has found out.
@@ -63,14 +58,14 @@ func probed(s Status, p Probed, now time.Time) Status {
 		return s
 	}
 	switch {
-	case p.Probe == StartupProbe && p.OK:
+	case p.Probe == launchspec.ProbeStartup && p.OK:
 		if s.State != Starting {
 			return s
 		}
 		return enter(s, Running, "", now)
-	case p.Probe == ReadyProbe && p.OK:
+	case p.Probe == launchspec.ProbeReady && p.OK:
 		return enter(s, Ready, "", now)
-	case p.Probe == ReadyProbe:
+	case p.Probe == launchspec.ProbeReady:
 		return enter(s, Running, "not ready: "+p.Message, now)
 	case !p.OK:
 		i.Ending = &Ending{ProbeFailed, "its " + p.Probe + " probe failed: " + p.Message}

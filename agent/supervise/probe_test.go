@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/purserd/purser/api/launchspec"
 )
 
 // probed is a service with probes of these kinds.
@@ -19,16 +21,16 @@ func TestProbesSayWhatAServiceIs(t *testing.T) {
 		d := probedService(func(p *Policy) { p.Startup, p.Ready, p.Live = true, true, true })
 		r := begin(t, n, d, Begin(d))
 		r.is(Starting)
-		n.probe(Probed{Probe: StartupProbe, OK: true})
+		n.probe(Probed{Probe: launchspec.ProbeStartup, OK: true})
 		r.is(Running)
-		n.probe(Probed{Probe: ReadyProbe, OK: true})
+		n.probe(Probed{Probe: launchspec.ProbeReady, OK: true})
 		r.is(Ready)
-		n.probe(Probed{Probe: ReadyProbe, Message: "connection refused"})
+		n.probe(Probed{Probe: launchspec.ProbeReady, Message: "connection refused"})
 		r.is(Running)
 		if v, _ := r.View(); v.Status.Reason != "not ready: connection refused" {
 			t.Errorf("reason %q", v.Status.Reason)
 		}
-		n.probe(Probed{Probe: LiveProbe, Message: "status 503"})
+		n.probe(Probed{Probe: launchspec.ProbeLive, Message: "status 503"})
 		r.is(BackingOff)
 		v, _ := r.View()
 		if e := v.Status.LastExit; e.Cause != ProbeFailed || e.Reason != "its live probe failed: status 503" || e.Code != 143 {
@@ -39,7 +41,7 @@ func TestProbesSayWhatAServiceIs(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		r.is(Starting)
-		n.probe(Probed{Probe: StartupProbe, Message: "too late"})
+		n.probe(Probed{Probe: launchspec.ProbeStartup, Message: "too late"})
 		r.is(BackingOff)
 		r.end()
 		if n.probed() != 0 {
@@ -52,7 +54,7 @@ func TestProbesSayWhatAServiceIs(t *testing.T) {
 func TestFailedProbeWithStatus0(t *testing.T) {
 	for policy, want := range map[string]State{"always": BackingOff, "on_failure": BackingOff, "never": Failed} {
 		d := probedService(func(p *Policy) { p.Live, p.Restart = true, policy })
-		s := exited(d, probed(runningSince(t0), Probed{Probe: LiveProbe}, t0), exit(0, t0), t0, 0)
+		s := exited(d, probed(runningSince(t0), Probed{Probe: launchspec.ProbeLive}, t0), exit(0, t0), t0, 0)
 		if s.State != want || s.LastExit.Cause != ProbeFailed {
 			t.Errorf("%s: %s, %+v", policy, s.State, s.LastExit)
 		}
@@ -66,7 +68,7 @@ func TestStopEndsProbing(t *testing.T) {
 		n.stubborn = true
 		d := probedService(func(p *Policy) { p.Ready = true })
 		r := begin(t, n, d, Begin(d))
-		n.probe(Probed{Probe: ReadyProbe, OK: true})
+		n.probe(Probed{Probe: launchspec.ProbeReady, OK: true})
 		r.goal(Stop)
 		r.is(Stopping)
 		if n.probed() != 0 {
@@ -82,7 +84,7 @@ func TestReadyOutlivesTheAgent(t *testing.T) {
 		n := newNode()
 		d := probedService(func(p *Policy) { p.Ready = true })
 		r := begin(t, n, d, Begin(d))
-		n.probe(Probed{Probe: ReadyProbe, OK: true})
+		n.probe(Probed{Probe: launchspec.ProbeReady, OK: true})
 		r.is(Ready)
 		r.end()
 		r = begin(t, n, d, r.found(d))
@@ -110,7 +112,7 @@ func TestFailedProbeOutlivesTheAgent(t *testing.T) {
 		n.stubborn = true
 		d := probedService(func(p *Policy) { p.Live = true })
 		r := begin(t, n, d, Begin(d))
-		n.probe(Probed{Probe: LiveProbe, Message: "status 503"})
+		n.probe(Probed{Probe: launchspec.ProbeLive, Message: "status 503"})
 		r.is(Stopping)
 		r.end()
 		n.set(func(n *node) { n.stubborn = false })
@@ -166,8 +168,8 @@ func TestReadyByProbe(t *testing.T) {
 		n := newNode()
 		d := probedService(func(p *Policy) { p.Startup, p.Ready = true, true })
 		r := begin(t, n, d, Begin(d))
-		time.AfterFunc(time.Minute, func() { n.probe(Probed{Probe: StartupProbe, OK: true}) })
-		time.AfterFunc(2*time.Minute, func() { n.probe(Probed{Probe: ReadyProbe, OK: true}) })
+		time.AfterFunc(time.Minute, func() { n.probe(Probed{Probe: launchspec.ProbeStartup, OK: true}) })
+		time.AfterFunc(2*time.Minute, func() { n.probe(Probed{Probe: launchspec.ProbeReady, OK: true}) })
 		if v, took := r.ready(); v.Status.State != Ready || took != 2*time.Minute {
 			t.Errorf("%s after %v", v.Status.State, took)
 		}
@@ -176,7 +178,7 @@ func TestReadyByProbe(t *testing.T) {
 		n = newNode()
 		d = probedService(func(p *Policy) { p.Startup = true })
 		r = begin(t, n, d, Begin(d))
-		time.AfterFunc(time.Minute, func() { n.probe(Probed{Probe: StartupProbe, OK: true}) })
+		time.AfterFunc(time.Minute, func() { n.probe(Probed{Probe: launchspec.ProbeStartup, OK: true}) })
 		if v, took := r.ready(); v.Status.State != Running || took != time.Minute+settleTime {
 			t.Errorf("%s after %v", v.Status.State, took)
 		}

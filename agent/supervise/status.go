@@ -82,6 +82,10 @@ func NewRevision(generation uint64, spec *purserv1.LaunchSpec, pins []*purserv1.
 		Grace:      launchspec.StopGrace(spec),
 		Retries:    uint32(launchspec.Retries(spec)),
 		TTL:        -1,
+		Startup:    spec.GetProbes().GetStartup() != nil,
+		Ready:      spec.GetProbes().GetReady() != nil,
+		Live:       spec.GetProbes().GetLive() != nil,
+		PreStop:    len(spec.GetHooks().GetPreStop()) > 0,
 	}
 	if timeout, ok := launchspec.Timeout(spec); ok {
 		p.Timeout = timeout

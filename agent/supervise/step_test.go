@@ -3,6 +3,8 @@ package supervise
 import (
 	"testing"
 	"time"
+
+	"github.com/purserd/purser/api/launchspec"
 )
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -81,7 +83,7 @@ func TestStep(t *testing.T) {
 		"pre_stop comes first":     {with(service(), func(d *Desired) { d.Goal = Stop }), in(runningSince(t0), func(s *Status) { s.Instance.Revision = withPreStop() }), 0, Stopping, PreStop, 10 * time.Second},
 		"then the signal":          {with(service(), func(d *Desired) { d.Goal = Stop }), preStopped(unsignalled(ending)), time.Second, Stopping, Signal, 10 * time.Second},
 		"pre_stop takes too long":  {with(service(), func(d *Desired) { d.Goal = Stop }), unsignalled(ending), 10 * time.Second, Stopping, Kill, 0},
-		"a probe failed":           {service(), probed(runningSince(t0), Probed{Probe: LiveProbe}, t0), 0, Stopping, Signal, 10 * time.Second},
+		"a probe failed":           {service(), probed(runningSince(t0), Probed{Probe: launchspec.ProbeLive}, t0), 0, Stopping, Signal, 10 * time.Second},
 		"job in time":              {with(job(), func(d *Desired) { d.Policy.Timeout = time.Minute }), runningSince(t0), time.Second, Running, Wait, time.Minute},
 		"job times out":            {with(job(), func(d *Desired) { d.Policy.Timeout = time.Minute }), runningSince(t0), time.Minute, Stopping, Signal, 70 * time.Second},
 	} {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/purserd/purser/api/launchspec"
 )
 
 // world is a workload to which anything may happen that can: what does is picked.
@@ -151,9 +153,9 @@ func (w *world) happen() {
 		}
 	case 3:
 		if w.runs() {
-			p := Probed{Probe: one(w, StartupProbe, ReadyProbe, LiveProbe), OK: w.chance()}
+			p := Probed{Probe: one(w, launchspec.ProbeStartup, launchspec.ProbeReady, launchspec.ProbeLive), OK: w.chance()}
 			// Package probe does not look whether what has not started up is ready.
-			if w.s.State == Starting && p.Probe != StartupProbe || w.s.State != Starting && p.Probe == StartupProbe {
+			if w.s.State == Starting && p.Probe != launchspec.ProbeStartup || w.s.State != Starting && p.Probe == launchspec.ProbeStartup {
 				return
 			}
 			w.set(probed(w.s, p, w.now))

@@ -29,6 +29,16 @@ const (
 	DefaultSecretRedact  = true
 	DefaultFileFormat    = FormatKeys
 	DefaultFileMode      = 0o400
+
+	DefaultProbePeriod   = 10 * time.Second
+	DefaultProbeTimeout  = time.Second
+	DefaultProbeFailures = 3
+	// What starts is asked more often, for as long as three of the others' periods.
+	DefaultStartupPeriod   = time.Second
+	DefaultStartupFailures = 30
+	DefaultProbeSuccesses  = 1
+	DefaultProbePath       = "/"
+	DefaultProbeScheme     = SchemeHTTP
 )
 
 // The values that string fields choose from.
@@ -54,6 +64,9 @@ const (
 	FormatKeys   = "keys"
 	FormatJSON   = "json"
 	FormatDotenv = "dotenv"
+
+	SchemeHTTP  = "http"
+	SchemeHTTPS = "https"
 )
 
 // Environment is the namespace of the workload and its secrets.

@@ -19,7 +19,7 @@ func ptr[T any](v T) *T { return &v }
 // table.
 func meaning() map[string]string {
 	s := &purserv1.LaunchSpec{App: ptr("app"), Function: ptr("function")}
-	m := &purserv1.Mount{}
+	m, p := &purserv1.Mount{}, &purserv1.Probe{}
 	orNoLimit := func(ok bool, otherwise string) string {
 		if ok {
 			return "set"
@@ -55,7 +55,20 @@ func meaning() map[string]string {
 		"secrets[].env":         fmt.Sprint(launchspec.SecretEnv(&purserv1.SecretRef{})),
 		"secrets[].file.format": launchspec.FileFormat(&purserv1.SecretFile{}),
 		"secrets[].file.mode":   fmt.Sprintf("%04o", launchspec.FileMode(&purserv1.SecretFile{})),
-		"secrets[].optional":    fmt.Sprint((&purserv1.SecretRef{}).GetOptional()),
+
+		"probes.*.initial_delay":  launchspec.ProbeInitialDelay(p).String(),
+		"probes.*.timeout":        launchspec.ProbeTimeout(p).String(),
+		"probes.*.successes":      fmt.Sprint(launchspec.ProbeSuccesses(p)),
+		"probes.startup.period":   launchspec.ProbePeriod(launchspec.ProbeStartup, p).String(),
+		"probes.startup.failures": fmt.Sprint(launchspec.ProbeFailures(launchspec.ProbeStartup, p)),
+		"probes.ready.period":     launchspec.ProbePeriod(launchspec.ProbeReady, p).String(),
+		"probes.ready.failures":   fmt.Sprint(launchspec.ProbeFailures(launchspec.ProbeReady, p)),
+		"probes.live.period":      launchspec.ProbePeriod(launchspec.ProbeLive, p).String(),
+		"probes.live.failures":    fmt.Sprint(launchspec.ProbeFailures(launchspec.ProbeLive, p)),
+		"probes.*.http.path":      launchspec.ProbePath(&purserv1.HttpProbe{}),
+		"probes.*.http.scheme":    launchspec.ProbeScheme(&purserv1.HttpProbe{}),
+
+		"secrets[].optional": fmt.Sprint((&purserv1.SecretRef{}).GetOptional()),
 	}
 }
 
@@ -64,7 +77,8 @@ var inWords = map[string]bool{
 	"stop.signal": true, "runtime": true, "command": true, "args": true,
 	"user": true, "workdir": true, "secrets[].version": true,
 	"secrets[].file.uid": true, "secrets[].file.gid": true, "secrets[].file": true,
-	"image.auth_secret": true, "secrets[].keys": true,
+	"image.auth_secret": true, "probes": true, "hooks": true,
+	"probes.*.http.host": true, "probes.*.grpc.service": true, "secrets[].keys": true,
 }
 
 func TestDefaultsTable(t *testing.T) {
@@ -122,6 +136,8 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		Image:     &purserv1.Image{Pull: ptr("never")},
 		Stop:      &purserv1.Stop{Signal: ptr("INT"), Grace: ptr("0s")},
 	}
+	probe := &purserv1.Probe{InitialDelay: ptr("2s"), Period: ptr("3s"), Timeout: ptr("4s"), Failures: ptr(uint32(5)), Successes: ptr(uint32(6))}
+	get := &purserv1.HttpProbe{Path: ptr("/x"), Scheme: ptr("https")}
 	timeout, hasTimeout := launchspec.Timeout(s)
 	ttl, hasTTL := launchspec.TTL(s)
 	cpu, hasCPU := launchspec.CPU(s)
@@ -134,6 +150,9 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		cpu, hasCPU, memory, hasMemory, launchspec.Pids(s),
 		launchspec.NetworkMode(s), launchspec.StopSignal(s), launchspec.StopGrace(s),
 		launchspec.MountType(tmpfs), launchspec.MountSize(tmpfs), launchspec.PullPolicy(s),
+		launchspec.ProbeInitialDelay(probe), launchspec.ProbePeriod("startup", probe), launchspec.ProbePeriod("live", probe), launchspec.ProbeTimeout(probe),
+		launchspec.ProbeFailures("startup", probe), launchspec.ProbeFailures("live", probe), launchspec.ProbeSuccesses(probe),
+		launchspec.ProbePath(get), launchspec.ProbeScheme(get),
 	}
 	want := []any{
 		"prod", "other/id", "job", true,
@@ -142,6 +161,7 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		0.5, true, int64(256 << 20), true, int64(7),
 		"host", "INT", time.Duration(0),
 		"tmpfs", int64(1000 * 1000), "never",
+		2 * time.Second, 3 * time.Second, 3 * time.Second, 4 * time.Second, 5, 5, 6, "/x", "https",
 	}
 	for i := range want {
 		if got[i] != want[i] {

@@ -6,11 +6,16 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Lists whose items reach the container's process as they stand; a shell there
 // may expand them.
-var argv = []string{"command", "args"}
+var argv = map[protoreflect.FullName][]string{
+	specDescriptor.FullName(): {"command", "args"},
+	"purser.v1.ExecProbe":     {"command"},
+	"purser.v1.Hooks":         {"pre_stop"},
+}
 
 // expand expands in place the scalar values below a node that the program
 // reads: no key, no argv, and nothing under a field that it does not know.
@@ -38,7 +43,7 @@ func (s shape) expands(key string) bool {
 	switch {
 	case s.message == nil:
 		return s.isMap()
-	case s.message == specDescriptor && slices.Contains(argv, key):
+	case slices.Contains(argv[s.message.FullName()], key):
 		return false
 	}
 	return fieldIn(s.message, key)

@@ -57,12 +57,15 @@ labels: {"${A}": "${A}"}
 resources: {cpu: "${N}", pids: "${N}"}
 retries: ${N}
 read_only_root: "${YES}"
+probes: {live: {exec: {command: ["${A}"]}, failures: "${N}"}}
+hooks: {pre_stop: ["${A}"]}
 `, "A=one", "N=2", "YES=true")
 	sameSpec(t, file.Specs[0], spec(t, `{
 		"app": "one", "function": "f", "image": {"ref": "one:2"}, "kind": "job",
 		"command": ["${A}", "$${A}"], "args": ["${NEVER CLOSED"],
 		"env": {"command": "one", "args": "one"}, "labels": {"${A}": "one"},
-		"resources": {"cpu": 2, "pids": 2}, "retries": 2, "read_only_root": true
+		"resources": {"cpu": 2, "pids": 2}, "retries": 2, "read_only_root": true,
+		"probes": {"live": {"exec": {"command": ["${A}"]}, "failures": 2}}, "hooks": {"pre_stop": ["${A}"]}
 	}`))
 }
 

@@ -1,6 +1,8 @@
 package launchspec
 
 import (
+	"slices"
+
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -12,9 +14,33 @@ func (p *parser) inherit(md protoreflect.MessageDescriptor, defaults, function *
 	if defaults == nil || defaults.Kind != yaml.MappingNode || function.Kind != yaml.MappingNode {
 		return function
 	}
-	return p.mergeMapping(defaults, function, func(name string, d, f *yaml.Node) *yaml.Node {
+	return p.mergeMapping(p.withoutReplaced(md, defaults, function), function, func(name string, d, f *yaml.Node) *yaml.Node {
 		return p.mergeField(md.Fields().ByName(protoreflect.Name(name)), d, f)
 	})
+}
+
+// withoutReplaced leaves out of the defaults what the function has another field in the
+// place of, where a message can have only one of them.
+func (p *parser) withoutReplaced(md protoreflect.MessageDescriptor, defaults, function *yaml.Node) *yaml.Node {
+	for _, names := range alternatives(md) {
+		if !slices.ContainsFunc(names, func(name string) bool { return p.has(function, name) }) {
+			continue
+		}
+		left := p.emptied(defaults)
+		for key, value := range pairs(defaults) {
+			if !slices.Contains(names, key.Value) || p.has(function, key.Value) {
+				left.Content = append(left.Content, key, value)
+			}
+		}
+		defaults = left
+	}
+	return defaults
+}
+
+// has tells whether a mapping has a value under a key.
+func (p *parser) has(n *yaml.Node, name string) bool {
+	_, value := entry(n, name)
+	return value != nil && !p.isNull(value)
 }
 
 // mergeMapping keeps the function's order; what only the defaults have follows.

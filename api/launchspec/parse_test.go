@@ -104,7 +104,8 @@ func TestParseAppFile(t *testing.T) {
 		],
 		"restart": {"policy": "on_failure", "backoff_min": "500ms", "backoff_max": "30s"},
 		"resources": {"cpu": 0.5, "memory": "256Mi"},
-		"stop": {"signal": "SIGINT", "grace": "5s"},
+		"probes": {"startup": {"http": {"port": 8080, "path": "/healthz"}, "period": "100ms", "failures": 300}, "live": {"exec": {"command": ["cat", "/tmp/ok"]}}},
+			"hooks": {"pre_stop": ["sh", "-c", "sleep 1"]}, "stop": {"signal": "SIGINT", "grace": "5s"},
 		"mounts": [
 			{"source": "/srv/corpus", "target": "/corpus", "read_only": true},
 			{"type": "volume", "source": "answers", "target": "/data"},

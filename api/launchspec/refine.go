@@ -1,6 +1,10 @@
 package launchspec
 
 import (
+	"fmt"
+	"slices"
+
+	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -28,6 +32,9 @@ func refine(v *violation, m protoreflect.Message) bool {
 	if fields, ok := culprits[v.rule]; ok {
 		refineToField(v, m, fields)
 	}
+	if v.rule == "message.oneof" {
+		refineToAlternative(v, m)
+	}
 	if field, ok := identities[v.rule]; ok {
 		return refineToRepeated(v, m, field)
 	}
@@ -46,6 +53,38 @@ func refineToField(v *violation, m protoreflect.Message, fields []string) {
 			return
 		}
 	}
+}
+
+// refineToAlternative says of a message that wants one of several fields which are
+// missing, or which is one too many.
+func refineToAlternative(v *violation, m protoreflect.Message) {
+	owner, ok := at(m, v.path).Interface().(protoreflect.Message)
+	if !ok {
+		return
+	}
+	for _, names := range alternatives(owner.Descriptor()) {
+		given := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return !owner.Has(owner.Descriptor().Fields().ByName(protoreflect.Name(name)))
+		})
+		if len(given) == 0 {
+			v.message = "must have one of " + enumerate(names, "and")
+		} else if len(given) > 1 {
+			v.message = fmt.Sprintf("must not be given beside %s: only one of %s can be", given[0], enumerate(names, "and"))
+			v.path = v.path.join(given[1])
+		}
+	}
+}
+
+// alternatives are the lists of fields of which a message may have one each.
+func alternatives(md protoreflect.MessageDescriptor) (all [][]string) {
+	rules, err := protovalidate.ResolveMessageRules(md)
+	if err != nil {
+		return nil
+	}
+	for _, rule := range rules.GetOneof() {
+		all = append(all, rule.GetFields())
+	}
+	return all
 }
 
 func refineToRepeated(v *violation, m protoreflect.Message, field string) bool {

@@ -35,6 +35,7 @@ func beyondRules(s *purserv1.LaunchSpec) []violation {
 	c.env(path{"env"}, s.GetEnv())
 	c.env(path{"image", "env"}, s.GetImage().GetEnv())
 	c.stopSignal(s.GetStop())
+	c.probes(s)
 	c.secrets(s.GetSecrets())
 	c.secretFiles(s)
 	return c.found

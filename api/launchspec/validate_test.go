@@ -81,7 +81,21 @@ func TestValidate(t *testing.T) {
 		"tmpfs source":        {`"mounts": [{"target": "/a", "type": "tmpfs", "source": "d"}]`, []string{"mounts[0].source: must not be given here: source belongs to type: bind and volume, size to type: tmpfs (mount.tmpfs)"}},
 		"other mount":         {`"mounts": [{"target": "/a", "type": "nfs", "source": "d"}]`, []string{"mounts[0].type: must be bind, volume or tmpfs (string.in)"}},
 		"no source":           {`"mounts": [{"target": "/a"}]`, []string{"mounts[0]: needs a source, or type: tmpfs (mount.bind)"}},
-		"labels":              {`"labels": {"": "x"}`, []string{`labels[""]: the name must be at least 1 character`}},
+		"probes":              {`"probes": {"startup": {"http": {"port": 8080, "path": "/healthz?x=1", "scheme": "https", "host": "a.example:8080", "headers": {"X-Probe": "a b"}}, "initial_delay": "0", "period": "100ms", "failures": 300}, "ready": {"tcp": {"port": 1}, "successes": 3}, "live": {"exec": {"command": ["cat", ""]}, "timeout": "10ms", "successes": 1}}, "hooks": {"pre_stop": ["sh", "-c", "sleep 1"]}`, nil},
+		"probes of a job":     {`"kind": "job", "probes": {"startup": {"grpc": {"port": 65535, "service": "x"}}, "ready": {"tcp": {"port": 1}}, "live": {"tcp": {"port": 1}}}`, []string{"probes.ready: must not be given for a job, which nothing is sent to: ready belongs to kind: service; startup and live suit a job (probe.job)"}},
+		"a probe of nothing":  {`"probes": {"ready": {"period": "1s"}}`, []string{"probes.ready: must have one of exec, http, tcp and grpc (message.oneof)"}},
+		"a probe of two ways": {`"probes": {"live": {"tcp": {"port": 1}, "exec": {"command": ["true"]}}}`, []string{"probes.live.tcp: must not be given beside exec: only one of exec, http, tcp and grpc can be (message.oneof)"}},
+		"ports":               {`"probes": {"startup": {"tcp": {}}, "ready": {"http": {"port": 65536}}, "live": {"grpc": {"port": 0}}}`, []string{"probes.startup.tcp.port: is required", "probes.ready.http.port: must be", "probes.live.grpc.port: must be"}},
+		"times of probes": {`"probes": {"startup": {"tcp": {"port": 1}, "period": "0s", "timeout": "1ms", "successes": 2, "failures": 0}, "live": {"tcp": {"port": 1}, "successes": 2, "initial_delay": "-1s", "period": "99999999h"}}`, []string{
+			"probes.startup.failures: must be", "probes.live.initial_delay: must be a duration", "probes.startup.period: must be longer than 0", "probes.startup.timeout: must be at least 10ms (duration.least)",
+			"probes.startup.successes: must be 1, or left out: only a ready probe may want more successes in a row (probe.successes)", "probes.live.period: must be a duration below 292 years", "probes.live.successes: must be 1"}},
+		"requests of probes": {`"probes": {"ready": {"http": {"port": 1, "path": "/a b", "scheme": "ftp", "host": "a/b", "headers": {"Host": "x", "a b": "", "X": "a\r\nb"}}}}`, []string{
+			"probes.ready.http.path: must have no spaces", "probes.ready.http.scheme: must be http or https", "probes.ready.http.host: must be a host",
+			`probes.ready.http.headers["Host"]: the name must not be Host: that is the field host`, `probes.ready.http.headers["a b"]: the name must be that of a header`, `probes.ready.http.headers["X"]: must have no control characters`}},
+		"no request of probes": {`"probes": {"ready": {"http": {"port": 1, "path": "/100%", "host": "a:b:c"}}}`, []string{"probes.ready.http.path: must be a path as in a URL", "probes.ready.http.host: must be a host"}},
+		"commands of probes": {`"probes": {"ready": {"exec": {"command": []}}, "live": {"exec": {"command": [""]}}}, "hooks": {"pre_stop": ["", "x"]}`, []string{
+			"probes.ready.exec.command: must", "probes.live.exec.command[0]: must name a program (argv.program)", "hooks.pre_stop[0]: must name a program"}},
+		"labels": {`"labels": {"": "x"}`, []string{`labels[""]: the name must be at least 1 character`}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

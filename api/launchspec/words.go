@@ -20,6 +20,8 @@ const (
 	modePattern     = `^0[0-7]{3}$`
 	dirModePattern  = `^0?[0-7]{3,4}$`
 	platformPattern = `^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`
+	hostPattern     = `^[A-Za-z0-9._:\[\]-]+$`
+	headerPattern   = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 	userPattern     = `^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`
 )
 
@@ -35,6 +37,8 @@ var patterns = map[string]string{
 	modePattern:     "must be permissions in octal with a 0 before them, in quotes, such as \"0400\"",
 	dirModePattern:  "must be permissions in octal, such as 0755 or 1777",
 	platformPattern: "must be os/architecture, such as linux/arm64 or linux/arm/v7",
+	hostPattern:     "must be a host, with a port if need be, such as shop.example or shop.example:8080",
+	headerPattern:   "must be that of a header, such as X-Probe",
 	userPattern:     "must be a user or user:group, each a name or number, such as app, 1000 or 1000:1000",
 }
 

@@ -73,7 +73,11 @@ type LaunchSpec struct {
 	// Keep stdin open for a client that attaches.
 	Stdin *bool `protobuf:"varint,24,opt,name=stdin,proto3,oneof" json:"stdin,omitempty"`
 	// Run the command on a terminal: its output is one stream, stdout.
-	Tty           *bool `protobuf:"varint,25,opt,name=tty,proto3,oneof" json:"tty,omitempty"`
+	Tty *bool `protobuf:"varint,25,opt,name=tty,proto3,oneof" json:"tty,omitempty"`
+	// How to tell whether the workload works.
+	Probes *Probes `protobuf:"bytes,26,opt,name=probes,proto3" json:"probes,omitempty"`
+	// What to run in the container at moments of its life.
+	Hooks         *Hooks `protobuf:"bytes,27,opt,name=hooks,proto3" json:"hooks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +285,20 @@ func (x *LaunchSpec) GetTty() bool {
 		return *x.Tty
 	}
 	return false
+}
+
+func (x *LaunchSpec) GetProbes() *Probes {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+func (x *LaunchSpec) GetHooks() *Hooks {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
 }
 
 // Image names what the container's root file system is made from.
@@ -805,6 +823,456 @@ func (x *Stop) GetGrace() string {
 	return ""
 }
 
+// Probes are asked time and again while a container runs.
+type Probes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it has started: the other two wait for it. When it fails the container is ended.
+	Startup *Probe `protobuf:"bytes,1,opt,name=startup,proto3" json:"startup,omitempty"`
+	// Whether it can do its work now. Not for jobs.
+	Ready *Probe `protobuf:"bytes,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Whether it still works. When it fails the container is ended.
+	Live          *Probe `protobuf:"bytes,3,opt,name=live,proto3" json:"live,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probes) Reset() {
+	*x = Probes{}
+	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probes) ProtoMessage() {}
+
+func (x *Probes) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probes.ProtoReflect.Descriptor instead.
+func (*Probes) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Probes) GetStartup() *Probe {
+	if x != nil {
+		return x.Startup
+	}
+	return nil
+}
+
+func (x *Probes) GetReady() *Probe {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
+func (x *Probes) GetLive() *Probe {
+	if x != nil {
+		return x.Live
+	}
+	return nil
+}
+
+// Probe is one question: how it is put, how often, and how many answers count.
+type Probe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Exec  *ExecProbe             `protobuf:"bytes,1,opt,name=exec,proto3" json:"exec,omitempty"`
+	Http  *HttpProbe             `protobuf:"bytes,2,opt,name=http,proto3" json:"http,omitempty"`
+	Tcp   *TcpProbe              `protobuf:"bytes,3,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	Grpc  *GrpcProbe             `protobuf:"bytes,4,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	// Time from the container's start to the first try.
+	InitialDelay *string `protobuf:"bytes,5,opt,name=initial_delay,json=initialDelay,proto3,oneof" json:"initial_delay,omitempty"`
+	// Time from one try to the next.
+	Period *string `protobuf:"bytes,6,opt,name=period,proto3,oneof" json:"period,omitempty"`
+	// A try that takes longer has failed.
+	Timeout *string `protobuf:"bytes,7,opt,name=timeout,proto3,oneof" json:"timeout,omitempty"`
+	// Tries in a row that have to fail.
+	Failures *uint32 `protobuf:"varint,8,opt,name=failures,proto3,oneof" json:"failures,omitempty"`
+	// Tries in a row that have to succeed. Other than 1 for ready only.
+	Successes     *uint32 `protobuf:"varint,9,opt,name=successes,proto3,oneof" json:"successes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probe) Reset() {
+	*x = Probe{}
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probe) ProtoMessage() {}
+
+func (x *Probe) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probe.ProtoReflect.Descriptor instead.
+func (*Probe) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Probe) GetExec() *ExecProbe {
+	if x != nil {
+		return x.Exec
+	}
+	return nil
+}
+
+func (x *Probe) GetHttp() *HttpProbe {
+	if x != nil {
+		return x.Http
+	}
+	return nil
+}
+
+func (x *Probe) GetTcp() *TcpProbe {
+	if x != nil {
+		return x.Tcp
+	}
+	return nil
+}
+
+func (x *Probe) GetGrpc() *GrpcProbe {
+	if x != nil {
+		return x.Grpc
+	}
+	return nil
+}
+
+func (x *Probe) GetInitialDelay() string {
+	if x != nil && x.InitialDelay != nil {
+		return *x.InitialDelay
+	}
+	return ""
+}
+
+func (x *Probe) GetPeriod() string {
+	if x != nil && x.Period != nil {
+		return *x.Period
+	}
+	return ""
+}
+
+func (x *Probe) GetTimeout() string {
+	if x != nil && x.Timeout != nil {
+		return *x.Timeout
+	}
+	return ""
+}
+
+func (x *Probe) GetFailures() uint32 {
+	if x != nil && x.Failures != nil {
+		return *x.Failures
+	}
+	return 0
+}
+
+func (x *Probe) GetSuccesses() uint32 {
+	if x != nil && x.Successes != nil {
+		return *x.Successes
+	}
+	return 0
+}
+
+// ExecProbe runs a command in the container, which succeeds with exit status 0.
+type ExecProbe struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Command       []string               `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecProbe) Reset() {
+	*x = ExecProbe{}
+	mi := &file_purser_v1_spec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecProbe) ProtoMessage() {}
+
+func (x *ExecProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecProbe.ProtoReflect.Descriptor instead.
+func (*ExecProbe) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExecProbe) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+// HttpProbe sends a GET to the container's own loopback address, which succeeds with a
+// status from 200 to 399.
+type HttpProbe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Port  *uint32                `protobuf:"varint,1,opt,name=port,proto3,oneof" json:"port,omitempty"`
+	// May have a query.
+	Path *string `protobuf:"bytes,2,opt,name=path,proto3,oneof" json:"path,omitempty"`
+	// https does not verify the certificate.
+	Scheme *string `protobuf:"bytes,3,opt,name=scheme,proto3,oneof" json:"scheme,omitempty"`
+	// Host header, and the name that TLS asks for. It is not connected to.
+	Host          *string           `protobuf:"bytes,4,opt,name=host,proto3,oneof" json:"host,omitempty"`
+	Headers       map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpProbe) Reset() {
+	*x = HttpProbe{}
+	mi := &file_purser_v1_spec_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpProbe) ProtoMessage() {}
+
+func (x *HttpProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpProbe.ProtoReflect.Descriptor instead.
+func (*HttpProbe) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HttpProbe) GetPort() uint32 {
+	if x != nil && x.Port != nil {
+		return *x.Port
+	}
+	return 0
+}
+
+func (x *HttpProbe) GetPath() string {
+	if x != nil && x.Path != nil {
+		return *x.Path
+	}
+	return ""
+}
+
+func (x *HttpProbe) GetScheme() string {
+	if x != nil && x.Scheme != nil {
+		return *x.Scheme
+	}
+	return ""
+}
+
+func (x *HttpProbe) GetHost() string {
+	if x != nil && x.Host != nil {
+		return *x.Host
+	}
+	return ""
+}
+
+func (x *HttpProbe) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+// TcpProbe opens a connection to the container's own loopback address.
+type TcpProbe struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          *uint32                `protobuf:"varint,1,opt,name=port,proto3,oneof" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TcpProbe) Reset() {
+	*x = TcpProbe{}
+	mi := &file_purser_v1_spec_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TcpProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TcpProbe) ProtoMessage() {}
+
+func (x *TcpProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TcpProbe.ProtoReflect.Descriptor instead.
+func (*TcpProbe) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *TcpProbe) GetPort() uint32 {
+	if x != nil && x.Port != nil {
+		return *x.Port
+	}
+	return 0
+}
+
+// GrpcProbe asks grpc.health.v1.Health at the container's own loopback address, which
+// succeeds with SERVING.
+type GrpcProbe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Port  *uint32                `protobuf:"varint,1,opt,name=port,proto3,oneof" json:"port,omitempty"`
+	// The service asked about; the server as a whole when absent.
+	Service       *string `protobuf:"bytes,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrpcProbe) Reset() {
+	*x = GrpcProbe{}
+	mi := &file_purser_v1_spec_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrpcProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrpcProbe) ProtoMessage() {}
+
+func (x *GrpcProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrpcProbe.ProtoReflect.Descriptor instead.
+func (*GrpcProbe) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GrpcProbe) GetPort() uint32 {
+	if x != nil && x.Port != nil {
+		return *x.Port
+	}
+	return 0
+}
+
+func (x *GrpcProbe) GetService() string {
+	if x != nil && x.Service != nil {
+		return *x.Service
+	}
+	return ""
+}
+
+// Hooks are commands that are run in the container.
+type Hooks struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Run before the stop signal is sent, within the grace.
+	PreStop       []string `protobuf:"bytes,1,rep,name=pre_stop,json=preStop,proto3" json:"pre_stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hooks) Reset() {
+	*x = Hooks{}
+	mi := &file_purser_v1_spec_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hooks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hooks) ProtoMessage() {}
+
+func (x *Hooks) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hooks.ProtoReflect.Descriptor instead.
+func (*Hooks) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Hooks) GetPreStop() []string {
+	if x != nil {
+		return x.PreStop
+	}
+	return nil
+}
+
 // Mount puts a directory or file of the node, a volume, or fresh memory, into the container.
 type Mount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -824,7 +1292,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	mi := &file_purser_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1304,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	mi := &file_purser_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1317,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Mount) GetType() string {
@@ -902,7 +1370,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	mi := &file_purser_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1382,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	mi := &file_purser_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1395,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AppFile) GetApp() string {
@@ -962,7 +1430,7 @@ var File_purser_v1_spec_proto protoreflect.FileDescriptor
 
 const file_purser_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x14purser/v1/spec.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\"\xbc\x16\n" +
+	"\x14purser/v1/spec.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\"\x8f\x17\n" +
 	"\n" +
 	"LaunchSpec\x12B\n" +
 	"\x03app\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x03app\x88\x01\x01\x12O\n" +
@@ -1000,7 +1468,9 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"R\aretries\x88\x01\x01\x12h\n" +
 	"\x12ttl_after_finished\x18\x17 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\vR\x10ttlAfterFinished\x88\x01\x01\x12\x19\n" +
 	"\x05stdin\x18\x18 \x01(\bH\fR\x05stdin\x88\x01\x01\x12\x15\n" +
-	"\x03tty\x18\x19 \x01(\bH\rR\x03tty\x88\x01\x01\x1a6\n" +
+	"\x03tty\x18\x19 \x01(\bH\rR\x03tty\x88\x01\x01\x12)\n" +
+	"\x06probes\x18\x1a \x01(\v2\x11.purser.v1.ProbesR\x06probes\x12&\n" +
+	"\x05hooks\x18\x1b \x01(\v2\x10.purser.v1.HooksR\x05hooks\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -1105,7 +1575,63 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x06signal\x18\x01 \x01(\tB,\xbaH)r'2%^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$H\x00R\x06signal\x88\x01\x01\x12P\n" +
 	"\x05grace\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\x05grace\x88\x01\x01B\t\n" +
 	"\a_signalB\b\n" +
-	"\x06_grace\"\xbc\n" +
+	"\x06_grace\"\x82\x01\n" +
+	"\x06Probes\x12*\n" +
+	"\astartup\x18\x01 \x01(\v2\x10.purser.v1.ProbeR\astartup\x12&\n" +
+	"\x05ready\x18\x02 \x01(\v2\x10.purser.v1.ProbeR\x05ready\x12$\n" +
+	"\x04live\x18\x03 \x01(\v2\x10.purser.v1.ProbeR\x04live\"\xf1\x04\n" +
+	"\x05Probe\x12(\n" +
+	"\x04exec\x18\x01 \x01(\v2\x14.purser.v1.ExecProbeR\x04exec\x12(\n" +
+	"\x04http\x18\x02 \x01(\v2\x14.purser.v1.HttpProbeR\x04http\x12%\n" +
+	"\x03tcp\x18\x03 \x01(\v2\x13.purser.v1.TcpProbeR\x03tcp\x12(\n" +
+	"\x04grpc\x18\x04 \x01(\v2\x14.purser.v1.GrpcProbeR\x04grpc\x12_\n" +
+	"\rinitial_delay\x18\x05 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x00R\finitialDelay\x88\x01\x01\x12N\n" +
+	"\x06period\x18\x06 \x01(\tB1\xbaH.r,2*^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$H\x01R\x06period\x88\x01\x01\x12P\n" +
+	"\atimeout\x18\a \x01(\tB1\xbaH.r,2*^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$H\x02R\atimeout\x88\x01\x01\x12,\n" +
+	"\bfailures\x18\b \x01(\rB\v\xbaH\b*\x06\x18\xa0\x8d\x06(\x01H\x03R\bfailures\x88\x01\x01\x12.\n" +
+	"\tsuccesses\x18\t \x01(\rB\v\xbaH\b*\x06\x18\xa0\x8d\x06(\x01H\x04R\tsuccesses\x88\x01\x01:\x1e\xbaH\x1b\"\x19\n" +
+	"\x04exec\n" +
+	"\x04http\n" +
+	"\x03tcp\n" +
+	"\x04grpc\x10\x01B\x10\n" +
+	"\x0e_initial_delayB\t\n" +
+	"\a_periodB\n" +
+	"\n" +
+	"\b_timeoutB\v\n" +
+	"\t_failuresB\f\n" +
+	"\n" +
+	"_successes\"{\n" +
+	"\tExecProbe\x12n\n" +
+	"\acommand\x18\x01 \x03(\tBT\xbaHQ\x92\x01N\b\x01\"J\xba\x01A\n" +
+	"\bargv.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')r\x04(\xff\xff\aR\acommand\"\xb3\x05\n" +
+	"\tHttpProbe\x12'\n" +
+	"\x04port\x18\x01 \x01(\rB\x0e\xbaH\v\xc8\x01\x01*\x06\x18\xff\xff\x03(\x01H\x00R\x04port\x88\x01\x01\x12\x97\x01\n" +
+	"\x04path\x18\x02 \x01(\tB~\xbaH{\xba\x01p\n" +
+	"\thttp.text\x12Dmust have no spaces and no control characters: write %20 for a space\x1a\x1d!this.matches('[[:cntrl:] ]')r\x06(\xff\x1f:\x01/H\x01R\x04path\x88\x01\x01\x12/\n" +
+	"\x06scheme\x18\x03 \x01(\tB\x12\xbaH\x0fr\rR\x04httpR\x05httpsH\x02R\x06scheme\x88\x01\x01\x129\n" +
+	"\x04host\x18\x04 \x01(\tB \xbaH\x1dr\x1b(\xff\x012\x16^[A-Za-z0-9._:\\[\\]-]+$H\x03R\x04host\x88\x01\x01\x12\x94\x02\n" +
+	"\aheaders\x18\x05 \x03(\v2!.purser.v1.HttpProbe.HeadersEntryB\xd6\x01\xbaH\xd2\x01\x9a\x01\xce\x01\x10@\"v\xba\x01R\n" +
+	"\thttp.host\x12(must not be Host: that is the field host\x1a\x1bthis.lowerAscii() != 'host'r\x1f2\x1d^[A-Za-z0-9!#$%&'*+.^_`|~-]+$*R\xba\x01J\n" +
+	"\thttp.text\x12\x1fmust have no control characters\x1a\x1c!this.matches('[[:cntrl:]]')r\x03(\x80@R\aheaders\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
+	"\x05_portB\a\n" +
+	"\x05_pathB\t\n" +
+	"\a_schemeB\a\n" +
+	"\x05_host\"<\n" +
+	"\bTcpProbe\x12'\n" +
+	"\x04port\x18\x01 \x01(\rB\x0e\xbaH\v\xc8\x01\x01*\x06\x18\xff\xff\x03(\x01H\x00R\x04port\x88\x01\x01B\a\n" +
+	"\x05_port\"r\n" +
+	"\tGrpcProbe\x12'\n" +
+	"\x04port\x18\x01 \x01(\rB\x0e\xbaH\v\xc8\x01\x01*\x06\x18\xff\xff\x03(\x01H\x00R\x04port\x88\x01\x01\x12'\n" +
+	"\aservice\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bH\x01R\aservice\x88\x01\x01B\a\n" +
+	"\x05_portB\n" +
+	"\n" +
+	"\b_service\"v\n" +
+	"\x05Hooks\x12m\n" +
+	"\bpre_stop\x18\x01 \x03(\tBR\xbaHO\x92\x01L\"J\xba\x01A\n" +
+	"\bargv.nul\x12\x1bmust not contain a NUL byte\x1a\x18!this.contains('\\u0000')r\x04(\xff\xff\aR\apreStop\"\xbc\n" +
 	"\n" +
 	"\x05Mount\x123\n" +
 	"\x04type\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15R\x04bindR\x06volumeR\x05tmpfsH\x00R\x04type\x88\x01\x01\x12i\n" +
@@ -1150,7 +1676,7 @@ func file_purser_v1_spec_proto_rawDescGZIP() []byte {
 	return file_purser_v1_spec_proto_rawDescData
 }
 
-var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_purser_v1_spec_proto_goTypes = []any{
 	(*LaunchSpec)(nil), // 0: purser.v1.LaunchSpec
 	(*Image)(nil),      // 1: purser.v1.Image
@@ -1160,33 +1686,51 @@ var file_purser_v1_spec_proto_goTypes = []any{
 	(*Resources)(nil),  // 5: purser.v1.Resources
 	(*Network)(nil),    // 6: purser.v1.Network
 	(*Stop)(nil),       // 7: purser.v1.Stop
-	(*Mount)(nil),      // 8: purser.v1.Mount
-	(*AppFile)(nil),    // 9: purser.v1.AppFile
-	nil,                // 10: purser.v1.LaunchSpec.EnvEntry
-	nil,                // 11: purser.v1.LaunchSpec.LabelsEntry
-	nil,                // 12: purser.v1.Image.EnvEntry
-	nil,                // 13: purser.v1.SecretRef.KeysEntry
+	(*Probes)(nil),     // 8: purser.v1.Probes
+	(*Probe)(nil),      // 9: purser.v1.Probe
+	(*ExecProbe)(nil),  // 10: purser.v1.ExecProbe
+	(*HttpProbe)(nil),  // 11: purser.v1.HttpProbe
+	(*TcpProbe)(nil),   // 12: purser.v1.TcpProbe
+	(*GrpcProbe)(nil),  // 13: purser.v1.GrpcProbe
+	(*Hooks)(nil),      // 14: purser.v1.Hooks
+	(*Mount)(nil),      // 15: purser.v1.Mount
+	(*AppFile)(nil),    // 16: purser.v1.AppFile
+	nil,                // 17: purser.v1.LaunchSpec.EnvEntry
+	nil,                // 18: purser.v1.LaunchSpec.LabelsEntry
+	nil,                // 19: purser.v1.Image.EnvEntry
+	nil,                // 20: purser.v1.SecretRef.KeysEntry
+	nil,                // 21: purser.v1.HttpProbe.HeadersEntry
 }
 var file_purser_v1_spec_proto_depIdxs = []int32{
 	1,  // 0: purser.v1.LaunchSpec.image:type_name -> purser.v1.Image
-	10, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
+	17, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
 	2,  // 2: purser.v1.LaunchSpec.secrets:type_name -> purser.v1.SecretRef
 	4,  // 3: purser.v1.LaunchSpec.restart:type_name -> purser.v1.Restart
 	5,  // 4: purser.v1.LaunchSpec.resources:type_name -> purser.v1.Resources
 	6,  // 5: purser.v1.LaunchSpec.network:type_name -> purser.v1.Network
 	7,  // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
-	8,  // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
-	11, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
-	12, // 9: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
-	13, // 10: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
-	3,  // 11: purser.v1.SecretRef.file:type_name -> purser.v1.SecretFile
-	0,  // 12: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
-	0,  // 13: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	15, // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
+	18, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
+	8,  // 9: purser.v1.LaunchSpec.probes:type_name -> purser.v1.Probes
+	14, // 10: purser.v1.LaunchSpec.hooks:type_name -> purser.v1.Hooks
+	19, // 11: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
+	20, // 12: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
+	3,  // 13: purser.v1.SecretRef.file:type_name -> purser.v1.SecretFile
+	9,  // 14: purser.v1.Probes.startup:type_name -> purser.v1.Probe
+	9,  // 15: purser.v1.Probes.ready:type_name -> purser.v1.Probe
+	9,  // 16: purser.v1.Probes.live:type_name -> purser.v1.Probe
+	10, // 17: purser.v1.Probe.exec:type_name -> purser.v1.ExecProbe
+	11, // 18: purser.v1.Probe.http:type_name -> purser.v1.HttpProbe
+	12, // 19: purser.v1.Probe.tcp:type_name -> purser.v1.TcpProbe
+	13, // 20: purser.v1.Probe.grpc:type_name -> purser.v1.GrpcProbe
+	21, // 21: purser.v1.HttpProbe.headers:type_name -> purser.v1.HttpProbe.HeadersEntry
+	0,  // 22: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
+	0,  // 23: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_spec_proto_init() }
@@ -1202,15 +1746,19 @@ func file_purser_v1_spec_proto_init() {
 	file_purser_v1_spec_proto_msgTypes[5].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[6].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[7].OneofWrappers = []any{}
-	file_purser_v1_spec_proto_msgTypes[8].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[9].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[11].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[12].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[13].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[15].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_spec_proto_rawDesc), len(file_purser_v1_spec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/redact"
+	"github.com/purserd/purser/runtime"
+)
+
+// PreStop runs the command that a spec wants run in its container before that is
+// stopped, and returns once it has ended. It is killed when ctx ends. An error says
+// how it ended, and what it wrote.
+func (c containers) PreStop(ctx context.Context, instance string, revision *supervise.Revision) error {
+	command := revision.Spec.GetHooks().GetPreStop()
+	if len(command) == 0 {
+		return nil
+	}
+	if err := c.command(ctx, instance, revision, command); err != nil {
+		err = fmt.Errorf("hooks.pre_stop: %w", gone(err))
+		if ctx.Err() == nil && !errors.Is(err, supervise.ErrGone) {
+			c.w.agent.emit(warning, "PreStopFailed", c.w.environment(), c.w.id(), "container %s: %v", instance, err)
+		}
+		return err
+	}
+	return nil
+}
+
+// errCommand is wrapped by the error of a command that its container answers for: it
+// ended with another status than 0, or cannot be executed.
+var errCommand = errors.New("the command has failed")
+
+// commandError is such an error, in words that hold no secret.
+type commandError struct{ error }
+
+func (commandError) Is(target error) bool { return target == errCommand }
+
+// command runs a command of a spec in an instance, with the environment of that. Its
+// error wraps ctx's when that has ended first; then it has been killed.
+func (c containers) command(ctx context.Context, instance string, revision *supervise.Revision, command []string) error {
+	resolution, err := c.w.resolutionOf(ctx, revision)
+	if err != nil {
+		return err
+	}
+	said := c.w.agent.newAnswer(c.w.matcher.of(resolution.Redactions()))
+	code, err := c.w.agent.runtime.Exec(ctx, instance, runtime.ExecSpec{
+		Command: command, Secrets: c.w.merge(nil, revision.Spec, resolution, instance),
+	}, said.stdout, said.stderr)
+	var refused *runtime.StartError
+	switch {
+	case err == nil && code == 0:
+		_ = said.with("")
+		return nil
+	case err == nil:
+		return commandError{said.with(supervise.ExitReason(code))}
+	case ctx.Err() != nil:
+		return &cutShort{said: said.with("was killed before it had ended"), cause: ctx.Err()}
+	case errors.As(err, &refused):
+		return commandError{said.with("cannot be executed: " + refused.Message)}
+	}
+	return &cutShort{said: said.with(err.Error()), cause: err}
+}
+
+// cutShort is the error of a command of which nobody knows how it would have ended.
+type cutShort struct{ said, cause error }
+
+func (e *cutShort) Error() string { return e.said.Error() }
+func (e *cutShort) Unwrap() error { return e.cause }
+
+// resolutionOf is what the instances of a revision were made from.
+func (w *workload) resolutionOf(ctx context.Context, revision *supervise.Revision) (*inject.Resolution, error) {
+	return inject.Resolve(ctx, w.agent.secrets, inject.Request{
+		Environment: w.environment(), Refs: revision.Spec.GetSecrets(), Pins: revision.Pins, Workload: w.id(),
+	})
+}
+
+// matcherOf finds the values of a revision's secrets in what its instances say.
+func (w *workload) matcherOf(ctx context.Context, revision *supervise.Revision) (*redact.Matcher, error) {
+	resolution, err := w.resolutionOf(ctx, revision)
+	if err != nil {
+		return nil, err
+	}
+	return w.matcher.of(resolution.Redactions()), nil
+}

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/purserd/purser/agent/probe"
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/netprobe"
+)
+
+// Probe asks an instance's probes until ctx ends, or one says that it is to be ended:
+// startup or live has failed. startedUp says that startup has passed before. report is
+// told of every change, one call at a time; see [probe.Prober].
+func (c containers) Probe(ctx context.Context, instance string, revision *supervise.Revision, startedUp bool, report func(supervise.Probed)) {
+	t := &probed{containers: c, instance: instance, revision: revision}
+	defer t.close()
+	probe.Prober{
+		Spec: revision.Spec, Target: t, Begun: c.w.startOf(instance), Started: startedUp,
+		Report: func(r probe.Report) { report(supervise.Probed{Probe: r.Probe, OK: r.OK, Message: r.Message}) },
+		Failed: c.w.agent.metrics.ProbeFailed,
+	}.Run(ctx)
+}
+
+// startOf is when an instance was started; now if nobody knows yet.
+func (w *workload) startOf(instance string) time.Time {
+	v, _ := w.supervisor.View()
+	if i := v.Status.Instance; i != nil && i.ID == instance && !i.StartedAt.IsZero() {
+		return i.StartedAt
+	}
+	return time.Now()
+}
+
+// probed is an instance as a target of probes.
+type probed struct {
+	containers
+	instance string
+	revision *supervise.Revision
+
+	mu      sync.Mutex
+	network *netprobe.Network // once it was needed
+	told    bool              // that no try can be made
+}
+
+func (t *probed) close() {
+	if t.network != nil {
+		t.network.Close()
+	}
+}
+
+// Try makes one try. What says nothing about the container is told once, unless it is
+// told by others: that containerd is away, or the container has ended.
+func (t *probed) Try(ctx context.Context, p *purserv1.Probe) error {
+	err := t.try(ctx, p)
+	unmade := errors.Is(err, probe.ErrNotMade)
+	t.mu.Lock()
+	tell := unmade && !t.told && ctx.Err() == nil && !errors.Is(err, runtime.ErrUnavailable) && !errors.Is(err, runtime.ErrNotFound)
+	t.told = unmade && (t.told || tell)
+	t.mu.Unlock()
+	if tell {
+		t.w.agent.emit(warning, "ProbeNotMade", t.w.environment(), t.w.id(), "container %s: %v", t.instance, err)
+	}
+	return err
+}
+
+func (t *probed) try(ctx context.Context, p *purserv1.Probe) error {
+	if p.GetExec() != nil {
+		return t.exec(ctx, p)
+	}
+	network, err := t.open(ctx)
+	if errors.Is(err, runtime.ErrNoNetwork) {
+		return err
+	}
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return notMade(err)
+	}
+	var raw bytes.Buffer
+	if err = network.Try(ctx, p, &raw); err == nil || ctx.Err() != nil {
+		return err
+	}
+	matcher, failed := t.w.matcherOf(context.WithoutCancel(ctx), t.revision)
+	if failed != nil {
+		return err // which holds nothing of what was said
+	}
+	said := t.w.agent.newAnswer(matcher)
+	_, _ = said.stdout.Write(raw.Bytes())
+	return said.with(err.Error())
+}
+
+// openTime bounds the opening of a network. It is not the try's: one with a short timeout
+// would never be made on a slow node.
+const openTime = 2 * time.Second
+
+// open opens the instance's network, which stays open.
+func (t *probed) open(ctx context.Context) (*netprobe.Network, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.network == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime)
+		defer cancel()
+		network, err := t.w.agent.runtime.Network(ctx, t.instance)
+		if err != nil {
+			return nil, err
+		}
+		t.network = network
+	}
+	return t.network, nil
+}
+
+// exec runs a probe's command. One whose time is over has failed, unless it is
+// containerd that does not answer.
+func (t *probed) exec(ctx context.Context, p *purserv1.Probe) error {
+	err := t.command(ctx, t.instance, t.revision, p.GetExec().GetCommand())
+	switch {
+	case err == nil, errors.Is(err, errCommand):
+		return err
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && t.answers():
+		return fmt.Errorf("took longer than %v, and %s", launchspec.ProbeTimeout(p), err)
+	}
+	return notMade(err)
+}
+
+// answers says whether containerd does.
+func (t *probed) answers() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return t.w.agent.runtime.Status(ctx).Connected
+}
+
+func notMade(err error) error { return fmt.Errorf("%w: %w", probe.ErrNotMade, err) }
