@@ -14,6 +14,9 @@
 // Containers outlive the agent. After a restart [Runtime.List] says what there
 // is and [Runtime.OpenLogs] takes the output of what runs up again.
 //
+// What is left on the node of a container that is gone is found and removed by a
+// [Sweeper].
+//
 // What a container may do is decided in package ocispec, from the image's
 // configuration and the launch spec alone. The environment, which holds the
 // values of secrets, is put into the OCI spec afterwards, in environ.go and

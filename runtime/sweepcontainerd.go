@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,7 +82,11 @@ func (r *Runtime) deleteUnrecorded(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("recording it again: %w", err)
 	}
-	return r.Delete(ctx, id)
+	if err := r.Delete(ctx, id); err != nil {
+		// With a record nobody would take it for left.
+		return errors.Join(err, r.client.ContainerService().Delete(ctx, id))
+	}
+	return nil
 }
 
 // tasksDir is where containerd's shims have their directories: bundles, by namespace and ID.

@@ -303,6 +303,44 @@ func TestSweepEndsLostShims(t *testing.T) {
 	})
 }
 
+// With the other runtimes it is the same: of a sandbox, too, nothing is left.
+func TestSweepEndsLostShimsOfOtherRuntimes(t *testing.T) {
+	n := newNode(t, rig.V24)
+	n.Close()
+	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{}
+	for _, name := range []string{"crun", "runsc"} {
+		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
+	}
+	n.cfg.DefaultRuntime = "crun"
+	n.open()
+	for name := range n.cfg.Runtimes {
+		s := spec("sleep", "1000")
+		s.Runtime = &name
+		n.start(name, s)
+		n.loseShim(name)
+		if kept := n.sweepAll(n.Sweeper(record(name).known).Impatient()); len(kept) != 0 {
+			t.Errorf("of a container on record was removed: %+v", kept)
+		}
+		leaks := n.sweepAll(n.Sweeper(record().known).Impatient())
+		for _, kind := range []string{runtime.LeakShim, runtime.LeakRuntimeState, runtime.LeakBundle, runtime.LeakRootfs} {
+			if !slices.Contains(kinds(leaks), kind) {
+				t.Errorf("%s: no %s was found: %v", name, kind, kinds(leaks))
+			}
+		}
+		n.awaitNoShim(name)
+		n.wantNoneLeft(name)
+	}
+}
+
+// wantNoneLeft looks for what OCI runtimes keep of a container.
+func (n *node) wantNoneLeft(id string) {
+	n.t.Helper()
+	left, err := filepath.Glob(filepath.Join(n.cfg.RunDir, "private", "runtimes", "*", "root", n.cfg.Namespace, id+"*"))
+	if err != nil || len(left) != 0 {
+		n.t.Errorf("an OCI runtime keeps %v, %v", left, err)
+	}
+}
+
 // loseShim has containerd start without seeing a container's shim, and forget its record.
 func (n *node) loseShim(id string) {
 	n.t.Helper()

@@ -318,7 +318,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkMetrics(), c.checkAudit())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit())
 }
 
 // soleRuntime is the runtime to use when nothing says which.
@@ -419,6 +419,13 @@ func (c *Config) checkAudit() error {
 		errs = append(errs, errors.New("audit.files: must be 2 to 10000"))
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) checkSweep() error {
+	if p := time.Duration(c.Sweep.Period); p > 0 && p < time.Second {
+		return fmt.Errorf("sweep.period: %s is less than a second; 0s is never", p)
+	}
+	return nil
 }
 
 func (c *Config) checkMetrics() error {

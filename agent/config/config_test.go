@@ -48,6 +48,7 @@ func TestMistakes(t *testing.T) {
 		"max age":          {"[images]\ngc_min_age = '1h'\ngc_max_age = '30m'", "images.gc_max_age: 30m0s is less than gc_min_age, 1h0m0s"},
 		"negative age":     {"[images]\ngc_min_age = '-1h'", "is not a duration"},
 		"certs":            {"[images]\ncerts_dir = 'certs.d'", "images.certs_dir: \"certs.d\" is not an absolute path"},
+		"hasty sweeps":     {"[sweep]\nperiod = '10ms'", "sweep.period: 10ms is less than a second"},
 		"audit size":       {"[audit]\nfile_size = 'big'", "is not a size such as"},
 		"small audit":      {"[audit]\nfile_size = '1Ki'", "audit.file_size: must be 64Ki to 1Gi"},
 		"one audit file":   {"[audit]\nfiles = 1", "audit.files: must be 2 to 10000"},

@@ -67,9 +67,9 @@ func (s *Server) States(namespace string) ([]State, error) {
 func (s State) Remove(ctx context.Context) error {
 	// Of a container that it cannot make sense of, it may say no; what it keeps goes in
 	// any case.
-	out, err := exec.CommandContext(ctx, s.runtime, "--root", s.root, "delete", "--force", s.ID).CombinedOutput()
+	err := exec.CommandContext(ctx, s.runtime, "--root", s.root, "delete", "--force", s.ID).Run()
 	if ctx.Err() != nil {
-		return fmt.Errorf("having %s delete container %s: %w: %s", s.runtime, s.ID, err, out)
+		return fmt.Errorf("having %s delete container %s: %w", s.runtime, s.ID, err)
 	}
 	return os.RemoveAll(s.Path)
 }
