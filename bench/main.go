@@ -118,7 +118,7 @@ func compare(ctx context.Context, containerd string, rounds int) error {
 		{atOnce("Launch until it runs", n.apiLaunch), plain, 1.05},
 		{atOnce("the same, shim shared", shared.apiLaunch), plain, 1.00},
 	}
-	rounds = max(1, rounds/crowdSize)
+	rounds = max(3, rounds/4)
 	if err := measure(ctx, rounds, contenders(pairs)); err != nil {
 		return err
 	}

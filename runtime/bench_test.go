@@ -10,6 +10,7 @@ import (
 
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -104,13 +105,19 @@ func namespaced(n *node) context.Context {
 	return namespaces.WithNamespace(context.Background(), n.cfg.Namespace)
 }
 
+// knownVersion is one that crun 1.8 knows.
+func knownVersion(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+	s.Version = "1.0.2"
+	return nil
+}
+
 func (p plainClient) launch(b *testing.B, id string) time.Duration {
 	ctx := namespaces.WithNamespace(context.Background(), p.client.DefaultNamespace())
 	begin := time.Now()
 	c, err := p.client.NewContainer(ctx, id,
 		client.WithRuntime("io.containerd.runc.v2", &runcoptions.Options{BinaryName: p.binary}),
 		client.WithNewSnapshot(id, p.image),
-		client.WithNewSpec(oci.WithImageConfig(p.image), oci.WithProcessArgs("true"), oci.WithCgroup(p.parent+"/"+id)))
+		client.WithNewSpec(oci.WithImageConfig(p.image), oci.WithProcessArgs("true"), knownVersion, oci.WithCgroup(p.parent+"/"+id)))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -111,14 +111,21 @@ func (n *node) wantNoShim() {
 // leftOfShims are processes and bundles.
 func (n *node) leftOfShims() []string {
 	n.t.Helper()
-	left, err := filepath.Glob(filepath.Join(n.daemon.Dir, "*", "io.containerd.runtime.v2.task", n.cfg.Namespace, "*"))
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	left := n.bundle("*")
 	for _, pid := range rig.Processes(n.daemon.Dir, "containerd-shim") {
 		left = append(left, fmt.Sprintf("process %d", pid))
 	}
 	return left
+}
+
+// bundle is where containerd has a file of a container's bundle.
+func (n *node) bundle(path string) []string {
+	n.t.Helper()
+	found, err := filepath.Glob(filepath.Join(n.daemon.Dir, "*", "io.containerd.runtime.v2.task", n.cfg.Namespace, path))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return found
 }
 
 func TestSharedShim(t *testing.T) {
@@ -132,6 +139,13 @@ func TestSharedShim(t *testing.T) {
 		shim := n.shimOf("a")
 		if shim != n.shimOf("b") || shim == n.shimOf("c") {
 			t.Errorf("shims %d, %d and, of another app, %d", shim, n.shimOf("b"), n.shimOf("c"))
+		}
+		// Of one in a sandbox containerd notes that; no shim was started for it.
+		if there := n.bundle("b/sandbox"); n.daemon.Version != rig.V16 && len(there) != 1 {
+			t.Error("the container was not started in a sandbox")
+		}
+		if all, err := n.List(t.Context()); err != nil || len(all) != 3 {
+			t.Errorf("of 3 containers, listed are %v, %v", all, err)
 		}
 		before := n.wantState("b", runtime.StateRunning)
 		n.delete("a")
@@ -200,6 +214,31 @@ func TestSharedShimsManyAtOnce(t *testing.T) {
 		}
 		if err := g.Wait(); err != nil {
 			t.Error(err)
+		}
+		n.wantNoShim()
+	})
+}
+
+// A shim that a container is about to be made on does not go with the last one there is.
+func TestSharedShimIsHeld(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		n.start("a", spec("sleep", "1000"))
+		shim := n.shimOf("a")
+		letGo, err := n.HoldShim(t.Context(), n.instance("b", spec("true")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.delete("a")
+		n.start("c", spec("sleep", "1000"))
+		if n.shimOf("c") != shim {
+			t.Error("the shim has gone")
+		}
+		n.delete("c")
+		if removed, err := n.RemoveUnusedShims(t.Context()); removed != 0 || err != nil {
+			t.Errorf("of those about to be used, %d were removed: %v", removed, err)
+		}
+		if err := letGo(); err != nil {
+			t.Fatal(err)
 		}
 		n.wantNoShim()
 	})

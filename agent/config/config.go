@@ -79,16 +79,6 @@ const (
 	ShareApp  ShimSharing = "app"
 )
 
-// UnmarshalText reads one of them.
-func (s *ShimSharing) UnmarshalText(text []byte) error {
-	switch got := ShimSharing(text); got {
-	case ShareNone, ShareApp:
-		*s = got
-		return nil
-	}
-	return fmt.Errorf("%q is neither none nor app", text)
-}
-
 // Images says where images come from, and when they go.
 type Images struct {
 	// CertsDir has containerd's hosts.toml and certificates by registry. It may be
@@ -360,6 +350,9 @@ func (c *Config) checkNames() error {
 	var errs []error
 	if !namespacePattern.MatchString(c.Containerd.Namespace) {
 		errs = append(errs, fmt.Errorf("containerd.namespace: %q is not a containerd namespace", c.Containerd.Namespace))
+	}
+	if s := c.Containerd.ShimSharing; s != ShareNone && s != ShareApp {
+		errs = append(errs, fmt.Errorf("containerd.shim_sharing: %q is neither none nor app", s))
 	}
 	for name, r := range c.Runtimes {
 		if !namePattern.MatchString(name) {

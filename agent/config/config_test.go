@@ -41,6 +41,7 @@ func TestMistakes(t *testing.T) {
 		"runtime path":     {"[runtimes.crun]", "runtimes.crun.path: missing"},
 		"default runtime":  {"default_runtime = 'crun'", "no [runtimes.crun] is configured"},
 		"namespace":        {"[containerd]\nnamespace = 'a b'", "is not a containerd namespace"},
+		"sharing shims":    {"[containerd]\nshim_sharing = 'node'", `containerd.shim_sharing: "node" is neither none nor app`},
 		"metrics address":  {"[metrics]\naddress = 'nine'", "is not host:port"},
 		"high":             {"[images]\ngc_high = 101", "images.gc_high: 101 is not a percentage"},
 		"low over high":    {"[images]\ngc_high = 50\ngc_low = 60", "images.gc_low: 60 is not a percentage from 0 to gc_high, 50"},
