@@ -16,6 +16,8 @@ import (
 	"github.com/purserd/purser/agent/feed"
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/api/version"
 	"github.com/purserd/purser/inject"
@@ -60,10 +62,15 @@ type Agent struct {
 	// removals counts the images that were removed.
 	removals atomic.Uint64
 	// imagesDue, of capacity 1, asks for a look at the images' disk.
-	imagesDue  chan struct{}
-	background sync.WaitGroup // the pulls
-	closing    context.Context
-	close      context.CancelFunc
+	imagesDue chan struct{}
+	// gate is closed until the node's containers are known.
+	gate *gate
+	// unpruned are secrets to be pruned once it opens; guarded by writing.
+	unpruned     map[[2]string]bool
+	lossReported bool
+	background   sync.WaitGroup // the pulls
+	closing      context.Context
+	close        context.CancelFunc
 
 	mu        sync.RWMutex
 	workloads map[string]*workload
@@ -88,6 +95,8 @@ func Open(cfg *config.Config, log *slog.Logger) (*Agent, error) {
 		workloads: map[string]*workload{},
 		since:     time.Now(),
 		imagesDue: make(chan struct{}, 1),
+		gate:      newGate(),
+		unpruned:  map[[2]string]bool{},
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
 	if err := a.open(); err != nil {
@@ -125,6 +134,7 @@ func (a *Agent) open() error {
 	if err := a.load(); err != nil {
 		return errors.Join(err, a.runtime.Close(), a.audit.Close(), a.secrets.Close())
 	}
+	a.reportLosses()
 	return nil
 }
 
@@ -213,9 +223,18 @@ func (a *Agent) load() error {
 		return fmt.Errorf("reading the workloads on record: %w", err)
 	}
 	for _, r := range records {
-		a.add(newWorkload(a, r, supervise.FromRecord(r.GetStatus())))
+		a.add(newWorkload(a, r, statusOf(r)))
 	}
 	return nil
+}
+
+// statusOf is the status on record. One that is not there was damaged: a service is
+// then started, and a job, which may have run, is not.
+func statusOf(r *statev1.Workload) supervise.Status {
+	if r.GetStatus().GetState() == "" && launchspec.IsJob(r.GetSpec()) {
+		return supervise.Status{State: supervise.Failed, Reason: "what became of it was lost with its record", Run: r.GetRun(), Since: time.Now()}
+	}
+	return supervise.FromRecord(r.GetStatus())
 }
 
 // Run drives the workloads until ctx ends; their containers go on. It may be
@@ -228,7 +247,7 @@ func (a *Agent) Run(ctx context.Context) {
 	}
 	a.mu.Unlock()
 	a.running.Go(func() { a.tryRuntimes(ctx) })
-	a.running.Go(func() { a.reportStrangers(ctx) })
+	a.running.Go(func() { a.reconcile(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })
 	a.running.Go(func() { a.sweepLeaks(ctx) })
 	a.running.Go(func() { a.keepImages(ctx) })

@@ -24,6 +24,9 @@ type containers struct{ w *workload }
 // has the container made.
 func (c containers) Start(ctx context.Context, instance string, revision *supervise.Revision, enter func(supervise.State, string)) (supervise.Started, error) {
 	a, r := c.w.agent, c.w.recordOf(revision)
+	if err := c.w.passGate(ctx, instance, enter); err != nil {
+		return supervise.Started{}, err
+	}
 	c.w.dropOutdated()
 	if err := c.w.pullFirst(ctx, r, enter); err != nil {
 		return supervise.Started{}, err
@@ -46,6 +49,7 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 		return supervise.Started{}, startError(err)
 	}
 	a.imageUse.touch(image.Ref)
+	r.Status = &statev1.Status{Instances: []*statev1.Instance{{Id: instance, ImageDigest: image.Digest}}}
 	step := time.Now()
 	err = a.runtime.Create(ctx, runtime.Instance{
 		ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: resolution.Directories,
@@ -234,6 +238,9 @@ func (c containers) Kill(ctx context.Context, instance string) error {
 }
 
 func (c containers) Delete(ctx context.Context, instance string) error {
+	if c.w.isUnborn(instance) {
+		return nil // whether containerd is there or not
+	}
 	return gone(c.w.agent.runtime.Delete(ctx, instance))
 }
 

@@ -11,6 +11,7 @@
 //	lifecycle.go  start, stop, remove, restart, wait
 //	container.go  between a supervisor and package runtime
 //	probe.go      a container's probes; hook.go: commands of a spec; answer.go: what they said
+//	reconcile.go  containers that no record explains, at the start; gate.go, loss.go
 //	view.go       workloads as the API shows them
 //	apps.go, secrets.go, images.go, logs.go, events.go, measure.go
 //	audit.go      what is recorded, and by whom; call.go, auditnames.go, audittrail.go

@@ -12,6 +12,7 @@ import (
 	"github.com/purserd/purser/agent/feed"
 	"github.com/purserd/purser/agent/supervise"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/metrics"
 )
 
 // Severities of events.
@@ -78,6 +79,7 @@ func (w *workload) farewell() {
 
 // adopted tells of a container that was found running.
 func (w *workload) adopted(pid uint32) {
+	w.agent.metrics.Adopted(metrics.Adopted)
 	w.agent.emit(normal, "Adopted", w.environment(), w.id(), "found running as process %d, as an earlier agent had left it", pid)
 }
 

@@ -2,14 +2,10 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"slices"
-	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
-	"github.com/purserd/purser/runtime"
 )
 
 // Node tells about the agent and what it runs on. The address of the metrics
@@ -54,46 +50,4 @@ func (a *Agent) tryRuntimes(ctx context.Context) {
 			a.log.Warn("a runtime cannot be used", "runtime", r.Name, "error", r.Err)
 		}
 	}
-}
-
-// strangerPause is the time between two tries to list containers.
-const strangerPause = 2 * time.Second
-
-// reportStrangers tells, once, of containers that carry this node's name and
-// that no record explains. They are left alone: only recorded removals are
-// carried out.
-func (a *Agent) reportStrangers(ctx context.Context) {
-	for {
-		found, err := a.runtime.List(ctx)
-		if err == nil {
-			a.reportUnknown(found)
-			return
-		}
-		if !errors.Is(err, runtime.ErrUnavailable) && ctx.Err() == nil {
-			a.log.Warn("cannot list containers", "error", err)
-		}
-		select {
-		case <-time.After(strangerPause):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (a *Agent) reportUnknown(found []runtime.Found) {
-	for _, f := range a.unexplained(found) {
-		a.emit(warning, "Unexplained", f.Record.GetEnvironment(), f.Record.GetId(), "container %s is this node's by its label, and no record explains it; it is left alone", f.ID)
-	}
-}
-
-// unexplained are the containers among those found that no workload has.
-func (a *Agent) unexplained(found []runtime.Found) []runtime.Found {
-	known := map[string]bool{}
-	for _, w := range a.all("", "") {
-		v, _ := w.supervisor.View()
-		if v.Status.Instance != nil {
-			known[v.Status.Instance.ID] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(found), func(f runtime.Found) bool { return known[f.ID] })
 }

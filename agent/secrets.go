@@ -134,7 +134,7 @@ func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, dest
 
 // deleteSecret deletes a secret and tells of it. The caller holds writing.
 func (a *Agent) deleteSecret(environment, name string, destroy bool) (*purserv1.DeleteResponse, error) {
-	kept, err := a.secrets.Delete(environment, name, a.pinned(environment, name), destroy)
+	kept, err := a.secrets.Delete(environment, name, a.spared(environment, name), destroy)
 	if err != nil {
 		return nil, storeError(err)
 	}
@@ -150,6 +150,23 @@ func (a *Agent) deleteSecret(environment, name string, destroy bool) (*purserv1.
 	}
 	a.emit(severity, "SecretDeleted", environment, name, "%s", text)
 	return &purserv1.DeleteResponse{Kept: kept, Users: users}, nil
+}
+
+// spared are the versions that outlast a secret's deletion: those that workloads run
+// on, and all of them as long as a container may be there that is not known yet. The
+// caller holds writing.
+func (a *Agent) spared(environment, name string) []uint32 {
+	if a.gate.isOpen() {
+		return a.pinned(environment, name)
+	}
+	a.unpruned[[2]string{environment, name}] = true
+	var all []uint32
+	if info, err := a.secrets.Describe(environment, name); err == nil {
+		for _, v := range info.Versions {
+			all = append(all, v.Version)
+		}
+	}
+	return all
 }
 
 // Secrets lists the secrets of an environment; of all when it is empty.
@@ -292,12 +309,27 @@ func (a *Agent) releasePins(environment string, pins []*purserv1.Pin) {
 }
 
 func (a *Agent) prune(environment, name string) {
+	if !a.gate.isOpen() {
+		// A container that is not known yet may be on any version.
+		a.unpruned[[2]string{environment, name}] = true
+		return
+	}
 	needed, err := a.needed(environment, name)
 	if err == nil {
 		err = a.pruneBut(environment, name, needed)
 	}
 	if err != nil && !errors.Is(err, inject.ErrNotFound) {
 		a.log.Error("cannot drop old versions of a secret", "environment", environment, "secret", name, "error", err)
+	}
+}
+
+// pruneHeld prunes what was to be pruned before the containers were known. The caller
+// holds writing.
+func (a *Agent) pruneHeld() {
+	held := a.unpruned
+	a.unpruned = map[[2]string]bool{}
+	for at := range held {
+		a.prune(at[0], at[1])
 	}
 }
 

@@ -31,6 +31,10 @@ type workload struct {
 	found *found
 	// size is that of the terminal which a client saw it on last.
 	size runtime.Size
+	// asked: something was asked of it since the agent has started.
+	asked bool
+	// unborn is the instance that was held back at the gate last, and has not passed it.
+	unborn string
 	// stale are instances whose logs nobody can ask for any more.
 	stale []string
 }
@@ -71,7 +75,7 @@ func (w *workload) accept(r *statev1.Workload, f *found) {
 	w.wishing.Lock()
 	defer w.wishing.Unlock()
 	w.mu.Lock()
-	w.wanted, w.found = r, f
+	w.wanted, w.found, w.asked = r, f, true
 	w.mu.Unlock()
 	w.supervisor.Want(desired(r))
 }

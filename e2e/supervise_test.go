@@ -170,10 +170,9 @@ func (n *node) forgetBoot() {
 	}
 	for _, w := range all {
 		s := proto.CloneOf(w.GetStatus())
-		if s.GetInstance() == nil {
-			continue
+		for _, i := range s.GetInstances() {
+			i.Boot = "another"
 		}
-		s.Instance.Boot = "another"
 		if err := db.Update(func(tx *state.Tx) error { return tx.PutStatus(state.Key(w.GetEnvironment(), w.GetId()), s) }); err != nil {
 			n.t.Fatal(err)
 		}

@@ -48,6 +48,14 @@ const (
 	ByAge     = "age" // nothing had used it for long
 )
 
+// What became of containers that an agent found when it started.
+const (
+	Adopted     = "adopted"     // runs on as it is
+	Recovered   = "recovered"   // no record knew of it, and one does now
+	Undone      = "undone"      // did not run, and no record knew of it: deleted
+	Unexplained = "unexplained" // left alone, and reported
+)
+
 // Metrics is a node's registry.
 type Metrics struct {
 	registry  *prometheus.Registry
@@ -62,6 +70,7 @@ type Metrics struct {
 	unaudited prometheus.Counter
 	helpers   prometheus.Counter
 	probes    *prometheus.CounterVec
+	adoptions *prometheus.CounterVec
 }
 
 // Labels are closed sets of labels' values that other packages define.
@@ -125,6 +134,13 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 	for _, probe := range launchspec.ProbeNames {
 		m.probes.WithLabelValues(probe)
 	}
+	m.adoptions = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "purser_adoptions_total",
+		Help: "Containers that were there when the agent started, by what became of them.",
+	}, []string{"result"})
+	for _, result := range []string{Adopted, Recovered, Undone, Unexplained} {
+		m.adoptions.WithLabelValues(result)
+	}
 	for _, action := range labels.AuditActions {
 		m.records.WithLabelValues(action)
 	}
@@ -153,7 +169,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, m.probes, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, m.probes, m.adoptions, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -179,6 +195,9 @@ func (m *Metrics) Pulled(result string) { m.pulls.WithLabelValues(result).Inc() 
 
 // Removed notes an image that was removed, and for which reason.
 func (m *Metrics) Removed(reason string) { m.removed.WithLabelValues(reason).Inc() }
+
+// Adopted notes what became of a container that was there when the agent started.
+func (m *Metrics) Adopted(result string) { m.adoptions.WithLabelValues(result).Inc() }
 
 // Images notes the size of all images, in bytes.
 func (m *Metrics) Images(bytes int64) { m.images.Set(float64(bytes)) }

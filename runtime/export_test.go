@@ -13,6 +13,7 @@ func (s *Sweeper) Impatient() *Sweeper {
 
 // Temporary is for how long what is no container's is let alone.
 func (s *Sweeper) Temporary(t time.Duration) { s.temporary = t }
+
 // HoldShim does what Create does before it makes a container, and after one that it could
 // not make.
 func (r *Runtime) HoldShim(ctx context.Context, in Instance) (letGo func() error, err error) {

@@ -33,7 +33,7 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	if f.State == StateStopped {
 		f.Exit.OOMKills = r.oomKills(id)
 	}
-	f.ID, f.Record = id, r.record(record)
+	f.ID, f.Created, f.Record = id, record.CreatedAt, r.record(record)
 	return f, nil
 }
 

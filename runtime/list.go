@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
@@ -31,6 +32,8 @@ const (
 // Found is a container of this node's.
 type Found struct {
 	ID string
+	// Created is when its record was made.
+	Created time.Time
 	// Record is what was given to Create; nil when it cannot be read.
 	Record *statev1.Workload
 	State  State
@@ -63,7 +66,7 @@ func (r *Runtime) List(ctx context.Context) ([]Found, error) {
 			continue // no instance, but what some share
 		}
 		f := found(running[c.ID])
-		f.ID, f.Record = c.ID, r.record(c)
+		f.ID, f.Created, f.Record = c.ID, c.CreatedAt, r.record(c)
 		all = append(all, f)
 	}
 	slices.SortFunc(all, func(a, b Found) int { return strings.Compare(a.ID, b.ID) })

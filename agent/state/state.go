@@ -4,27 +4,27 @@
 // It is one bbolt file with a bucket each for workloads (what is wanted,
 // written by the API), statuses (what is, written by the supervisors), apps
 // (their histories), images (when each was used last) and the database's own
-// facts. Records are the protobuf messages of purser.state.v1. Every write is one
-// transaction, on disk when it returns.
+// facts. Records are the protobuf messages of purser.state.v1, each under a sum
+// (sum.go). Every write is one transaction, on disk when it returns.
+//
+// A database of an earlier schema is brought forward when it is opened (migrate.go);
+// one of a later schema is refused, and not touched. A file that is damaged (check.go)
+// is put aside, never deleted, and an empty one made; a single record that is damaged
+// is put aside within the database. [DB.Loss] tells of both (open.go).
 package state
 
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 	"google.golang.org/protobuf/proto"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
-
-// Schema is the version of the database's layout that this build writes.
-const Schema = 1
 
 var (
 	metaBucket      = []byte("meta")
@@ -32,6 +32,7 @@ var (
 	statusBucket    = []byte("status")
 	appsBucket      = []byte("apps")
 	imagesBucket    = []byte("images")
+	damagedBucket   = []byte("damaged")
 
 	schemaKey   = []byte("schema")
 	sequenceKey = []byte("secrets_sequence")
@@ -41,42 +42,7 @@ var (
 // DB is an open database.
 type DB struct {
 	bolt *bbolt.DB
-}
-
-// Open opens the database at path, and makes it if it is not there. Another
-// process that has it open is an error after a second.
-func Open(path string) (*DB, error) {
-	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%s is in use: another agent runs on this state directory", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
-	}
-	db := &DB{bolt: b}
-	if err := b.Update(db.prepare); err != nil {
-		b.Close()
-		return nil, fmt.Errorf("preparing %s: %w", path, err)
-	}
-	return db, nil
-}
-
-// prepare makes the buckets and checks the schema.
-func (db *DB) prepare(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, workloadsBucket, statusBucket, appsBucket, imagesBucket} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return err
-		}
-	}
-	meta := tx.Bucket(metaBucket)
-	if v := meta.Get(schemaKey); v == nil {
-		if err := putUint(meta, schemaKey, Schema); err != nil {
-			return err
-		}
-	} else if got := binary.BigEndian.Uint64(v); got > Schema {
-		return fmt.Errorf("it was written by a newer purser (schema %d; this one knows %d): run that one", got, Schema)
-	}
-	return nil
+	loss Loss
 }
 
 // Close closes the database.
@@ -85,30 +51,35 @@ func (db *DB) Close() error { return db.bolt.Close() }
 // SecretsSequence is the last number that the secret store was seen at.
 func (db *DB) SecretsSequence() (n uint64, err error) {
 	err = db.bolt.View(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket(metaBucket).Get(sequenceKey); v != nil {
-			n = binary.BigEndian.Uint64(v)
-		}
+		n = sequenceIn(tx)
 		return nil
 	})
 	return n, err
+}
+
+func sequenceIn(tx *bbolt.Tx) uint64 {
+	if v, ok := unsum(sequenceKey, tx.Bucket(metaBucket).Get(sequenceKey)); ok && len(v) == 8 {
+		return binary.BigEndian.Uint64(v)
+	}
+	return 0
 }
 
 // SetSecretsSequence notes the number that the secret store is at, so that an
 // older copy of it put in its place is noticed.
 func (db *DB) SetSecretsSequence(n uint64) error {
 	return db.bolt.Update(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(metaBucket)
-		if v := meta.Get(sequenceKey); v != nil && binary.BigEndian.Uint64(v) >= n {
+		if sequenceIn(tx) >= n {
 			return nil // an earlier write that comes late
 		}
-		return putUint(meta, sequenceKey, n)
+		return putSummed(tx.Bucket(metaBucket), sequenceKey, binary.BigEndian.AppendUint64(nil, n))
 	})
 }
 
 // AuditHead is the sealed head of the audit trail; nil when none was set.
 func (db *DB) AuditHead() (head []byte, err error) {
 	err = db.bolt.View(func(tx *bbolt.Tx) error {
-		head = bytes.Clone(tx.Bucket(metaBucket).Get(auditKey))
+		v, _ := unsum(auditKey, tx.Bucket(metaBucket).Get(auditKey))
+		head = bytes.Clone(v)
 		return nil
 	})
 	return head, err
@@ -116,7 +87,7 @@ func (db *DB) AuditHead() (head []byte, err error) {
 
 // SetAuditHead keeps the sealed head of the audit trail.
 func (db *DB) SetAuditHead(head []byte) error {
-	return db.bolt.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(auditKey, head) })
+	return db.bolt.Update(func(tx *bbolt.Tx) error { return putSummed(tx.Bucket(metaBucket), auditKey, head) })
 }
 
 func putUint(b *bbolt.Bucket, key []byte, n uint64) error {
@@ -202,7 +173,7 @@ func (t *Tx) put(bucket []byte, key string, m proto.Message) error {
 	if err != nil {
 		return fmt.Errorf("encoding the record of %q: %w", key, err)
 	}
-	return t.tx.Bucket(bucket).Put([]byte(key), data)
+	return putSummed(t.tx.Bucket(bucket), []byte(key), data)
 }
 
 // Workloads returns every workload with its status.
@@ -257,7 +228,12 @@ func (db *DB) Apps() ([]*statev1.App, error) {
 	return all, err
 }
 
-func decode(key, data []byte, m proto.Message) error {
+// decode reads a record; none is an empty one.
+func decode(key, stored []byte, m proto.Message) error {
+	data, ok := unsum(key, stored)
+	if !ok {
+		return fmt.Errorf("the record of %q is damaged", key)
+	}
 	if err := proto.Unmarshal(data, m); err != nil {
 		return fmt.Errorf("the record of %q is damaged: %w", key, err)
 	}

@@ -1,9 +1,12 @@
 package state
 
 import (
+	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -67,9 +70,27 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	db := open(t, path)
 	db.bolt.Update(func(tx *bbolt.Tx) error { return putUint(tx.Bucket(metaBucket), schemaKey, Schema+1) })
 	db.Close()
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "newer purser") {
+	before, was := content(t, path)
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "newer purser (schema 3; this one knows 2), and nothing in it was changed: run that one") {
 		t.Errorf("got %v", err)
 	}
+	if after, is := content(t, path); !bytes.Equal(before, after) || !was.Equal(is) {
+		t.Error("it was written to")
+	}
+}
+
+// content is what a file holds, and since when.
+func content(t *testing.T, path string) ([]byte, time.Time) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data, info.ModTime()
 }
 
 func TestApps(t *testing.T) {

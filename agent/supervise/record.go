@@ -16,7 +16,7 @@ func (s Status) Record() *statev1.Status {
 		State:              string(s.State),
 		Reason:             s.Reason,
 		Since:              stamp(s.Since),
-		Instance:           s.Instance.record(),
+		Instances:          s.Instance.records(),
 		Run:                s.Run,
 		Attempts:           s.Attempts,
 		Failures:           s.Failures,
@@ -47,23 +47,28 @@ func FromRecord(r *statev1.Status) Status {
 	if s.State == "" {
 		s.State = Pending
 	}
-	if i := r.GetInstance(); i != nil {
-		s.Instance = &Instance{
-			ID:          i.GetId(),
-			Revision:    NewRevision(i.GetGeneration(), i.GetSpec(), i.GetPins()),
-			CreatedAt:   moment(i.GetCreatedAt()),
-			StartedAt:   moment(i.GetStartedAt()),
-			PID:         i.GetPid(),
-			ImageDigest: i.GetImageDigest(),
-			Boot:        i.GetBoot(),
-		}
-		if e := i.GetEnding(); e != nil {
-			s.Instance.Ending = &Ending{Cause: e.GetCause(), Reason: e.GetReason()}
-		}
+	if all := r.GetInstances(); len(all) > 0 {
+		s.Instance = instanceFrom(all[0])
 		s.Instance.Ended = s.ended()
 		s.Instance.Unverified = !s.Instance.Ended
 	}
 	return s
+}
+
+func instanceFrom(r *statev1.Instance) *Instance {
+	i := &Instance{
+		ID:          r.GetId(),
+		Revision:    NewRevision(r.GetGeneration(), r.GetSpec(), r.GetPins()),
+		CreatedAt:   moment(r.GetCreatedAt()),
+		StartedAt:   moment(r.GetStartedAt()),
+		PID:         r.GetPid(),
+		ImageDigest: r.GetImageDigest(),
+		Boot:        r.GetBoot(),
+	}
+	if e := r.GetEnding(); e != nil {
+		i.Ending = &Ending{Cause: e.GetCause(), Reason: e.GetReason()}
+	}
+	return i
 }
 
 // ended works out what the record does not say: in every state but these, an
@@ -85,7 +90,8 @@ func same(a, b Status) bool {
 	return proto.Equal(a.Record(), b.Record())
 }
 
-func (i *Instance) record() *statev1.Instance {
+// records are the instance as the record has it, which has room for more than one.
+func (i *Instance) records() []*statev1.Instance {
 	if i == nil {
 		return nil
 	}
@@ -103,7 +109,7 @@ func (i *Instance) record() *statev1.Instance {
 	if e := i.Ending; e != nil {
 		r.Ending = &statev1.Ending{Cause: e.Cause, Reason: e.Reason}
 	}
-	return r
+	return []*statev1.Instance{r}
 }
 
 // Message is the exit as the API shows it; nil for none.

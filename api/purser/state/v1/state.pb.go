@@ -138,11 +138,12 @@ func (x *Workload) GetStatus() *Status {
 
 // Status is what the supervisor knows, as far as it must survive the agent.
 type Status struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	State    string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
-	Reason   string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	Since    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
-	Instance *Instance              `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	State  string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// The container that there is, or may be. Of several, the first.
+	Instances []*Instance `protobuf:"bytes,4,rep,name=instances,proto3" json:"instances,omitempty"`
 	// The run that the instance, or the last try, belongs to.
 	Run uint64 `protobuf:"varint,5,opt,name=run,proto3" json:"run,omitempty"`
 	// Tries of the present run, the first included.
@@ -210,9 +211,9 @@ func (x *Status) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Status) GetInstance() *Instance {
+func (x *Status) GetInstances() []*Instance {
 	if x != nil {
-		return x.Instance
+		return x.Instances
 	}
 	return nil
 }
@@ -525,12 +526,12 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x12\n" +
 	"\x04goal\x18\a \x01(\tR\x04goal\x12\x10\n" +
 	"\x03run\x18\b \x01(\x04R\x03run\x12/\n" +
-	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\"\xcd\x03\n" +
+	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\"\xcf\x03\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x125\n" +
-	"\binstance\x18\x04 \x01(\v2\x19.purser.state.v1.InstanceR\binstance\x12\x10\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
+	"\tinstances\x18\x04 \x03(\v2\x19.purser.state.v1.InstanceR\tinstances\x12\x10\n" +
 	"\x03run\x18\x05 \x01(\x04R\x03run\x12\x1a\n" +
 	"\battempts\x18\x06 \x01(\rR\battempts\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\rR\bfailures\x12\x1a\n" +
@@ -595,7 +596,7 @@ var file_purser_state_v1_state_proto_depIdxs = []int32{
 	7,  // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
 	7,  // 4: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
-	2,  // 5: purser.state.v1.Status.instance:type_name -> purser.state.v1.Instance
+	2,  // 5: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
 	7,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
 	8,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
 	7,  // 8: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp

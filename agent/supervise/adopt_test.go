@@ -1,0 +1,93 @@
+package supervise
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func stray(id string, run uint64, started, running bool) Adoptee {
+	c := Adoptee{Instance: Instance{ID: id, Revision: service().Revision, PID: 7}, Run: run, Running: running}
+	if started {
+		c.Instance.StartedAt = time.Unix(50, 0)
+	}
+	return c
+}
+
+func TestAdopt(t *testing.T) {
+	now := time.Unix(100, 0)
+	planned := Status{State: Creating, Run: 1, Attempts: 3, Failures: 2, Instance: &Instance{ID: "planned"}}
+	for name, tc := range map[string]struct {
+		before   Status
+		c        Adoptee
+		state    State
+		attempts uint32
+		failures uint32
+	}{
+		"in the place of one planned":      {planned, stray("x", 1, true, true), Running, 3, 2},
+		"of another run":                   {planned, stray("x", 2, true, true), Running, 1, 0},
+		"of none that is known":            {Status{State: BackingOff, NextTry: now.Add(time.Hour)}, stray("x", 1, true, true), Running, 1, 0},
+		"ended":                            {Status{State: Pending}, stray("x", 1, true, false), Stopping, 1, 0},
+		"not started":                      {Status{State: Pending}, stray("x", 1, false, false), Creating, 1, 0},
+		"of a workload that is not known":  {Status{}, stray("x", 4, true, true), Running, 1, 0},
+		"in the place of one that is gone": {Status{State: BackingOff, Run: 1, Attempts: 1, Instance: &Instance{ID: "gone", Ended: true}}, stray("x", 1, true, true), Running, 1, 0},
+		"with an exit of another instance": {Status{State: Failed, Run: 1, Attempts: 1, LastExit: &Exit{Instance: "y"}}, stray("x", 1, true, true), Running, 1, 0},
+		"of a workload that was to stop":   {Status{State: Stopped, Run: 1}, stray("x", 1, true, true), Running, 1, 0},
+		"of no run of the workload's":      {Status{State: Running, Run: 3}, stray("x", 0, true, true), Running, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := adopt(tc.before, tc.c, now)
+			if s.State != tc.state || s.Attempts != tc.attempts || s.Failures != tc.failures || s.Run != tc.c.Run || !s.NextTry.IsZero() {
+				t.Errorf("got %+v", s)
+			}
+			if i := s.Instance; i.ID != "x" || !i.Unverified || i.Ended {
+				t.Errorf("got instance %+v", i)
+			}
+			if _, action, _ := Step(service(), s, now, Chance{}); action != Inspect {
+				t.Errorf("then %q", action)
+			}
+			// A later agent sees the same, whenever this one dies.
+			if again := FromRecord(s.Record()); !again.Instance.Unverified || again.Instance.ID != "x" {
+				t.Errorf("on record: %+v", again.Instance)
+			}
+		})
+	}
+}
+
+func TestRecovered(t *testing.T) {
+	s := Recovered(stray("x", 4, true, true), time.Unix(100, 0))
+	if s.State != Running || !s.Since.Equal(time.Unix(50, 0)) || s.Run != 4 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// A start that waits is called off for the container that is there.
+func TestAdoptedWhileStarting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.slowStart = time.Hour
+		n.exits["there"] = make(chan uint32, 1)
+		r := begin(t, n, service(), Begin(service()))
+		if err := r.Adopt(t.Context(), service(), stray("there", service().Run, true, true)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		v, _ := r.View()
+		if n.starts() != 0 || v.Status.State != Running || v.Status.Instance.ID != "there" || v.Status.Instance.Unverified {
+			t.Errorf("%d starts, %+v", n.starts(), v.Status)
+		}
+		// It is the workload's as any other.
+		n.end("there", 3)
+		n.set(func(n *node) { n.slowStart = 0 })
+		time.Sleep(time.Hour)
+		v, _ = r.View()
+		if n.starts() != 1 || v.Status.LastExit.Code != 3 || v.Status.Restarts != 1 {
+			t.Errorf("after its exit: %d starts, %+v", n.starts(), v.Status)
+		}
+		r.end()
+		if err := r.Adopt(t.Context(), service(), stray("late", 1, true, true)); err == nil {
+			t.Error("a supervisor that has ended adopts")
+		}
+	})
+}
