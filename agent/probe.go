@@ -55,19 +55,42 @@ func (t *probed) close() {
 	}
 }
 
-// Try makes one try. What says nothing about the container is told once, unless it is
-// told by others: that containerd is away, or the container has ended.
+// Try makes one try. What fails as its container ends says nothing about it. That a try
+// cannot be made is told once, unless it is told by others: that containerd is away, or
+// the container has ended.
 func (t *probed) Try(ctx context.Context, p *purserv1.Probe) error {
 	err := t.try(ctx, p)
-	unmade := errors.Is(err, probe.ErrNotMade)
+	if err == nil || errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	if gone := t.runs(); errors.Is(gone, runtime.ErrNotFound) {
+		return notMade(gone)
+	}
+	t.tell(err)
+	return err
+}
+
+// runs says whether the instance does, as far as containerd answers soon.
+func (t *probed) runs() error {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	return t.w.agent.runtime.Runs(ctx, t.instance)
+}
+
+// askTime bounds a question to containerd after a try. It is part of the try's time to
+// settle.
+const askTime = time.Second
+
+// tell has an event for the first of a row of tries that cannot be made.
+func (t *probed) tell(err error) {
+	unmade := errors.Is(err, probe.ErrNotMade) && !errors.Is(err, runtime.ErrUnavailable)
 	t.mu.Lock()
-	tell := unmade && !t.told && ctx.Err() == nil && !errors.Is(err, runtime.ErrUnavailable) && !errors.Is(err, runtime.ErrNotFound)
-	t.told = unmade && (t.told || tell)
+	first := unmade && !t.told
+	t.told = unmade
 	t.mu.Unlock()
-	if tell {
+	if first {
 		t.w.agent.emit(warning, "ProbeNotMade", t.w.environment(), t.w.id(), "container %s: %v", t.instance, err)
 	}
-	return err
 }
 
 func (t *probed) try(ctx context.Context, p *purserv1.Probe) error {
@@ -121,17 +144,10 @@ func (t *probed) exec(ctx context.Context, p *purserv1.Probe) error {
 	switch {
 	case err == nil, errors.Is(err, errCommand):
 		return err
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && t.answers():
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && t.runs() == nil:
 		return fmt.Errorf("took longer than %v, and %s", launchspec.ProbeTimeout(p), err)
 	}
 	return notMade(err)
-}
-
-// answers says whether containerd does.
-func (t *probed) answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	return t.w.agent.runtime.Status(ctx).Connected
 }
 
 func notMade(err error) error { return fmt.Errorf("%w: %w", probe.ErrNotMade, err) }

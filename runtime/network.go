@@ -1,10 +1,13 @@
 package runtime
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -49,6 +52,32 @@ func (r *Runtime) Network(ctx context.Context, id string) (*netprobe.Network, er
 		return nil, err
 	}
 	return network, nil
+}
+
+// Runs says whether a container runs, by an error that wraps ErrNotFound when it does
+// not. One whose end containerd has not noticed yet does not.
+func (r *Runtime) Runs(ctx context.Context, id string) error {
+	pid, err := r.firstProcess(r.ctx(ctx), id)
+	if err != nil {
+		return err
+	}
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !exiting(stat) {
+		return nil
+	}
+	return fmt.Errorf("container %s has just ended: %w", id, ErrNotFound)
+}
+
+// exiting reads in /proc/PID/stat whether a process has ended, or is about to: while the
+// first one of a container kills the others, no command can join them any more.
+func exiting(stat []byte) bool {
+	const pfExiting = 0x4
+	if _, alive, err := parseStat(stat); err != nil || !alive {
+		return true
+	}
+	// After the name: state parent group session terminal foreground flags.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	flags, err := strconv.ParseUint(string(fields[6]), 10, 32)
+	return err != nil || flags&pfExiting != 0
 }
 
 // firstProcess is the process ID on the node of what a container runs.
