@@ -6,6 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X github.com/purserd/purser/api/version.version=$(VERSION) -X github.com/purserd/purser/api/version.commit=$(COMMIT)
 PREFIX ?= /usr/local
+UNITS ?= $(PREFIX)/lib/systemd/system
 # What tests need besides the distribution's packages; kept between runs.
 export PURSER_TEST_TOOLS ?= /opt/purser-test
 
@@ -19,8 +20,10 @@ build: ## Build bin/purser and bin/purser-oci
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/purser-oci ./cmd/purser-oci
 
 .PHONY: install
-install: build ## Install both to PREFIX (/usr/local)
+install: build ## Install both to PREFIX (/usr/local), and the units of systemd
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/purser bin/purser-oci
+	install -D -m 0644 -t $(DESTDIR)$(UNITS) systemd/purser.service systemd/run-purser-private.mount
+	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(DESTDIR)$(UNITS)/purser.service
 
 .PHONY: demo
 demo: ## Show a node at work, from nothing to answers

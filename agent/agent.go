@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/purserd/purser/agent/capacity"
 	"github.com/purserd/purser/agent/config"
 	"github.com/purserd/purser/agent/feed"
 	"github.com/purserd/purser/agent/state"
@@ -56,6 +57,9 @@ type Agent struct {
 	writing sync.Mutex
 	// ending: nothing is accepted any more. Guarded by writing.
 	ending bool
+	// capacity is what there is for workloads to ask for.
+	capacity capacity.Node
+	draining draining
 
 	pulls    pulls
 	imageUse imageUse
@@ -99,6 +103,9 @@ func Open(cfg *config.Config, log *slog.Logger) (*Agent, error) {
 		unpruned:  map[[2]string]bool{},
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
+	if a.capacity, err = findCapacity(cfg.Capacity, cfg.CgroupParent); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -218,6 +225,9 @@ func (a *Agent) runtimeConfig() runtime.Config {
 
 // load makes a supervisor for each workload on record.
 func (a *Agent) load() error {
+	if err := a.loadDrain(); err != nil {
+		return err
+	}
 	records, err := a.db.Workloads()
 	if err != nil {
 		return fmt.Errorf("reading the workloads on record: %w", err)
@@ -246,6 +256,7 @@ func (a *Agent) Run(ctx context.Context) {
 		a.drive(w)
 	}
 	a.mu.Unlock()
+	a.running.Go(func() { a.driveDrain(ctx) })
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reconcile(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })

@@ -32,6 +32,9 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	if err := distinct(specs); err != nil {
 		return nil, 0, err
 	}
+	if err := a.refuseDrained(); err != nil {
+		return nil, 0, err
+	}
 	if err := a.awaitRemoval(ctx, specs...); err != nil {
 		return nil, 0, err
 	}
@@ -53,6 +56,9 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	}
 	if prune {
 		plans = append(plans, a.leftOut(environment, app, plans)...)
+	}
+	if err := a.admit(plans...); err != nil {
+		return nil, 0, err
 	}
 	if dryRun {
 		return changes(plans), 0, nil
@@ -241,6 +247,9 @@ func (a *Agent) history(environment, app string) (*statev1.App, error) {
 // new one.
 func (a *Agent) Rollback(ctx context.Context, environment, app string, number uint32) ([]*purserv1.Change, uint32, error) {
 	environment = orDev(environment)
+	if err := a.refuseDrained(); err != nil {
+		return nil, 0, err
+	}
 	target, err := a.revisionOf(environment, app, number)
 	if err != nil {
 		return nil, 0, err
@@ -263,6 +272,9 @@ func (a *Agent) Rollback(ctx context.Context, environment, app string, number ui
 		return nil, 0, err
 	}
 	plans = append(plans, a.leftOut(environment, app, plans)...)
+	if err := a.admit(plans...); err != nil {
+		return nil, 0, err
+	}
 	return a.revise(ctx, environment, app, fmt.Sprintf("rollback to %d", target.GetRevision()), plans)
 }
 

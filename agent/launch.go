@@ -73,6 +73,9 @@ func (p plan) change() *purserv1.Change {
 // changed tells whether the spec was not in force already.
 func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purserv1.Workload, changed bool, err error) {
 	spec := r.GetSpec()
+	if err := a.refuseDrained(); err != nil {
+		return nil, false, err
+	}
 	if err := a.awaitRemoval(ctx, spec); err != nil {
 		return nil, false, err
 	}
@@ -84,6 +87,9 @@ func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purse
 	defer a.writing.Unlock()
 	p, err := a.plan(ctx, request{spec: spec, generation: r.Generation, images: images})
 	if err != nil {
+		return nil, false, err
+	}
+	if err := a.admit(p); err != nil {
 		return nil, false, err
 	}
 	p.size = SizeOf(r.GetSize())
@@ -111,6 +117,10 @@ type request struct {
 func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
 	if a.ending {
 		return plan{}, refuse(Later, "the node is stopping")
+	}
+	// Again, now that a drain that begins has to wait.
+	if err := a.refuseDrained(); err != nil {
+		return plan{}, err
 	}
 	spec, pins, generation := normalised(r.spec), r.pins, r.generation
 	p := plan{action: actionCreate, record: newRecord(spec)}

@@ -36,11 +36,26 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if proto.Equal(r, old) {
 		return w, old, nil
 	}
+	if err := a.mayRun(w, r); err != nil {
+		return nil, nil, err
+	}
 	if err := a.db.Update(func(tx *state.Tx) error { return tx.PutWorkload(r) }); err != nil {
 		return nil, nil, fmt.Errorf("persisting what is wanted of %s: %w", id, err)
 	}
 	w.accept(r, nil)
 	return w, old, nil
+}
+
+// mayRun refuses a record that asks for a new instance while the node is drained or has
+// no room.
+func (a *Agent) mayRun(w *workload, r *statev1.Workload) error {
+	if r.GetGoal() != string(supervise.Run) {
+		return nil
+	}
+	if err := a.refuseDrained(); err != nil {
+		return err
+	}
+	return a.admit(plan{action: actionUpdate, record: r, workload: w})
 }
 
 // Start runs a workload that was stopped, or has ended, again on its pins. One

@@ -25,6 +25,8 @@ func (a *Agent) Node(ctx context.Context) *purserv1.GetNodeResponse {
 			Version:   status.Version,
 		},
 		Workloads: map[string]uint32{},
+		Capacity:  a.capacityMessage(),
+		Drain:     drainMessage(a.draining.now.Load()),
 	}
 	if status.Err != nil {
 		node.Containerd.Error = status.Err.Error()

@@ -107,8 +107,8 @@ func (l *lived) verdict(probes *purserv1.Probes) string {
 	ctx, cancel := context.WithTimeout(l.t.Context(), 30*time.Second)
 	defer cancel()
 	got := "no verdict"
-	l.Probe(ctx, l.instance, l.with(probes), false, func(probe string, ok bool, message string) {
-		got = strings.TrimSpace(strings.Join([]string{probe, map[bool]string{true: "ok", false: "failed"}[ok], message}, " "))
+	l.Probe(ctx, l.instance, l.with(probes), false, func(p supervise.Probed) {
+		got = strings.TrimSpace(strings.Join([]string{p.Probe, map[bool]string{true: "ok", false: "failed"}[p.OK], p.Message}, " "))
 		cancel()
 	})
 	if strings.Contains(got, probedSecret) {
@@ -218,11 +218,11 @@ func (l *lived) quiet(meanwhile func()) {
 	began, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.Probe(ctx, l.instance, l.with(&purserv1.Probes{Ready: shell("true"), Live: shell("true")}), true, func(probe string, ok bool, message string) {
-			if probe == "ready" && ok {
+		l.Probe(ctx, l.instance, l.with(&purserv1.Probes{Ready: shell("true"), Live: shell("true")}), true, func(p supervise.Probed) {
+			if p.Probe == "ready" && p.OK {
 				close(began)
 			} else {
-				l.t.Errorf("%s %v %s", probe, ok, message)
+				l.t.Errorf("%+v", p)
 			}
 		})
 	}()

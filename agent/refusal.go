@@ -12,6 +12,7 @@ const (
 	Precondition                   // it is right, but not in the present state
 	Later                          // it may be right soon: try again
 	TooOld                         // it asks for what is no longer kept
+	NoRoom                         // the node has no room for it
 )
 
 // String is the reason as the API's codes have it.
@@ -25,6 +26,8 @@ func (r Reason) String() string {
 		return "failed_precondition"
 	case Later:
 		return "unavailable"
+	case NoRoom:
+		return "resource_exhausted"
 	default:
 		return "out_of_range"
 	}

@@ -44,7 +44,7 @@ type workload struct {
 func newWorkload(a *Agent, r *statev1.Workload, status supervise.Status) *workload {
 	w := &workload{agent: a, key: state.Key(r.GetEnvironment(), r.GetId()), wanted: r}
 	log := a.log.With("environment", r.GetEnvironment(), "workload", r.GetId())
-	w.supervisor = supervise.New(desired(r), status, containers{w}, journal{w}, w.changed, log)
+	w.supervisor = supervise.New(a.desired(r), status, containers{w}, journal{w}, w.changed, log)
 	return w
 }
 
@@ -77,14 +77,14 @@ func (w *workload) accept(r *statev1.Workload, f *found) {
 	w.mu.Lock()
 	w.wanted, w.found, w.asked = r, f, true
 	w.mu.Unlock()
-	w.supervisor.Want(desired(r))
+	w.supervisor.Want(w.agent.desired(r))
 }
 
 // want changes what the supervisor strives for without changing the record.
 func (w *workload) want(change func(*supervise.Desired)) {
 	w.wishing.Lock()
 	defer w.wishing.Unlock()
-	d := desired(w.record())
+	d := w.agent.desired(w.record())
 	change(&d)
 	w.supervisor.Want(d)
 }
@@ -113,7 +113,7 @@ func (j journal) Forget(d supervise.Desired) error {
 	a := j.w.agent
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	if r := j.w.record(); r.GetGoal() != string(d.Goal) || r.GetRun() != d.Run {
+	if r := j.w.record(); r.GetGoal() != string(unpaused(d.Goal)) || r.GetRun() != d.Run {
 		return supervise.ErrSuperseded
 	}
 	err := a.db.Update(func(tx *state.Tx) error { return tx.DeleteWorkload(j.w.key) })

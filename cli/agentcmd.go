@@ -42,7 +42,7 @@ over.`,
 			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return server.Run(ctx, cfg, newLogger(s.err, &level), options)
+			return newManager(cfg.Socket, newLogger(s.err, &level)).serve(ctx, cfg, options)
 		},
 	}
 	flags := cmd.Flags()

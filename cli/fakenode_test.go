@@ -30,6 +30,7 @@ type fakeNode struct {
 	secrets map[string]*fakeSecret
 	images  []*purserv1.NodeImage
 	calls   []string
+	drain   fakeDrain
 }
 
 func startFakeNode(t testing.TB, dir string) *fakeNode {

@@ -265,6 +265,14 @@ func (f fakeInfo) Get(context.Context, *connect.Request[purserv1.GetNodeRequest]
 		Containerd: &purserv1.Containerd{Address: "/run/c.sock", Namespace: "purser", Error: "connection refused"},
 		Runtimes:   []*purserv1.Runtime{{Name: "runc", Path: "/usr/sbin/runc", Default: true, Version: "runc version 1.1.5"}},
 		Workloads:  map[string]uint32{"running": 2, "failed": 1, "stopped": 0},
+		Capacity: &purserv1.Capacity{
+			Total:      &purserv1.Amounts{Cpu: 2, Memory: 4 << 30, Pids: 32768},
+			Reserve:    &purserv1.Amounts{Cpu: 0.5, Memory: 256 << 20, Pids: 1000},
+			Overcommit: &purserv1.Factors{Cpu: 4, Memory: 1, Pids: 1},
+			Requested:  &purserv1.Amounts{Cpu: 1.25, Memory: 4 << 30},
+			Free:       &purserv1.Amounts{Cpu: 4.75, Memory: -256 << 20, Pids: 31768},
+		},
+		Drain: f.node.drain.state(),
 	}), nil
 }
 

@@ -48,6 +48,12 @@ func (s *session) showNode(n *purserv1.GetNodeResponse, now time.Time) {
 		t.field("Runtime", runtimeText(r))
 	}
 	t.field("Workloads", orDash(statesText(n.GetWorkloads())))
+	if d := n.GetDrain(); d != nil {
+		t.field("Drain", drainText(d, now))
+	}
+	for _, line := range roomTexts(n.GetCapacity()) {
+		t.field("Room", line)
+	}
 	if n.GetMetricsAddress() != "" {
 		t.field("Metrics", "http://"+n.GetMetricsAddress()+"/metrics")
 	}

@@ -97,7 +97,7 @@ func addCommands(root *cobra.Command, s *session) {
 		newPs(s), newGet(s), newLogs(s), newExec(s), newAttach(s), newStart(s), newStop(s),
 		newRm(s), newRestart(s), newSignal(s), newWait(s))
 	add("node", "The node and what it keeps:",
-		newSecret(s), newEnvironment(s), newImage(s), newVolume(s), newEvents(s), newAudit(s), newNode(s))
+		newSecret(s), newEnvironment(s), newImage(s), newVolume(s), newEvents(s), newAudit(s), newNode(s), newDrain(s), newUndrain(s))
 	add("daemon", "Starting a node:", newDev(s), newAgent(s))
 	root.AddCommand(newVersion(s), newCompletion(), newLogHelper())
 }

@@ -26,6 +26,9 @@ type Snapshot struct {
 	Redactions uint64
 	// LogBytesLost, so far, of what containers wrote and could not be kept.
 	LogBytesLost uint64
+	Room         Room
+	// Draining: the node is drained, or being drained.
+	Draining bool
 }
 
 // Workload is one workload's state and, when Stats is set, its usage.
@@ -81,6 +84,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{workloadsDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
 		ch <- d
 	}
+	describeNode(ch)
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
@@ -93,6 +97,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, redactDesc, float64(s.Redactions))
 	counter(ch, logLostDesc, float64(s.LogBytesLost))
 	gauge(ch, sourceDesc, 1, "store")
+	collectNode(ch, s)
 	up := 0.0
 	if s.Connected {
 		up = 1

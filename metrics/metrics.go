@@ -71,6 +71,8 @@ type Metrics struct {
 	helpers   prometheus.Counter
 	probes    *prometheus.CounterVec
 	adoptions *prometheus.CounterVec
+
+	notAdmitted *prometheus.CounterVec
 }
 
 // Labels are closed sets of labels' values that other packages define.
@@ -141,6 +143,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 	for _, result := range []string{Adopted, Recovered, Undone, Unexplained} {
 		m.adoptions.WithLabelValues(result)
 	}
+	m.notAdmitted = newNotAdmitted()
 	for _, action := range labels.AuditActions {
 		m.records.WithLabelValues(action)
 	}
@@ -169,7 +172,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, m.probes, m.adoptions, info, &collector{source: source},
+	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, m.probes, m.notAdmitted, m.adoptions, info, &collector{source: source},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

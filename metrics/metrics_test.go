@@ -31,7 +31,8 @@ func scrape(t *testing.T, m *Metrics) string {
 func example() *Metrics {
 	three := uint32(3)
 	m := New(version.Info{Version: "1", Commit: "abc"}, fixed{
-		Connected: true,
+		Connected: true, Draining: true,
+		Room: Room{Capacity: Amounts{2, 4096, 100}, Allocatable: Amounts{7.6, 4000, 90}, Requested: Amounts{1.5, 512, 8}},
 		Workloads: []Workload{
 			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 1, MemoryBytes: 10}},
 			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 2, MemoryBytes: 20}, LastExit: &three},
@@ -40,6 +41,7 @@ func example() *Metrics {
 		},
 		Secrets: []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
 	}, Labels{ExitCauses: []string{"exited"}})
+	m.NotAdmitted("memory")
 	m.Launched(Create, time.Now(), errors.New("no"))
 	m.Restarted("exited")
 	return m
@@ -59,6 +61,15 @@ func TestScrape(t *testing.T) {
 		`purser_launch_duration_seconds_count{phase="total",result="ok"} 0`,
 		`purser_restarts_total{reason="exited"} 1`,
 		`purser_restarts_total{reason="replaced"} 0`,
+		`purser_node_capacity_cpu_cores 2`,
+		`purser_node_capacity_memory_bytes 4096`,
+		`purser_node_capacity_pids 100`,
+		`purser_node_allocatable_cpu_cores 7.6`,
+		`purser_node_requested_memory_bytes 512`,
+		`purser_node_requested_pids 8`,
+		`purser_node_draining 1`,
+		`purser_not_admitted_total{reason="memory"} 1`,
+		`purser_not_admitted_total{reason="drained"} 0`,
 		`purser_build_info{commit="abc",version="1"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {

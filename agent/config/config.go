@@ -51,6 +51,7 @@ type Config struct {
 	DefaultRuntime string `toml:"default_runtime"`
 
 	Containerd Containerd         `toml:"containerd"`
+	Capacity   Capacity           `toml:"capacity"`
 	Images     Images             `toml:"images"`
 	Logs       Logs               `toml:"logs"`
 	Sweep      Sweep              `toml:"sweep"`
@@ -202,6 +203,7 @@ func Default() *Config {
 
 			ShimSharing: ShareNone,
 		},
+		Capacity: defaultCapacity,
 		Images: Images{
 			CertsDir: "/etc/containerd/certs.d",
 			GCHigh:   85, GCLow: 80, GCMinAge: Duration(time.Hour),
@@ -308,7 +310,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.Capacity.check())
 }
 
 // soleRuntime is the runtime to use when nothing says which.

@@ -17,6 +17,7 @@ var codes = map[agent.Reason]connect.Code{
 	agent.Precondition: connect.CodeFailedPrecondition,
 	agent.Later:        connect.CodeUnavailable,
 	agent.TooOld:       connect.CodeOutOfRange,
+	agent.NoRoom:       connect.CodeResourceExhausted,
 }
 
 // coded gives an error of package agent its code.

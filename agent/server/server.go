@@ -27,6 +27,9 @@ type Options struct {
 	// StopOnExit stops every container before Run returns; the next agent
 	// brings the workloads back. Without it they run on.
 	StopOnExit bool
+	// Serving and Ending, unless nil, are called once requests are answered, and when
+	// ctx has ended.
+	Serving, Ending func()
 }
 
 // closing bounds the time that open requests have to end.
@@ -66,10 +69,14 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, options Opti
 	if scrapes != nil {
 		mux := http.NewServeMux()
 		mux.Handle("/metrics", a.MetricsHandler())
+		mux.HandleFunc("/healthz", healthz)
+		mux.Handle("/readyz", readyz(a.Ready))
 		servers = append(servers, serve(scrapes, mux))
 	}
 	log.Info("serving", "socket", cfg.Socket, "metrics", metricsAddress(scrapes))
+	tell(options.Serving)
 	err = awaitEnd(ctx, servers)
+	tell(options.Ending)
 	if options.StopOnExit {
 		log.Info("stopping all workloads")
 		err = errors.Join(err, a.Pause(context.WithoutCancel(ctx)))
@@ -78,6 +85,12 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, options Opti
 		s.end()
 	}
 	return err
+}
+
+func tell(who func()) {
+	if who != nil {
+		who()
+	}
 }
 
 // awaitEnd waits for ctx, or for a server that cannot serve any more: an agent

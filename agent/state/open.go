@@ -244,7 +244,7 @@ func damagedRecords(tx *bbolt.Tx) ([]record, error) {
 			return nil, err
 		}
 	}
-	for _, key := range [][]byte{sequenceKey, auditKey} {
+	for _, key := range [][]byte{sequenceKey, auditKey, drainKey} {
 		look(metaBucket, key, tx.Bucket(metaBucket).Get(key))
 	}
 	return bad, nil

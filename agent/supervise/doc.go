@@ -17,21 +17,21 @@
 //	│                                                      │  stop, remove, new spec,
 //	│                                                      ▼  timeout, failed probe
 //	└─────── pending ◄───────────────────────────────── stopping ───► stopped, or forgotten
-//	  new spec, undrained, rebooted
+//	  new spec, drained, rebooted
 //
 // and these are all of them, as a test holds against what happens:
 //
 //	pending     → creating, stopping, stopped
-//	pulling     → creating, stopping, backing_off, stopped
+//	pulling     → pending, creating, stopping, backing_off, stopped
 //	creating    → pending, pulling, starting, running, stopping, backing_off, failed
 //	starting    → pending, running, stopping, backing_off, stopped, completed, failed
 //	running     → pending, ready, stopping, backing_off, stopped, completed, failed
 //	ready       → pending, running, stopping, backing_off, stopped, completed, failed
 //	stopping    → pending, running, backing_off, stopped, completed, failed
-//	backing_off → creating, stopping, stopped
-//	stopped     → creating, stopping
-//	completed   → creating, stopping
-//	failed      → creating, stopping
+//	backing_off → pending, creating, stopping, stopped
+//	stopped     → pending, creating, stopping
+//	completed   → pending, creating, stopping
+//	failed      → pending, creating, stopping
 //
 // A workload without a startup probe is running as soon as its command is executed,
 // and one without a ready probe is never called ready: nobody has said how to tell.

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"fmt"
 	"syscall"
 	"time"
@@ -74,9 +75,11 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 		// It ended before we were told that it had started.
 		exit.FinishedAt = exit.StartedAt
 	}
+	recalled := tooLate(d, s)
+	exit.Reason = because(d, s, exit.Reason)
 	s = abandon(s)
 	s.LastExit = &exit
-	if !wanted(d, s) && (d.Goal != Pause || !d.Policy.Job) {
+	if recalled || !wanted(d, s) && (d.Goal != Pause || !d.Policy.Job) {
 		return unwanted(d, s, exit.Reason, now)
 	}
 	if d.Policy.Job {
@@ -101,7 +104,7 @@ func unwanted(d Desired, s Status, reason string, now time.Time) Status {
 	case Remove:
 		return enter(s, Stopping, "being removed", now)
 	case Pause:
-		return enter(s, Pending, "the node was stopped", now)
+		return enter(s, Pending, cmp.Or(d.Paused, "the node was stopped"), now)
 	default:
 		return enter(s, Pending, "being replaced", now)
 	}
@@ -117,6 +120,9 @@ func jobExited(d Desired, s Status, exit Exit, now time.Time, jitter float64) St
 		return enter(s, Failed, attempts(exit.Reason, s.Attempts), now)
 	default:
 		s.Failures++
+		if d.Goal == Pause && d.Paused != "" {
+			return paused(d, s, now)
+		}
 		return backOff(d, s, exit.Reason, now, jitter)
 	}
 }

@@ -48,8 +48,8 @@ const (
 	Stop Goal = "stop"
 	// Remove: no container and no record.
 	Remove Goal = "remove"
-	// Pause: no container for now, as the node is going down. Never persisted:
-	// the next agent finds the goal that was there before.
+	// Pause: no container for now, as the node is going down or is drained. Never
+	// persisted: the next agent finds the goal that was there before.
 	Pause Goal = "pause"
 )
 
@@ -61,6 +61,11 @@ type Desired struct {
 	Run uint64
 	// Grace overrides the grace of the instance that is to stop; nil does not.
 	Grace *time.Duration
+	// KillBy is when the instance that is to stop is killed whatever its grace is;
+	// zero for never.
+	KillBy time.Time
+	// Paused says why, for a Pause that may last; see pause.go.
+	Paused string
 	*Revision
 }
 

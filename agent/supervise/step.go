@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -68,8 +69,8 @@ func idle(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Ti
 	switch {
 	case d.Goal == Remove:
 		return enter(s, Stopping, "being removed", now), Forget, time.Time{}
-	case d.Goal == Pause:
-		return s, Wait, time.Time{}
+	case d.Goal == Pause && !finished(d, s):
+		return paused(d, s, now), Wait, time.Time{}
 	case d.Goal == Stop:
 		if !s.State.Ended() {
 			s = enter(s, Stopped, "stopped on request", now)
@@ -167,7 +168,7 @@ func stopping(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 	if d.Grace != nil {
 		grace = *d.Grace
 	}
-	due := i.StopSince.Add(grace)
+	due := earliest(i.StopSince.Add(grace), d.KillBy)
 	switch {
 	case due.After(now) && i.Signalled:
 		return s, Wait, due
@@ -192,7 +193,7 @@ func stopReason(d Desired) string {
 	case Remove:
 		return "being removed"
 	case Pause:
-		return "the node is stopping"
+		return cmp.Or(d.Paused, "the node is stopping")
 	default:
 		return "being replaced"
 	}

@@ -146,7 +146,7 @@ func (w *world) happen() {
 	case 0:
 		w.d.Run++
 	case 1:
-		w.d.Goal = one(w, Run, Run, Stop, Pause)
+		w.d.Goal, w.d.Paused = one(w, Run, Run, Stop, Pause), one(w, "", Drained)
 	case 2:
 		if w.runs() {
 			w.exit(one[uint32](w, 0, 1))

@@ -7,6 +7,7 @@
 package purserv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -72,9 +73,12 @@ type GetNodeResponse struct {
 	// Number of workloads by state.
 	Workloads map[string]uint32 `protobuf:"bytes,8,rep,name=workloads,proto3" json:"workloads,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Where the metrics are served, as host:port; empty when they are not.
-	MetricsAddress string `protobuf:"bytes,9,opt,name=metrics_address,json=metricsAddress,proto3" json:"metrics_address,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	MetricsAddress string    `protobuf:"bytes,9,opt,name=metrics_address,json=metricsAddress,proto3" json:"metrics_address,omitempty"`
+	Capacity       *Capacity `protobuf:"bytes,10,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	// Set while the node is drained.
+	Drain         *DrainState `protobuf:"bytes,11,opt,name=drain,proto3" json:"drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetNodeResponse) Reset() {
@@ -170,6 +174,287 @@ func (x *GetNodeResponse) GetMetricsAddress() string {
 	return ""
 }
 
+func (x *GetNodeResponse) GetCapacity() *Capacity {
+	if x != nil {
+		return x.Capacity
+	}
+	return nil
+}
+
+func (x *GetNodeResponse) GetDrain() *DrainState {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// Capacity is what workloads may ask for in their specs' resources. Free is
+//
+// (total - reserve) * overcommit - requested, and negative after more has been accepted
+// than there is now.
+type Capacity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the node has, or the configuration says that it has.
+	Total      *Amounts `protobuf:"bytes,1,opt,name=total,proto3" json:"total,omitempty"`
+	Reserve    *Amounts `protobuf:"bytes,2,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	Overcommit *Factors `protobuf:"bytes,3,opt,name=overcommit,proto3" json:"overcommit,omitempty"`
+	// What the workloads ask for that are to run.
+	Requested     *Amounts `protobuf:"bytes,4,opt,name=requested,proto3" json:"requested,omitempty"`
+	Free          *Amounts `protobuf:"bytes,5,opt,name=free,proto3" json:"free,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capacity) Reset() {
+	*x = Capacity{}
+	mi := &file_purser_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capacity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capacity) ProtoMessage() {}
+
+func (x *Capacity) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
+func (*Capacity) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Capacity) GetTotal() *Amounts {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *Capacity) GetReserve() *Amounts {
+	if x != nil {
+		return x.Reserve
+	}
+	return nil
+}
+
+func (x *Capacity) GetOvercommit() *Factors {
+	if x != nil {
+		return x.Overcommit
+	}
+	return nil
+}
+
+func (x *Capacity) GetRequested() *Amounts {
+	if x != nil {
+		return x.Requested
+	}
+	return nil
+}
+
+func (x *Capacity) GetFree() *Amounts {
+	if x != nil {
+		return x.Free
+	}
+	return nil
+}
+
+type Amounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cores.
+	Cpu float64 `protobuf:"fixed64,1,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Bytes.
+	Memory int64 `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Processes and threads.
+	Pids          int64 `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Amounts) Reset() {
+	*x = Amounts{}
+	mi := &file_purser_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Amounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Amounts) ProtoMessage() {}
+
+func (x *Amounts) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Amounts.ProtoReflect.Descriptor instead.
+func (*Amounts) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Amounts) GetCpu() float64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Amounts) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Amounts) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+type Factors struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cpu           float64                `protobuf:"fixed64,1,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	Memory        float64                `protobuf:"fixed64,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	Pids          float64                `protobuf:"fixed64,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Factors) Reset() {
+	*x = Factors{}
+	mi := &file_purser_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Factors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Factors) ProtoMessage() {}
+
+func (x *Factors) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Factors.ProtoReflect.Descriptor instead.
+func (*Factors) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Factors) GetCpu() float64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Factors) GetMemory() float64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Factors) GetPids() float64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+type DrainState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// When what still runs is killed; absent when the workloads' own graces are all.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// When nothing ran any more; absent before.
+	DrainedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=drained_at,json=drainedAt,proto3" json:"drained_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainState) Reset() {
+	*x = DrainState{}
+	mi := &file_purser_v1_node_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainState) ProtoMessage() {}
+
+func (x *DrainState) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainState.ProtoReflect.Descriptor instead.
+func (*DrainState) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainState) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *DrainState) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *DrainState) GetDrainedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DrainedAt
+	}
+	return nil
+}
+
 type Containerd struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Address   string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -184,7 +469,7 @@ type Containerd struct {
 
 func (x *Containerd) Reset() {
 	*x = Containerd{}
-	mi := &file_purser_v1_node_proto_msgTypes[2]
+	mi := &file_purser_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +481,7 @@ func (x *Containerd) String() string {
 func (*Containerd) ProtoMessage() {}
 
 func (x *Containerd) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[2]
+	mi := &file_purser_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +494,7 @@ func (x *Containerd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Containerd.ProtoReflect.Descriptor instead.
 func (*Containerd) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Containerd) GetAddress() string {
@@ -263,7 +548,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_purser_v1_node_proto_msgTypes[3]
+	mi := &file_purser_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -275,7 +560,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[3]
+	mi := &file_purser_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -288,7 +573,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Runtime) GetName() string {
@@ -339,7 +624,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_purser_v1_node_proto_msgTypes[4]
+	mi := &file_purser_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +636,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[4]
+	mi := &file_purser_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +649,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EventsRequest) GetEnvironment() string {
@@ -407,7 +692,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_purser_v1_node_proto_msgTypes[5]
+	mi := &file_purser_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +704,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[5]
+	mi := &file_purser_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +717,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -493,7 +778,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_purser_v1_node_proto_msgTypes[6]
+	mi := &file_purser_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +790,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[6]
+	mi := &file_purser_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +803,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EventsResponse) GetEvent() *Event {
@@ -526,6 +811,271 @@ func (x *EventsResponse) GetEvent() *Event {
 		return x.Event
 	}
 	return nil
+}
+
+type DrainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// After it what still runs is killed; the workloads' own graces are all when absent.
+	// In Go's syntax: 90s.
+	Deadline      *string `protobuf:"bytes,1,opt,name=deadline,proto3,oneof" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_purser_v1_node_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DrainRequest) GetDeadline() string {
+	if x != nil && x.Deadline != nil {
+		return *x.Deadline
+	}
+	return ""
+}
+
+type DrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Drain *DrainState            `protobuf:"bytes,1,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Workloads that had a container when this call began, and how many of them have none now.
+	Total   uint32 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Stopped uint32 `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// Those that have one still.
+	Remaining     []*Remaining `protobuf:"bytes,4,rep,name=remaining,proto3" json:"remaining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_purser_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DrainResponse) GetDrain() *DrainState {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *DrainResponse) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetStopped() uint32 {
+	if x != nil {
+		return x.Stopped
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetRemaining() []*Remaining {
+	if x != nil {
+		return x.Remaining
+	}
+	return nil
+}
+
+type Remaining struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Remaining) Reset() {
+	*x = Remaining{}
+	mi := &file_purser_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Remaining) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Remaining) ProtoMessage() {}
+
+func (x *Remaining) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Remaining.ProtoReflect.Descriptor instead.
+func (*Remaining) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Remaining) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Remaining) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Remaining) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Remaining) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type UndrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainRequest) Reset() {
+	*x = UndrainRequest{}
+	mi := &file_purser_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainRequest) ProtoMessage() {}
+
+func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
+func (*UndrainRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+type UndrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the node was drained.
+	Changed       bool `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainResponse) Reset() {
+	*x = UndrainResponse{}
+	mi := &file_purser_v1_node_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainResponse) ProtoMessage() {}
+
+func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_node_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
+func (*UndrainResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UndrainResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
 }
 
 type ListEnvironmentsRequest struct {
@@ -536,7 +1086,7 @@ type ListEnvironmentsRequest struct {
 
 func (x *ListEnvironmentsRequest) Reset() {
 	*x = ListEnvironmentsRequest{}
-	mi := &file_purser_v1_node_proto_msgTypes[7]
+	mi := &file_purser_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +1098,7 @@ func (x *ListEnvironmentsRequest) String() string {
 func (*ListEnvironmentsRequest) ProtoMessage() {}
 
 func (x *ListEnvironmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[7]
+	mi := &file_purser_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +1111,7 @@ func (x *ListEnvironmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEnvironmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListEnvironmentsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 type Environment struct {
@@ -576,7 +1126,7 @@ type Environment struct {
 
 func (x *Environment) Reset() {
 	*x = Environment{}
-	mi := &file_purser_v1_node_proto_msgTypes[8]
+	mi := &file_purser_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +1138,7 @@ func (x *Environment) String() string {
 func (*Environment) ProtoMessage() {}
 
 func (x *Environment) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[8]
+	mi := &file_purser_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +1151,7 @@ func (x *Environment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Environment.ProtoReflect.Descriptor instead.
 func (*Environment) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Environment) GetName() string {
@@ -641,7 +1191,7 @@ type ListEnvironmentsResponse struct {
 
 func (x *ListEnvironmentsResponse) Reset() {
 	*x = ListEnvironmentsResponse{}
-	mi := &file_purser_v1_node_proto_msgTypes[9]
+	mi := &file_purser_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +1203,7 @@ func (x *ListEnvironmentsResponse) String() string {
 func (*ListEnvironmentsResponse) ProtoMessage() {}
 
 func (x *ListEnvironmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_node_proto_msgTypes[9]
+	mi := &file_purser_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +1216,7 @@ func (x *ListEnvironmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEnvironmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListEnvironmentsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListEnvironmentsResponse) GetEnvironments() []*Environment {
@@ -680,8 +1230,8 @@ var File_purser_v1_node_proto protoreflect.FileDescriptor
 
 const file_purser_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x14purser/v1/node.proto\x12\tpurser.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetNodeRequest\"\xb9\x03\n" +
+	"\x14purser/v1/node.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
+	"\x0eGetNodeRequest\"\x97\x04\n" +
 	"\x0fGetNodeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -694,10 +1244,35 @@ const file_purser_v1_node_proto_rawDesc = "" +
 	"containerd\x12.\n" +
 	"\bruntimes\x18\a \x03(\v2\x12.purser.v1.RuntimeR\bruntimes\x12G\n" +
 	"\tworkloads\x18\b \x03(\v2).purser.v1.GetNodeResponse.WorkloadsEntryR\tworkloads\x12'\n" +
-	"\x0fmetrics_address\x18\t \x01(\tR\x0emetricsAddress\x1a<\n" +
+	"\x0fmetrics_address\x18\t \x01(\tR\x0emetricsAddress\x12/\n" +
+	"\bcapacity\x18\n" +
+	" \x01(\v2\x13.purser.v1.CapacityR\bcapacity\x12+\n" +
+	"\x05drain\x18\v \x01(\v2\x15.purser.v1.DrainStateR\x05drain\x1a<\n" +
 	"\x0eWorkloadsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x92\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xf0\x01\n" +
+	"\bCapacity\x12(\n" +
+	"\x05total\x18\x01 \x01(\v2\x12.purser.v1.AmountsR\x05total\x12,\n" +
+	"\areserve\x18\x02 \x01(\v2\x12.purser.v1.AmountsR\areserve\x122\n" +
+	"\n" +
+	"overcommit\x18\x03 \x01(\v2\x12.purser.v1.FactorsR\n" +
+	"overcommit\x120\n" +
+	"\trequested\x18\x04 \x01(\v2\x12.purser.v1.AmountsR\trequested\x12&\n" +
+	"\x04free\x18\x05 \x01(\v2\x12.purser.v1.AmountsR\x04free\"G\n" +
+	"\aAmounts\x12\x10\n" +
+	"\x03cpu\x18\x01 \x01(\x01R\x03cpu\x12\x16\n" +
+	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x12\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\"G\n" +
+	"\aFactors\x12\x10\n" +
+	"\x03cpu\x18\x01 \x01(\x01R\x03cpu\x12\x16\n" +
+	"\x06memory\x18\x02 \x01(\x01R\x06memory\x12\x12\n" +
+	"\x04pids\x18\x03 \x01(\x01R\x04pids\"\xb1\x01\n" +
+	"\n" +
+	"DrainState\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x129\n" +
+	"\n" +
+	"drained_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"\x92\x01\n" +
 	"\n" +
 	"Containerd\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
@@ -724,7 +1299,23 @@ const file_purser_v1_node_proto_rawDesc = "" +
 	"\asubject\x18\x06 \x01(\tR\asubject\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\"8\n" +
 	"\x0eEventsResponse\x12&\n" +
-	"\x05event\x18\x01 \x01(\v2\x10.purser.v1.EventR\x05event\"\x19\n" +
+	"\x05event\x18\x01 \x01(\v2\x10.purser.v1.EventR\x05event\"s\n" +
+	"\fDrainRequest\x12V\n" +
+	"\bdeadline\x18\x01 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x00R\bdeadline\x88\x01\x01B\v\n" +
+	"\t_deadline\"\xa0\x01\n" +
+	"\rDrainResponse\x12+\n" +
+	"\x05drain\x18\x01 \x01(\v2\x15.purser.v1.DrainStateR\x05drain\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\rR\x05total\x12\x18\n" +
+	"\astopped\x18\x03 \x01(\rR\astopped\x122\n" +
+	"\tremaining\x18\x04 \x03(\v2\x14.purser.v1.RemainingR\tremaining\"k\n" +
+	"\tRemaining\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x10\n" +
+	"\x0eUndrainRequest\"+\n" +
+	"\x0fUndrainResponse\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\"\x19\n" +
 	"\x17ListEnvironmentsRequest\"s\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -732,11 +1323,13 @@ const file_purser_v1_node_proto_rawDesc = "" +
 	"\asecrets\x18\x03 \x01(\rR\asecrets\x12\x18\n" +
 	"\avolumes\x18\x04 \x01(\rR\avolumes\"V\n" +
 	"\x18ListEnvironmentsResponse\x12:\n" +
-	"\fenvironments\x18\x01 \x03(\v2\x16.purser.v1.EnvironmentR\fenvironments2\xe2\x01\n" +
+	"\fenvironments\x18\x01 \x03(\v2\x16.purser.v1.EnvironmentR\fenvironments2\xe2\x02\n" +
 	"\x04Node\x12<\n" +
 	"\x03Get\x12\x19.purser.v1.GetNodeRequest\x1a\x1a.purser.v1.GetNodeResponse\x12?\n" +
 	"\x06Events\x12\x18.purser.v1.EventsRequest\x1a\x19.purser.v1.EventsResponse0\x01\x12[\n" +
-	"\x10ListEnvironments\x12\".purser.v1.ListEnvironmentsRequest\x1a#.purser.v1.ListEnvironmentsResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
+	"\x10ListEnvironments\x12\".purser.v1.ListEnvironmentsRequest\x1a#.purser.v1.ListEnvironmentsResponse\x12<\n" +
+	"\x05Drain\x12\x17.purser.v1.DrainRequest\x1a\x18.purser.v1.DrainResponse0\x01\x12@\n" +
+	"\aUndrain\x12\x19.purser.v1.UndrainRequest\x1a\x1a.purser.v1.UndrainResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
 
 var (
 	file_purser_v1_node_proto_rawDescOnce sync.Once
@@ -750,40 +1343,65 @@ func file_purser_v1_node_proto_rawDescGZIP() []byte {
 	return file_purser_v1_node_proto_rawDescData
 }
 
-var file_purser_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_purser_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_purser_v1_node_proto_goTypes = []any{
 	(*GetNodeRequest)(nil),           // 0: purser.v1.GetNodeRequest
 	(*GetNodeResponse)(nil),          // 1: purser.v1.GetNodeResponse
-	(*Containerd)(nil),               // 2: purser.v1.Containerd
-	(*Runtime)(nil),                  // 3: purser.v1.Runtime
-	(*EventsRequest)(nil),            // 4: purser.v1.EventsRequest
-	(*Event)(nil),                    // 5: purser.v1.Event
-	(*EventsResponse)(nil),           // 6: purser.v1.EventsResponse
-	(*ListEnvironmentsRequest)(nil),  // 7: purser.v1.ListEnvironmentsRequest
-	(*Environment)(nil),              // 8: purser.v1.Environment
-	(*ListEnvironmentsResponse)(nil), // 9: purser.v1.ListEnvironmentsResponse
-	nil,                              // 10: purser.v1.GetNodeResponse.WorkloadsEntry
-	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
+	(*Capacity)(nil),                 // 2: purser.v1.Capacity
+	(*Amounts)(nil),                  // 3: purser.v1.Amounts
+	(*Factors)(nil),                  // 4: purser.v1.Factors
+	(*DrainState)(nil),               // 5: purser.v1.DrainState
+	(*Containerd)(nil),               // 6: purser.v1.Containerd
+	(*Runtime)(nil),                  // 7: purser.v1.Runtime
+	(*EventsRequest)(nil),            // 8: purser.v1.EventsRequest
+	(*Event)(nil),                    // 9: purser.v1.Event
+	(*EventsResponse)(nil),           // 10: purser.v1.EventsResponse
+	(*DrainRequest)(nil),             // 11: purser.v1.DrainRequest
+	(*DrainResponse)(nil),            // 12: purser.v1.DrainResponse
+	(*Remaining)(nil),                // 13: purser.v1.Remaining
+	(*UndrainRequest)(nil),           // 14: purser.v1.UndrainRequest
+	(*UndrainResponse)(nil),          // 15: purser.v1.UndrainResponse
+	(*ListEnvironmentsRequest)(nil),  // 16: purser.v1.ListEnvironmentsRequest
+	(*Environment)(nil),              // 17: purser.v1.Environment
+	(*ListEnvironmentsResponse)(nil), // 18: purser.v1.ListEnvironmentsResponse
+	nil,                              // 19: purser.v1.GetNodeResponse.WorkloadsEntry
+	(*timestamppb.Timestamp)(nil),    // 20: google.protobuf.Timestamp
 }
 var file_purser_v1_node_proto_depIdxs = []int32{
-	11, // 0: purser.v1.GetNodeResponse.started_at:type_name -> google.protobuf.Timestamp
-	2,  // 1: purser.v1.GetNodeResponse.containerd:type_name -> purser.v1.Containerd
-	3,  // 2: purser.v1.GetNodeResponse.runtimes:type_name -> purser.v1.Runtime
-	10, // 3: purser.v1.GetNodeResponse.workloads:type_name -> purser.v1.GetNodeResponse.WorkloadsEntry
-	11, // 4: purser.v1.Event.time:type_name -> google.protobuf.Timestamp
-	5,  // 5: purser.v1.EventsResponse.event:type_name -> purser.v1.Event
-	8,  // 6: purser.v1.ListEnvironmentsResponse.environments:type_name -> purser.v1.Environment
-	0,  // 7: purser.v1.Node.Get:input_type -> purser.v1.GetNodeRequest
-	4,  // 8: purser.v1.Node.Events:input_type -> purser.v1.EventsRequest
-	7,  // 9: purser.v1.Node.ListEnvironments:input_type -> purser.v1.ListEnvironmentsRequest
-	1,  // 10: purser.v1.Node.Get:output_type -> purser.v1.GetNodeResponse
-	6,  // 11: purser.v1.Node.Events:output_type -> purser.v1.EventsResponse
-	9,  // 12: purser.v1.Node.ListEnvironments:output_type -> purser.v1.ListEnvironmentsResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	20, // 0: purser.v1.GetNodeResponse.started_at:type_name -> google.protobuf.Timestamp
+	6,  // 1: purser.v1.GetNodeResponse.containerd:type_name -> purser.v1.Containerd
+	7,  // 2: purser.v1.GetNodeResponse.runtimes:type_name -> purser.v1.Runtime
+	19, // 3: purser.v1.GetNodeResponse.workloads:type_name -> purser.v1.GetNodeResponse.WorkloadsEntry
+	2,  // 4: purser.v1.GetNodeResponse.capacity:type_name -> purser.v1.Capacity
+	5,  // 5: purser.v1.GetNodeResponse.drain:type_name -> purser.v1.DrainState
+	3,  // 6: purser.v1.Capacity.total:type_name -> purser.v1.Amounts
+	3,  // 7: purser.v1.Capacity.reserve:type_name -> purser.v1.Amounts
+	4,  // 8: purser.v1.Capacity.overcommit:type_name -> purser.v1.Factors
+	3,  // 9: purser.v1.Capacity.requested:type_name -> purser.v1.Amounts
+	3,  // 10: purser.v1.Capacity.free:type_name -> purser.v1.Amounts
+	20, // 11: purser.v1.DrainState.since:type_name -> google.protobuf.Timestamp
+	20, // 12: purser.v1.DrainState.deadline:type_name -> google.protobuf.Timestamp
+	20, // 13: purser.v1.DrainState.drained_at:type_name -> google.protobuf.Timestamp
+	20, // 14: purser.v1.Event.time:type_name -> google.protobuf.Timestamp
+	9,  // 15: purser.v1.EventsResponse.event:type_name -> purser.v1.Event
+	5,  // 16: purser.v1.DrainResponse.drain:type_name -> purser.v1.DrainState
+	13, // 17: purser.v1.DrainResponse.remaining:type_name -> purser.v1.Remaining
+	17, // 18: purser.v1.ListEnvironmentsResponse.environments:type_name -> purser.v1.Environment
+	0,  // 19: purser.v1.Node.Get:input_type -> purser.v1.GetNodeRequest
+	8,  // 20: purser.v1.Node.Events:input_type -> purser.v1.EventsRequest
+	16, // 21: purser.v1.Node.ListEnvironments:input_type -> purser.v1.ListEnvironmentsRequest
+	11, // 22: purser.v1.Node.Drain:input_type -> purser.v1.DrainRequest
+	14, // 23: purser.v1.Node.Undrain:input_type -> purser.v1.UndrainRequest
+	1,  // 24: purser.v1.Node.Get:output_type -> purser.v1.GetNodeResponse
+	10, // 25: purser.v1.Node.Events:output_type -> purser.v1.EventsResponse
+	18, // 26: purser.v1.Node.ListEnvironments:output_type -> purser.v1.ListEnvironmentsResponse
+	12, // 27: purser.v1.Node.Drain:output_type -> purser.v1.DrainResponse
+	15, // 28: purser.v1.Node.Undrain:output_type -> purser.v1.UndrainResponse
+	24, // [24:29] is the sub-list for method output_type
+	19, // [19:24] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_node_proto_init() }
@@ -791,13 +1409,14 @@ func file_purser_v1_node_proto_init() {
 	if File_purser_v1_node_proto != nil {
 		return
 	}
+	file_purser_v1_node_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_node_proto_rawDesc), len(file_purser_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

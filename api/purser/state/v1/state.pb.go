@@ -509,6 +509,69 @@ func (x *App) GetRevisions() []*v1.AppRevision {
 	return nil
 }
 
+// Drain is the node's, while it is drained.
+type Drain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Absent for none.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// Absent while there are containers.
+	DrainedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=drained_at,json=drainedAt,proto3" json:"drained_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Drain) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Drain) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *Drain) GetDrainedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DrainedAt
+	}
+	return nil
+}
+
 var File_purser_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_purser_state_v1_state_proto_rawDesc = "" +
@@ -563,7 +626,12 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x03App\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
-	"\trevisions\x18\x03 \x03(\v2\x16.purser.v1.AppRevisionR\trevisionsB7Z5github.com/purserd/purser/api/purser/state/v1;statev1b\x06proto3"
+	"\trevisions\x18\x03 \x03(\v2\x16.purser.v1.AppRevisionR\trevisions\"\xac\x01\n" +
+	"\x05Drain\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x129\n" +
+	"\n" +
+	"drained_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAtB7Z5github.com/purserd/purser/api/purser/state/v1;statev1b\x06proto3"
 
 var (
 	file_purser_state_v1_state_proto_rawDescOnce sync.Once
@@ -577,39 +645,43 @@ func file_purser_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_purser_state_v1_state_proto_rawDescData
 }
 
-var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Workload)(nil),              // 0: purser.state.v1.Workload
 	(*Status)(nil),                // 1: purser.state.v1.Status
 	(*Instance)(nil),              // 2: purser.state.v1.Instance
 	(*Ending)(nil),                // 3: purser.state.v1.Ending
 	(*App)(nil),                   // 4: purser.state.v1.App
-	(*v1.LaunchSpec)(nil),         // 5: purser.v1.LaunchSpec
-	(*v1.Pin)(nil),                // 6: purser.v1.Pin
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*v1.Exit)(nil),               // 8: purser.v1.Exit
-	(*v1.AppRevision)(nil),        // 9: purser.v1.AppRevision
+	(*Drain)(nil),                 // 5: purser.state.v1.Drain
+	(*v1.LaunchSpec)(nil),         // 6: purser.v1.LaunchSpec
+	(*v1.Pin)(nil),                // 7: purser.v1.Pin
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*v1.Exit)(nil),               // 9: purser.v1.Exit
+	(*v1.AppRevision)(nil),        // 10: purser.v1.AppRevision
 }
 var file_purser_state_v1_state_proto_depIdxs = []int32{
-	5,  // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	6,  // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
-	7,  // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	6,  // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	7,  // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
+	8,  // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
-	7,  // 4: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
+	8,  // 4: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
 	2,  // 5: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
-	7,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
-	8,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
-	7,  // 8: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 9: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	5,  // 10: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	6,  // 11: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	8,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
+	9,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
+	8,  // 8: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	8,  // 9: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	7,  // 11: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
 	3,  // 12: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
-	9,  // 13: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	10, // 13: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	8,  // 14: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	8,  // 15: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	8,  // 16: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
@@ -623,7 +695,7 @@ func file_purser_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_state_v1_state_proto_rawDesc), len(file_purser_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

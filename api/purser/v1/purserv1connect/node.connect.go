@@ -39,6 +39,10 @@ const (
 	NodeEventsProcedure = "/purser.v1.Node/Events"
 	// NodeListEnvironmentsProcedure is the fully-qualified name of the Node's ListEnvironments RPC.
 	NodeListEnvironmentsProcedure = "/purser.v1.Node/ListEnvironments"
+	// NodeDrainProcedure is the fully-qualified name of the Node's Drain RPC.
+	NodeDrainProcedure = "/purser.v1.Node/Drain"
+	// NodeUndrainProcedure is the fully-qualified name of the Node's Undrain RPC.
+	NodeUndrainProcedure = "/purser.v1.Node/Undrain"
 )
 
 // NodeClient is a client for the purser.v1.Node service.
@@ -47,6 +51,11 @@ type NodeClient interface {
 	// Events sends what happened on the node.
 	Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error)
 	ListEnvironments(context.Context, *connect.Request[v1.ListEnvironmentsRequest]) (*connect.Response[v1.ListEnvironmentsResponse], error)
+	// Drain has the node refuse launches and stops its workloads. It sends how far that
+	// has come until none runs; the node goes on with it when the caller leaves.
+	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.ServerStreamForClient[v1.DrainResponse], error)
+	// Undrain has the node accept launches again and brings its workloads back.
+	Undrain(context.Context, *connect.Request[v1.UndrainRequest]) (*connect.Response[v1.UndrainResponse], error)
 }
 
 // NewNodeClient constructs a client for the purser.v1.Node service. By default, it uses the Connect
@@ -78,6 +87,18 @@ func NewNodeClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(nodeMethods.ByName("ListEnvironments")),
 			connect.WithClientOptions(opts...),
 		),
+		drain: connect.NewClient[v1.DrainRequest, v1.DrainResponse](
+			httpClient,
+			baseURL+NodeDrainProcedure,
+			connect.WithSchema(nodeMethods.ByName("Drain")),
+			connect.WithClientOptions(opts...),
+		),
+		undrain: connect.NewClient[v1.UndrainRequest, v1.UndrainResponse](
+			httpClient,
+			baseURL+NodeUndrainProcedure,
+			connect.WithSchema(nodeMethods.ByName("Undrain")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -86,6 +107,8 @@ type nodeClient struct {
 	get              *connect.Client[v1.GetNodeRequest, v1.GetNodeResponse]
 	events           *connect.Client[v1.EventsRequest, v1.EventsResponse]
 	listEnvironments *connect.Client[v1.ListEnvironmentsRequest, v1.ListEnvironmentsResponse]
+	drain            *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	undrain          *connect.Client[v1.UndrainRequest, v1.UndrainResponse]
 }
 
 // Get calls purser.v1.Node.Get.
@@ -103,12 +126,27 @@ func (c *nodeClient) ListEnvironments(ctx context.Context, req *connect.Request[
 	return c.listEnvironments.CallUnary(ctx, req)
 }
 
+// Drain calls purser.v1.Node.Drain.
+func (c *nodeClient) Drain(ctx context.Context, req *connect.Request[v1.DrainRequest]) (*connect.ServerStreamForClient[v1.DrainResponse], error) {
+	return c.drain.CallServerStream(ctx, req)
+}
+
+// Undrain calls purser.v1.Node.Undrain.
+func (c *nodeClient) Undrain(ctx context.Context, req *connect.Request[v1.UndrainRequest]) (*connect.Response[v1.UndrainResponse], error) {
+	return c.undrain.CallUnary(ctx, req)
+}
+
 // NodeHandler is an implementation of the purser.v1.Node service.
 type NodeHandler interface {
 	Get(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error)
 	// Events sends what happened on the node.
 	Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error
 	ListEnvironments(context.Context, *connect.Request[v1.ListEnvironmentsRequest]) (*connect.Response[v1.ListEnvironmentsResponse], error)
+	// Drain has the node refuse launches and stops its workloads. It sends how far that
+	// has come until none runs; the node goes on with it when the caller leaves.
+	Drain(context.Context, *connect.Request[v1.DrainRequest], *connect.ServerStream[v1.DrainResponse]) error
+	// Undrain has the node accept launches again and brings its workloads back.
+	Undrain(context.Context, *connect.Request[v1.UndrainRequest]) (*connect.Response[v1.UndrainResponse], error)
 }
 
 // NewNodeHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -136,6 +174,18 @@ func NewNodeHandler(svc NodeHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(nodeMethods.ByName("ListEnvironments")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeDrainHandler := connect.NewServerStreamHandler(
+		NodeDrainProcedure,
+		svc.Drain,
+		connect.WithSchema(nodeMethods.ByName("Drain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeUndrainHandler := connect.NewUnaryHandler(
+		NodeUndrainProcedure,
+		svc.Undrain,
+		connect.WithSchema(nodeMethods.ByName("Undrain")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/purser.v1.Node/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeGetProcedure:
@@ -144,6 +194,10 @@ func NewNodeHandler(svc NodeHandler, opts ...connect.HandlerOption) (string, htt
 			nodeEventsHandler.ServeHTTP(w, r)
 		case NodeListEnvironmentsProcedure:
 			nodeListEnvironmentsHandler.ServeHTTP(w, r)
+		case NodeDrainProcedure:
+			nodeDrainHandler.ServeHTTP(w, r)
+		case NodeUndrainProcedure:
+			nodeUndrainHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -163,4 +217,12 @@ func (UnimplementedNodeHandler) Events(context.Context, *connect.Request[v1.Even
 
 func (UnimplementedNodeHandler) ListEnvironments(context.Context, *connect.Request[v1.ListEnvironmentsRequest]) (*connect.Response[v1.ListEnvironmentsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Node.ListEnvironments is not implemented"))
+}
+
+func (UnimplementedNodeHandler) Drain(context.Context, *connect.Request[v1.DrainRequest], *connect.ServerStream[v1.DrainResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Node.Drain is not implemented"))
+}
+
+func (UnimplementedNodeHandler) Undrain(context.Context, *connect.Request[v1.UndrainRequest]) (*connect.Response[v1.UndrainResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Node.Undrain is not implemented"))
 }
