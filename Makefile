@@ -37,6 +37,10 @@ test: test-tools ## Install what tests need, then run all of them
 test-tools: ## Install what tests need
 	.ci/test-tools
 
+.PHONY: chaos
+chaos: build test-tools ## Kill everything at random moments, for 10 minutes or FOR=…, from a SEED=…
+	PURSER_BIN=$$PWD/bin/purser go test -count=1 -v -timeout 0 ./e2e/chaos -run TestChaos -chaos.whole -chaos.for $(or $(FOR),10m) -chaos.seed $(or $(SEED),0)
+
 .PHONY: lint
 lint: ## Check formatting, vet, staticcheck, imports, generated code, go.mod
 	.ci/lint

@@ -11,18 +11,19 @@ const module = "github.com/purserd/purser"
 // directions says what a package may import of this module, by path prefix;
 // the longest prefix that fits a package counts.
 var directions = map[string][]string{
-	"api":      {"api"},
-	"inject":   {"api", "inject"},
-	"runtime":  {"api", "inject", "runtime"},
-	"cmd":      {"runtime/handover/protocol"},
-	"metrics":  {"api"},
-	"agent":    {"api", "inject", "runtime", "metrics", "agent"},
-	"client":   {"api"},
-	"cli":      {"api", "client", "cli", "agent/config", "agent/server", "runtime/loghelper", "runtime/logs"},
-	"":         {"cli"},
-	"examples": {"examples"},
-	"e2e":      {"api", "client", "e2e"},
-	"bench":    {"api", "client", "runtime", "e2e"},
+	"api":       {"api"},
+	"inject":    {"api", "inject", "failpoint"},
+	"runtime":   {"api", "inject", "runtime", "failpoint"},
+	"cmd":       {"runtime/handover/protocol"},
+	"metrics":   {"api"},
+	"failpoint": {},
+	"agent":     {"api", "inject", "runtime", "metrics", "agent", "failpoint"},
+	"client":    {"api"},
+	"cli":       {"api", "client", "cli", "agent/config", "agent/server", "runtime/loghelper", "runtime/logs"},
+	"":          {"cli"},
+	"examples":  {"examples"},
+	"e2e":       {"api", "client", "e2e", "failpoint"},
+	"bench":     {"api", "client", "runtime", "e2e"},
 }
 
 // Data flows one way: api → agent → inject → runtime. In particular inject and

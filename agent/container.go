@@ -13,6 +13,7 @@ import (
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime"
 )
@@ -48,6 +49,9 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	if err := c.w.warnOfReaders(image, r.GetSpec(), env, instance); err != nil {
 		return supervise.Started{}, startError(err)
 	}
+	if err := failpoint.Error("start.resolved"); err != nil {
+		return supervise.Started{}, err
+	}
 	a.imageUse.touch(image.Ref)
 	r.Status = &statev1.Status{Instances: []*statev1.Instance{{Id: instance, ImageDigest: image.Digest}}}
 	step := time.Now()
@@ -61,7 +65,9 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 		return supervise.Started{}, startError(err)
 	}
 	step = time.Now()
+	failpoint.Here("start.created")
 	pid, err := a.runtime.Start(ctx, instance)
+	failpoint.Here("start.started")
 	a.metrics.Launched("start", step, err)
 	a.metrics.Launched("total", began, err)
 	if err != nil {
@@ -230,18 +236,21 @@ const killed = 128 + uint32(syscall.SIGKILL)
 
 func (c containers) Stop(ctx context.Context, instance string, revision *supervise.Revision) error {
 	sig := c.w.agent.runtime.StopSignal(ctx, revision.Spec)
-	return gone(c.w.agent.runtime.Kill(ctx, instance, sig))
+	err := gone(c.w.agent.runtime.Kill(ctx, instance, sig))
+	return errors.Join(err, failpoint.Error("stop.signalled"))
 }
 
 func (c containers) Kill(ctx context.Context, instance string) error {
-	return gone(c.w.agent.runtime.Kill(ctx, instance, syscall.SIGKILL))
+	err := gone(c.w.agent.runtime.Kill(ctx, instance, syscall.SIGKILL))
+	return errors.Join(err, failpoint.Error("kill.signalled"))
 }
 
 func (c containers) Delete(ctx context.Context, instance string) error {
 	if c.w.isUnborn(instance) {
 		return nil // whether containerd is there or not
 	}
-	return gone(c.w.agent.runtime.Delete(ctx, instance))
+	err := gone(c.w.agent.runtime.Delete(ctx, instance))
+	return errors.Join(err, failpoint.Error("delete.done"))
 }
 
 // Inspect looks for an instance of an earlier agent, and takes up its output.
@@ -250,6 +259,9 @@ func (c containers) Inspect(ctx context.Context, instance string) (supervise.Fou
 	found, err := c.w.agent.runtime.Inspect(ctx, instance)
 	if err != nil {
 		return answer, gone(err)
+	}
+	if err := failpoint.Error("inspect.found"); err != nil {
+		return answer, err
 	}
 	if found.State != runtime.StateRunning && found.State != runtime.StateStopped {
 		return answer, nil

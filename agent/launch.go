@@ -15,6 +15,7 @@ import (
 	"github.com/purserd/purser/api/launchspec"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/runtime"
@@ -328,6 +329,9 @@ func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) erro
 	if app == nil && !slices.ContainsFunc(plans, plan.writes) {
 		return nil
 	}
+	if err := failpoint.Error("launch.record"); err != nil {
+		return err
+	}
 	err := a.db.Update(func(tx *state.Tx) error {
 		for i, p := range plans {
 			if !p.writes() {
@@ -352,6 +356,7 @@ func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) erro
 	if err != nil {
 		return fmt.Errorf("persisting the launch: %w", err)
 	}
+	failpoint.Here("launch.recorded")
 	for i, p := range plans {
 		a.apply(ctx, p, begun[i])
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/audit"
 )
@@ -39,9 +40,13 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if err := a.mayRun(w, r); err != nil {
 		return nil, nil, err
 	}
+	if err := failpoint.Error("wish.record"); err != nil {
+		return nil, nil, err
+	}
 	if err := a.db.Update(func(tx *state.Tx) error { return tx.PutWorkload(r) }); err != nil {
 		return nil, nil, fmt.Errorf("persisting what is wanted of %s: %w", id, err)
 	}
+	failpoint.Here("wish.recorded")
 	w.accept(r, nil)
 	return w, old, nil
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -102,9 +104,13 @@ func desired(r *statev1.Workload) supervise.Desired {
 type journal struct{ w *workload }
 
 func (j journal) SaveStatus(s supervise.Status) error {
-	return j.w.agent.db.Update(func(tx *state.Tx) error {
+	if err := failpoint.Error("status.save"); err != nil {
+		return err
+	}
+	err := j.w.agent.db.Update(func(tx *state.Tx) error {
 		return tx.PutStatus(j.w.key, s.Record())
 	})
+	return errors.Join(err, failpoint.Error("status.saved"))
 }
 
 // Forget deletes the record, unless something else is wanted by now. Whoever
@@ -116,10 +122,14 @@ func (j journal) Forget(d supervise.Desired) error {
 	if r := j.w.record(); r.GetGoal() != string(unpaused(d.Goal)) || r.GetRun() != d.Run {
 		return supervise.ErrSuperseded
 	}
+	if err := failpoint.Error("forget.record"); err != nil {
+		return err
+	}
 	err := a.db.Update(func(tx *state.Tx) error { return tx.DeleteWorkload(j.w.key) })
 	if err != nil {
 		return fmt.Errorf("deleting the record of %s: %w", j.w.id(), err)
 	}
+	failpoint.Here("forget.recorded")
 	a.drop(j.w)
 	// Here, so that nobody hears of its successor first.
 	j.w.farewell()

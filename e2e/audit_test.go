@@ -116,7 +116,7 @@ func TestAuditTrail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, form := range forms(canary) {
+			for name, form := range rig.Forms(canary) {
 				if bytes.Contains(data, form) {
 					t.Errorf("the trail has a value, as %s", name)
 				}

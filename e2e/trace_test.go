@@ -4,16 +4,10 @@ import (
 	"bytes"
 	"crypto/md5"
 	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"io"
-	"maps"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,59 +63,10 @@ func (d *diskNode) sh(t *testing.T, command ...string) {
 	}
 }
 
-// forms are the ways in which a value may have been written.
-func forms(value string) map[string][]byte {
-	all := map[string][]byte{"plain": []byte(value), "hex": []byte(hex.EncodeToString([]byte(value))),
-		"upper-case hex": []byte(strings.ToUpper(hex.EncodeToString([]byte(value))))}
-	var percent strings.Builder
-	for _, b := range []byte(value) {
-		fmt.Fprintf(&percent, "%%%02X", b)
-	}
-	all["percent"] = []byte(percent.String())
-	all["percent of what is special"] = []byte(url.QueryEscape(value))
-	quoted, _ := json.Marshal(value) // of a string, never an error
-	all["JSON"] = quoted[1 : len(quoted)-1]
-	for shift := range 3 {
-		// What precedes a value moves it against the groups of three bytes; what
-		// depends on the neighbours is cut off.
-		for name, encoding := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64 of URLs": base64.URLEncoding} {
-			encoded := encoding.EncodeToString(append(make([]byte, shift), value...))
-			start, end := (shift*8+5)/6, (len(value)+shift)*8/6
-			all[fmt.Sprintf("%s at %d", name, shift)] = []byte(encoded[start:end])
-		}
-	}
-	return all
-}
-
 // find returns the forms of a value that are on the device.
 func (d *diskNode) find(value string) []string {
 	d.t.Helper()
-	f, err := os.Open(d.device)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer f.Close()
-	wanted := forms(value)
-	found := map[string]bool{}
-	const overlap = 4096
-	block := make([]byte, overlap+(8<<20))
-	kept := 0
-	for {
-		n, err := f.Read(block[kept:])
-		data := block[:kept+n]
-		for name, form := range wanted {
-			found[name] = found[name] || bytes.Contains(data, form)
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		kept = copy(block, data[max(0, len(data)-overlap):])
-	}
-	maps.DeleteFunc(found, func(_ string, is bool) bool { return !is })
-	return slices.Sorted(maps.Keys(found))
+	return rig.FormsOn(d.t, d.device, value)
 }
 
 // clean checks that no form of any value is on the device at this moment. Later
@@ -273,7 +218,7 @@ func TestForms(t *testing.T) {
 		for _, rest := range []string{"", "x", "yz"} {
 			for name, encoding := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64 of URLs": base64.RawURLEncoding} {
 				text := encoding.EncodeToString([]byte("abc"[:shift] + value + rest))
-				if !bytes.Contains([]byte(text), forms(value)[fmt.Sprintf("%s at %d", name, shift)]) {
+				if !bytes.Contains([]byte(text), rig.Forms(value)[fmt.Sprintf("%s at %d", name, shift)]) {
 					t.Errorf("%s is not found at %d with %q behind", name, shift, rest)
 				}
 			}
@@ -317,7 +262,7 @@ func TestNoTraceOfOutput(t *testing.T) {
 			t.Errorf("%s: %d, %.300q, %.300q", what, r.code, r.stdout, r.stderr)
 		}
 		for _, value := range values {
-			for name, form := range forms(value) {
+			for name, form := range rig.Forms(value) {
 				if name != "percent" && (strings.Contains(r.stdout, string(form)) || strings.Contains(r.stderr, string(form))) {
 					t.Errorf("%s shows a value as %s", what, name)
 				}

@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/platforms"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/runtime/registry"
 )
 
@@ -126,7 +127,9 @@ func (p *pulling) pull(ctx context.Context) error {
 	if err != nil {
 		return p.runtime.wrap(err, "pulling image %s", p.name)
 	}
+	failpoint.Here("pull.leased")
 	err = p.explain(ctx, p.fetch(leases.WithLease(ctx, lease.ID)))
+	failpoint.Here("pull.fetched")
 	switch {
 	case err == nil, !earlier && p.received.Load() == 0:
 		_ = p.runtime.release(ctx, lease)
@@ -134,6 +137,7 @@ func (p *pulling) pull(ctx context.Context) error {
 		// At once: the next that wants an image needs the room.
 		_ = p.runtime.release(ctx, lease, leases.SynchronousDelete)
 	}
+	failpoint.Here("pull.released")
 	return err
 }
 

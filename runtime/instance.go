@@ -17,6 +17,7 @@ import (
 	"github.com/purserd/purser/api/launchspec"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime/ocispec"
 )
@@ -91,12 +92,14 @@ func (r *Runtime) createOn(ctx context.Context, in Instance, shim *assignment) e
 	if err := r.cfg.claim(in.ID); err != nil {
 		return r.wrap(err, "creating the container")
 	}
+	failpoint.Here("create.claimed")
 	if err = r.makeAll(ctx, in, record); err == nil {
 		return nil
 	}
 	// Whatever ended ctx must not leave half a container behind.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
 	defer cancel()
+	failpoint.Here("create.undo")
 	undone := r.Delete(undo, in.ID)
 	if s := startError(err, ocispec.Args(in.Spec, in.Image.Config)); s != nil && undone == nil {
 		return s
@@ -203,7 +206,7 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 			if _, err := r.client.ContainerService().Create(ctx, record); err != nil {
 				return fmt.Errorf("recording it: %w", err)
 			}
-			return nil
+			return failpoint.Error("create.recorded")
 		})
 	})
 	parts.Go(func() error {
@@ -211,15 +214,17 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 			if rootfs, err = r.prepareRoot(ctx, record, in.Image); err != nil {
 				return fmt.Errorf("preparing its root file system: %w", err)
 			}
-			return nil
+			return failpoint.Error("create.rooted")
 		})
 	})
 	parts.Go(func() (err error) {
-		if err := errors.Join(r.cfg.writeFiles(in.ID, in.Spec), r.writeSecretFiles(in)); err != nil {
+		if err := errors.Join(r.cfg.writeFiles(in.ID, in.Spec), r.writeSecretFiles(in), failpoint.Error("create.files")); err != nil {
 			return err
 		}
-		s, err = r.openStreams(ctx, in)
-		return err
+		if s, err = r.openStreams(ctx, in); err != nil {
+			return err
+		}
+		return failpoint.Error("create.streams")
 	})
 	if err := parts.Wait(); err != nil {
 		return err
@@ -258,7 +263,10 @@ func (r *Runtime) makeTask(ctx context.Context, id string, rootfs []mount.Mount,
 		Stderr:      s.paths.stderr,
 		Terminal:    s.tty(),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return failpoint.Error("create.task")
 }
 
 func protoMounts(all []mount.Mount) []*types.Mount {

@@ -10,6 +10,9 @@ import (
 	"github.com/containerd/cgroups/v3"
 )
 
+// cgroupRoot is where the hierarchy of version 2 is mounted, and those of version 1.
+const cgroupRoot = "/sys/fs/cgroup"
+
 // oomKills is how many processes of a container the kernel has killed for want of
 // memory, by the counter of its cgroup, which is there until the container is deleted;
 // containerd's events come late, or never. Where there is no cgroup it is zero.

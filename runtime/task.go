@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserd/purser/failpoint"
 )
 
 // Exit tells how a container ended.
@@ -31,6 +33,7 @@ const unknownCode = 255
 // ID on the node. A [StartError] means that the command can't be executed.
 func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 	answer, err := r.client.TaskService().Start(r.ctx(ctx), &tasks.StartRequest{ContainerID: id})
+	failpoint.Here("run.started")
 	if err == nil {
 		r.exits.hold(id, answer.Pid)
 		return answer.Pid, nil
@@ -132,12 +135,15 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	if err := r.deleteTask(ctx, id); err != nil {
 		return r.wrap(err, "ending container %s", id)
 	}
-	if err := r.cfg.clearCgroup(id); err != nil {
-		return r.wrap(err, "ending what is left of container %s", id)
-	}
 	r.exits.release(id)
+	if err := failpoint.Error("delete.task"); err != nil {
+		return err
+	}
 	if err := r.endStreams(ctx, id); err != nil {
 		return r.wrap(err, "ending the log of container %s", id)
+	}
+	if err := failpoint.Error("delete.streams"); err != nil {
+		return err
 	}
 	record, err := r.client.ContainerService().Get(ctx, id)
 	switch {
@@ -158,12 +164,21 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	if err := r.cfg.removeRoot(id); err != nil {
 		return err
 	}
+	if err := failpoint.Error("delete.root"); err != nil {
+		return err
+	}
 	if err := errors.Join(r.cfg.removeSecretFiles(id), r.cfg.removeFiles(id), r.handover.Release(id)); err != nil {
+		return err
+	}
+	if err := failpoint.Error("delete.files"); err != nil {
 		return err
 	}
 	// Last: as long as it is there, what is left can be found.
 	record.ID = id
-	return r.wrap(r.removeRecord(ctx, record), "removing container %s", id)
+	if err := r.removeRecord(ctx, record); err != nil {
+		return r.wrap(err, "removing container %s", id)
+	}
+	return failpoint.Error("delete.record")
 }
 
 // removeOwnSnapshot removes the snapshot that Create makes for an ID.
@@ -179,7 +194,7 @@ func (r *Runtime) removeOwnSnapshot(ctx context.Context, id string) error {
 func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if isNotFound(err) {
-		return nil
+		return r.endForgotten(ctx, id)
 	}
 	if err != nil {
 		return err
@@ -194,10 +209,10 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	// the log is completed before.
 	r.drainStreams(ctx, id)
 	_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-	if err != nil && !isNotFound(err) {
-		return err
+	if isNotFound(err) {
+		return r.endForgotten(ctx, id)
 	}
-	return nil
+	return err
 }
 
 // killAll kills every process of a container and waits for the first one's end.

@@ -104,8 +104,11 @@ func (d *Daemon) leaks() []string {
 		found = append(found, "mount "+m)
 	}
 	for _, c := range cgroups(filepath.Base(d.Dir)) {
-		if children, _ := os.ReadDir(c); slices.ContainsFunc(children, fs.DirEntry.IsDir) {
-			found = append(found, "a cgroup in "+c)
+		children, _ := os.ReadDir(c)
+		for _, child := range children {
+			if child.IsDir() {
+				found = append(found, "cgroup "+filepath.Join(c, child.Name()))
+			}
 		}
 	}
 	return found

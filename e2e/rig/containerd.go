@@ -128,6 +128,17 @@ func (d *Daemon) Stop() {
 	d.cmd = nil
 }
 
+// Kill ends containerd with SIGKILL, and leaves its containers running.
+func (d *Daemon) Kill() {
+	d.t.Helper()
+	if d.cmd == nil {
+		return
+	}
+	_ = d.cmd.Process.Kill()
+	<-d.exited
+	d.cmd = nil
+}
+
 // config turns off what would reach outside of Dir: CRI, NRI and /opt.
 func (d *Daemon) config() string {
 	head := "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject/internal/durable"
 )
 
@@ -66,6 +67,7 @@ func (l *Log) flush() error {
 		l.doubt()
 		return fmt.Errorf("syncing the audit trail: %w", err)
 	}
+	failpoint.Here("audit.synced")
 	if surplus := l.surplus(files); surplus > 0 && l.verifying.TryLock() {
 		defer l.verifying.Unlock()
 		now.Oldest = files[surplus]
@@ -73,6 +75,7 @@ func (l *Log) flush() error {
 	if err := l.writeHead(now); err != nil {
 		return err
 	}
+	failpoint.Here("audit.sealed")
 	l.sealed = now
 	if lost == 0 {
 		l.options.Synced()

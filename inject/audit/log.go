@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject/internal/durable"
 	"github.com/purserd/purser/inject/keyring"
 )
@@ -213,9 +214,11 @@ func (l *Log) append(r Record) error {
 		return err
 	}
 	text = append(text, '\n')
+	failpoint.Here("audit.append")
 	if err := l.write(text, r.Seq); err != nil {
 		return fmt.Errorf("writing the audit trail: %w", err)
 	}
+	failpoint.Here("audit.appended")
 	l.last.Seq, l.last.MAC, l.last.File, l.last.Offset = r.Seq, mac, l.files[len(l.files)-1], l.size-int64(len(text))
 	close(l.more)
 	l.more = make(chan struct{})

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/internal/durable"
 )
@@ -44,6 +45,7 @@ func (s *Store) add(environment, name string, r record, data map[string]inject.V
 	if err := s.writeVersion(environment, name, v.Version, sealed); err != nil {
 		return 0, err
 	}
+	failpoint.Here("secret.sealed")
 	if _, live := r.newest(); !live {
 		r.Created = v.Created
 	}
@@ -99,6 +101,7 @@ func (s *Store) commit(environment, name string, r record, obsolete ...uint32) (
 	case err != nil:
 		err = fmt.Errorf("the change is made, but may not survive a loss of power: writing the manifest of secret store %q: %w", s.dir, err)
 	}
+	failpoint.Here("secret.committed")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.manifest = next

@@ -35,6 +35,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/runtime/handover/protocol"
 	"github.com/purserd/purser/runtime/peer"
 )
@@ -229,12 +230,15 @@ func (s *Server) answer(conn *net.UnixConn) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("handover.redeemed")
 	document, err := complete(r.document, r.bundle)
 	if err != nil {
 		return nil, fmt.Errorf("completing the specification of container %s: %w", r.id, err)
 	}
 	defer clear(document)
-	return memoryFile(s.Dir, document)
+	fd, err := memoryFile(s.Dir, document)
+	failpoint.Here("handover.served")
+	return fd, err
 }
 
 // checkPeer lets only processes of the agent's own user ask.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 )
 
@@ -148,6 +149,9 @@ func (c *Client) Open(ctx context.Context, spec Spec, values inject.Redactions) 
 	f := filesOf(c.o.Dir, spec.Instance)
 	if err := f.write(spec, values); err != nil {
 		return fmt.Errorf("telling the log helper of %s: %w", spec.Instance, errors.Join(err, f.remove()))
+	}
+	if err := failpoint.Error("output.files"); err != nil {
+		return err
 	}
 	return c.Resume(ctx, spec.Instance, spec.Stdout, spec.Stderr)
 }

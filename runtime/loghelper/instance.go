@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/runtime/fifo"
 	"github.com/purserd/purser/runtime/logs"
 )
@@ -207,6 +208,7 @@ func (i *instance) store(s *stream, when time.Time, n int, staged held) {
 		return
 	}
 	i.journal.store(s.index, n, i.writer.Position(), when)
+	failpoint.Here("output.storing")
 	i.jobs <- job{at: when, stream: s.name, data: s.out, lost: s.takeLost()}
 	i.timer.Reset(patience)
 	select {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -200,7 +201,9 @@ func (j *journal) read(stream, available int, take func([]byte) (int, error)) ([
 	_, _ = j.noise.Read(j.noised())
 	copy(j.area(), j.noised())
 	j.save(state{phase: reading, stream: stream, n: n, held: s.held})
+	failpoint.Here("output.take")
 	n, err := take(j.area()[:n])
+	failpoint.Here("output.taken")
 	if n <= 0 || err != nil {
 		j.save(state{held: s.held})
 		return nil, err
@@ -233,6 +236,7 @@ func (j *journal) commit(stream int, h held) {
 	s := state{held: j.load().held}
 	s.held[stream] = h
 	j.save(s)
+	failpoint.Here("output.committed")
 }
 
 // pending is what is held back of a stream.

@@ -588,3 +588,19 @@ func TestDropsInTheMiddleOfAValue(t *testing.T) {
 		})
 	}
 }
+
+// Where an agent dies right after it has started a helper, the next one may start
+// another before the first serves. It goes on with that, and does not wait for its end.
+func TestTwoAreStartedAtOnce(t *testing.T) {
+	n := newNode(t)
+	n.Close()
+	n.awaitNone()
+	begun := make(chan struct{})
+	go func() { defer close(begun); n.open() }()
+	other := &node{t: t, dir: n.dir, command: n.command}
+	other.open()
+	<-begun
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+}

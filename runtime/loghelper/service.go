@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 )
 
@@ -89,6 +90,7 @@ func (h *helper) reserve(name string) (o *opening, reserved bool) {
 // openReserved opens an instance that the caller has reserved.
 func (h *helper) openReserved(name string) error {
 	i, err := h.open(name)
+	failpoint.Here("output.opened")
 	if errors.Is(err, errNoFiles) || errors.Is(err, fs.ErrNotExist) {
 		// Half made, or its FIFOs are gone. While it is reserved: later somebody may
 		// tell of it again.

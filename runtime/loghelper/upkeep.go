@@ -112,7 +112,9 @@ func (c *Client) find() (*connection, error) {
 			return there, nil
 		}
 	}
-	if err := c.spawn(); err != nil {
+	if err := c.spawn(); errors.Is(err, errOther) {
+		return c.find()
+	} else if err != nil {
 		return nil, err
 	}
 	return c.connect()
@@ -171,14 +173,47 @@ func (c *Client) spawn() error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	_ = ready.SetReadDeadline(time.Now().Add(startTimeout))
-	switch _, err := ready.Read(make([]byte, 1)); {
+	switch err := c.awaitReady(ready, cmd.Process.Pid); {
 	case err == nil:
 		return nil
+	case errors.Is(err, errOther):
+		_ = cmd.Process.Kill()
+		return err
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the log helper ended at once (%v): %s", <-ended, c.lastWords())
 	default:
 		_ = cmd.Process.Kill()
 		return fmt.Errorf("the log helper is not ready after %s: %s", startTimeout, c.lastWords())
 	}
+}
+
+// errOther says that another helper serves than the one that was started.
+var errOther = errors.New("another log helper serves")
+
+// lookAgain is how often it is looked for another helper while one starts.
+const lookAgain = 100 * time.Millisecond
+
+// awaitReady returns when a helper that was started serves, or one that an agent had
+// started which has died since: ours would wait for its end.
+func (c *Client) awaitReady(ready *os.File, pid int) error {
+	for limit := time.Now().Add(startTimeout); ; {
+		_ = ready.SetReadDeadline(time.Now().Add(lookAgain))
+		_, err := ready.Read(make([]byte, 1))
+		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(limit) {
+			return err
+		}
+		if c.servesOther(pid) {
+			return errOther
+		}
+	}
+}
+
+// servesOther says whether a helper answers that is not this one.
+func (c *Client) servesOther(pid int) bool {
+	there, err := c.connect()
+	if err != nil {
+		return false
+	}
+	defer there.Close()
+	return there.pid != pid && there.within(c.o.Heartbeat, "Hello", struct{}{}, &Executable{}) == nil
 }

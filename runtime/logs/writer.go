@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/purserd/purser/failpoint"
 )
 
 // Limits bound what is kept of one instance's output.
@@ -146,6 +148,7 @@ func (w *Writer) append(at time.Time, stream Stream, data []byte) error {
 		// shrinking always works.
 		return errors.Join(err, w.file.Truncate(w.at.Offset))
 	}
+	failpoint.Here("output.written")
 	w.at.Offset += int64(len(w.buf))
 	delete(w.lost, stream)
 	return nil
@@ -172,6 +175,7 @@ func (w *Writer) rotate() error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("output.rotated")
 	_ = w.file.Close() // all of it is written
 	w.file, w.at = f, Position{Segment: next}
 	w.removeOldest()
@@ -184,6 +188,7 @@ func (w *Writer) removeOldest() {
 	all, _ := segments(w.dir)
 	for len(all) > max(w.limits.Segments, 1) {
 		_ = os.Remove(segmentPath(w.dir, all[0]))
+		failpoint.Here("output.removed")
 		all = all[1:]
 	}
 }

@@ -1,0 +1,102 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// kind is what a payload is like.
+type kind string
+
+const (
+	ticker  kind = "ticker"  // writes numbered lines, ends when asked to
+	files   kind = "files"   // a ticker with its secret in a file, too
+	flood   kind = "flood"   // writes so many that its log rotates
+	deaf    kind = "deaf"    // ignores SIGTERM
+	crasher kind = "crasher" // ends again and again with status 5
+	good    kind = "good"    // a job that ends with status 0
+	bad     kind = "bad"     // a job all of whose attempts end with status 3
+)
+
+func (k kind) job() bool { return k == good || k == bad }
+
+// secret says whether it has one in its environment.
+func (k kind) secret() bool { return k != deaf && k != crasher }
+
+// retries of a job.
+const retries = 2
+
+// All write to their file of the truth when they begin, and how they are about to end.
+const (
+	begins = `truth=/truth/$NAME; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; `
+	ticks  = begins + `i=0; trap 'echo "bye $i"; end 0' TERM; while :; do echo "n $i"; i=$((i+1)); case $i in *0) echo "v $KEY";; esac; sleep 0.1; done`
+)
+
+var scripts = map[kind]string{
+	ticker:  ticks,
+	files:   ticks,
+	flood:   begins + `i=0; trap 'end 0' TERM; while :; do seq $i $((i+1999)); i=$((i+2000)); sleep 0.2; done`,
+	deaf:    begins + `trap "" TERM; i=0; while :; do echo "n $i"; i=$((i+1)); sleep 0.2; done`,
+	crasher: begins + `sleep 0.3; end 5`,
+	good:    begins + `echo one; sleep 0.2; echo two; end 0`,
+	bad:     begins + `echo one; sleep 0.1; end 3`,
+}
+
+// spec is the launch spec of a workload, told from its earlier ones by mark.
+func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
+	runtimes := n.settings.runtimes
+	s := &purserv1.LaunchSpec{
+		App: proto.String("c"), Function: proto.String(name), Environment: proto.String(environment),
+		Image:   &purserv1.Image{Ref: proto.String(image)},
+		Command: []string{"sh", "-c", scripts[k]},
+		Env:     map[string]string{"CHAOS": n.truth, "NAME": name, "MARK": strconv.Itoa(mark)},
+		Runtime: proto.String(runtimes[len(name)%len(runtimes)]),
+		Stop:    &purserv1.Stop{Grace: proto.String("3s")},
+		Mounts:  []*purserv1.Mount{{Source: proto.String(n.truth), Target: proto.String("/truth")}},
+	}
+	if k == deaf {
+		s.Stop.Grace = proto.String("300ms")
+	}
+	if k.secret() {
+		ref := &purserv1.SecretRef{Name: proto.String("s")}
+		if k == files {
+			ref.File = &purserv1.SecretFile{Path: proto.String("/run/secrets/s")}
+		}
+		s.Secrets = []*purserv1.SecretRef{ref}
+	}
+	if k.job() {
+		s.Kind, s.Retries = proto.String("job"), proto.Uint32(retries)
+		return s
+	}
+	s.Restart = &purserv1.Restart{BackoffMin: proto.String("100ms"), BackoffMax: proto.String("1s")}
+	return s
+}
+
+// told is what a workload's payloads have written to the truth.
+type told struct {
+	starts []string       // the instances, in order
+	exits  map[string]int // how they said that they would end
+}
+
+func (n *node) told(name string) told {
+	out := told{exits: map[string]int{}}
+	data, _ := os.ReadFile(filepath.Join(n.truth, name))
+	for line := range strings.Lines(string(data)) {
+		var instance string
+		var number int
+		if _, err := fmt.Sscanf(line, "start %s %d", &instance, &number); err == nil {
+			out.starts = append(out.starts, instance)
+		}
+		if _, err := fmt.Sscanf(line, "exit %s %d", &instance, &number); err == nil {
+			out.exits[instance] = number
+		}
+	}
+	return out
+}
