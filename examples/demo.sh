@@ -318,6 +318,35 @@ spill() {
 	good "none is seen, nor stored in a log"
 }
 
+# processes are those of all containers, each with its workload.
+processes() { bin/purser ps -A -o json | grep -E '"(id|pid)":' | paste -sd ' '; }
+
+# strike PATTERN kills a child of the node's, and waits for the next.
+strike() {
+	local pid
+	pid=$(pgrep -f --parent "$node_pid" "$1")
+	note "\$ kill -9 $pid     # $1"
+	kill -9 "$pid"
+	for _ in $(seq 100); do
+		if pgrep -f --parent "$node_pid" "$1" | grep -qvx "$pid" && bin/purser node -o json 2>/dev/null | grep -q '"connected": true'; then
+			return
+		fi
+		sleep 0.1
+	done
+	die "it did not come back"
+}
+
+survive() {
+	step "Killing what looks after them: the functions do not notice"
+	local before
+	before=$(processes)
+	strike "purser agent"
+	strike "containerd --config"
+	[[ $(processes) == "$before" ]] || die "they are not the same processes:" "$before" "$(processes)"
+	show bin/purser ps -A
+	good "the same processes as before"
+}
+
 audit() {
 	step "Who was given what: the audit trail"
 	show bin/purser audit tail -n 4
@@ -361,6 +390,7 @@ deploy
 show_environment
 ask
 check_keys
+survive
 spill
 audit
 search_files

@@ -7,6 +7,7 @@
 //
 //	rag serve            answer questions on a unix socket until SIGTERM
 //	rag ask QUESTION     ask the service that runs in the same container
+//	rag ping             say whether that service answers
 //	rag once QUESTION    answer in this process, without the service
 //	rag reindex          load the built-in speeches into the search index
 //	rag env              print the environment; keys as fingerprints only
@@ -41,7 +42,7 @@ type program struct {
 	stdout  io.Writer
 }
 
-var errUsage = errors.New("usage: rag serve | ask QUESTION | once [-index NAME] QUESTION | reindex | env | spill")
+var errUsage = errors.New("usage: rag serve | ask QUESTION | ping | once [-index NAME] QUESTION | reindex | env | spill")
 
 func (p program) run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -52,6 +53,8 @@ func (p program) run(ctx context.Context, args []string) error {
 		return p.serve(ctx)
 	case "ask":
 		return p.ask(ctx, strings.Join(args[1:], " "))
+	case "ping":
+		return ping(ctx, socketPath(environMap(p.environ)))
 	case "once":
 		return p.once(ctx, args[1:])
 	case "reindex":

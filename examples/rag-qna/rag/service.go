@@ -70,7 +70,9 @@ func (s *service) handle(ctx context.Context, conn net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(answerTime))
 	var q questionMessage
 	if err := json.NewDecoder(conn).Decode(&q); err != nil {
-		s.logf("bad question: %v", err)
+		if !errors.Is(err, io.EOF) { // which is a ping
+			s.logf("bad question: %v", err)
+		}
 		return
 	}
 	a, err := s.answer(ctx, q.Question)
@@ -89,6 +91,15 @@ func (s *service) logf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fmt.Fprintf(s.log, format+"\n", args...)
+}
+
+// ping says whether somebody answers. A question would cost one call of each API.
+func ping(ctx context.Context, path string) error {
+	conn, err := dial(ctx, path)
+	if err != nil {
+		return fmt.Errorf("reaching the service: %w", err)
+	}
+	return conn.Close()
 }
 
 // ask puts a question to the service on the socket at path.
