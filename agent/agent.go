@@ -131,7 +131,7 @@ func (a *Agent) open() error {
 		return errors.Join(err, a.secrets.Close())
 	}
 	a.warnOfJournal()
-	a.metrics = metrics.New(a.build, a, metrics.Labels{AuditActions: auditActions(), ExitCauses: supervise.Causes})
+	a.metrics = metrics.New(a.build, a, metrics.Labels{AuditActions: auditActions(), ExitCauses: supervise.Causes, LeakKinds: runtime.LeakKinds})
 	if err := a.openAudit(keys); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}

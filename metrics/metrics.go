@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,12 +34,6 @@ const OK = "ok"
 var PullResults = []string{
 	OK, "unauthorized", "not_found", "no_such_host", "connection_refused", "certificate_not_trusted", "no_image_for",
 	"timed_out", "too_many_requests", "registry_unavailable", "no_space", "connection_lost", "misconfigured", "canceled", "failed",
-}
-
-// LeakKinds are the kinds of what containers leave.
-var LeakKinds = []string{
-	"task", "runtime_state", "cgroup", "shim", "bundle", "output", "files", "secret_files",
-	"rootfs", "snapshot", "log", "exec", "view", "mount", "probe",
 }
 
 // What removes an image.
@@ -81,105 +76,90 @@ type Labels struct {
 	AuditActions []string
 	// ExitCauses are what ends containers.
 	ExitCauses []string
+	// LeakKinds are what containers leave on the node.
+	LeakKinds []string
 }
 
 // New makes the registry of a build; source is asked at every scrape.
 func New(build version.Info, source Source, labels Labels) *Metrics {
+	r := prometheus.NewRegistry()
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		launches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "purser_launch_duration_seconds",
-			Help:    "Time from the decision to start an instance until it runs, by phase.",
-			Buckets: []float64{.005, .01, .025, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10, 30},
-		}, []string{"phase", "result"}),
-		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_restarts_total",
-			Help: "Instances started after an earlier one of the same workload, by what made it necessary.",
-		}, []string{"reason"}),
-		injects: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_inject_requests_total",
-			Help: "Requests of OCI runtimes for what containerd must not see, by result.",
-		}, []string{"result"}),
-		pulls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_image_pulls_total",
-			Help: "Images pulled from registries, by result.",
-		}, []string{"result"}),
-		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_images_removed_total",
-			Help: "Images removed from the node, by what removed them.",
-		}, []string{"reason"}),
+		registry: r,
+		launches: launches(r),
+		restarts: counters(r, "purser_restarts_total", "Instances started after an earlier one of the same workload, by what made it necessary.",
+			"reason", slices.Concat(labels.ExitCauses, []string{Replacement})),
+		injects: counters(r, "purser_inject_requests_total", "Requests of OCI runtimes for what containerd must not see, by result.",
+			"result", []string{OK, "refused", "error"}),
+		pulls: counters(r, "purser_image_pulls_total", "Images pulled from registries, by result.",
+			"result", PullResults),
+		removed: counters(r, "purser_images_removed_total", "Images removed from the node, by what removed them.",
+			"reason", []string{ByRequest, ByGC, ByAge}),
+		records: counters(r, "purser_audit_records_total", "Records of the audit trail, by what they are about.",
+			"action", labels.AuditActions),
+		leaks: counters(r, "purser_leaks_total", "Things that containers had left on the node and that a sweep removed, by what they were. It stays at zero.",
+			"kind", labels.LeakKinds),
+		probes: counters(r, "purser_probe_failures_total", "Tries of probes that failed, by probe. What lies outside the container does not count.",
+			"probe", launchspec.ProbeNames),
+		adoptions: counters(r, "purser_adoptions_total", "Containers that were there when the agent started, by what became of them.",
+			"result", []string{Adopted, Recovered, Undone, Unexplained}),
+		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, or the node is drained.",
+			"reason", NotAdmittedReasons),
+		unaudited: single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
+		helpers:   single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),
 		images: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "purser_images_bytes",
 			Help: "Compressed size of the node's images.",
 		}),
-		records: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_audit_records_total",
-			Help: "Records of the audit trail, by what they are about.",
-		}, []string{"action"}),
-		leaks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_leaks_total",
-			Help: "Things that containers had left on the node and that a sweep removed, by what they were. It stays at zero.",
-		}, []string{"kind"}),
-		unaudited: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "purser_audit_failures_total",
-			Help: "Records of the audit trail that could not be written, and failures to have them on disk.",
-		}),
-		helpers: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "purser_log_helper_restarts_total",
-			Help: "Log helpers started in the place of one that had ended unasked.",
-		}),
 	}
-	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "purser_probe_failures_total",
-		Help: "Tries of probes that failed, by probe. What lies outside the container does not count.",
-	}, []string{"probe"})
-	for _, probe := range launchspec.ProbeNames {
-		m.probes.WithLabelValues(probe)
+	r.MustRegister(m.images, buildInfo(build), &collector{source: source},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// counters are counters by one label with a closed set of values, all of them there
+// from the start.
+func counters(r prometheus.Registerer, name, help, label string, values []string) *prometheus.CounterVec {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	for _, value := range values {
+		vec.WithLabelValues(value)
 	}
-	m.adoptions = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "purser_adoptions_total",
-		Help: "Containers that were there when the agent started, by what became of them.",
-	}, []string{"result"})
-	for _, result := range []string{Adopted, Recovered, Undone, Unexplained} {
-		m.adoptions.WithLabelValues(result)
-	}
-	m.notAdmitted = newNotAdmitted()
-	for _, action := range labels.AuditActions {
-		m.records.WithLabelValues(action)
-	}
-	for _, kind := range LeakKinds {
-		m.leaks.WithLabelValues(kind)
-	}
-	for _, result := range PullResults {
-		m.pulls.WithLabelValues(result)
-	}
-	for _, reason := range []string{ByRequest, ByGC, ByAge} {
-		m.removed.WithLabelValues(reason)
-	}
+	r.MustRegister(vec)
+	return vec
+}
+
+func single(r prometheus.Registerer, name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	r.MustRegister(c)
+	return c
+}
+
+func launches(r prometheus.Registerer) *prometheus.HistogramVec {
+	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "purser_launch_duration_seconds",
+		Help:    "Time from the decision to start an instance until it runs, by phase.",
+		Buckets: []float64{.005, .01, .025, .05, .075, .1, .15, .25, .5, 1, 2.5, 5, 10, 30},
+	}, []string{"phase", "result"})
 	for _, phase := range []string{Pull, Resolve, Create, Start, Total} {
-		m.launches.WithLabelValues(phase, "ok")
-		m.launches.WithLabelValues(phase, "error")
+		vec.WithLabelValues(phase, OK)
+		vec.WithLabelValues(phase, "error")
 	}
-	for _, cause := range append(labels.ExitCauses, Replacement) {
-		m.restarts.WithLabelValues(cause)
-	}
-	for _, result := range []string{"ok", "refused", "error"} {
-		m.injects.WithLabelValues(result)
-	}
+	r.MustRegister(vec)
+	return vec
+}
+
+func buildInfo(build version.Info) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "purser_build_info",
 		Help:        "1, with the version and commit of the agent.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.launches, m.restarts, m.injects, m.pulls, m.removed, m.images, m.records, m.leaks, m.unaudited, m.helpers, m.probes, m.notAdmitted, m.adoptions, info, &collector{source: source},
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+	return info
 }
 
 // Launched notes one phase of a launch that began at the time given.
 func (m *Metrics) Launched(phase string, began time.Time, err error) {
-	result := "ok"
+	result := OK
 	if err != nil {
 		result = "error"
 	}

@@ -60,17 +60,5 @@ func amounts(ch chan<- prometheus.Metric, descs [3]*prometheus.Desc, a Amounts) 
 	gauge(ch, descs[2], a.Pids)
 }
 
-// newNotAdmitted counts what was refused, by reason.
-func newNotAdmitted() *prometheus.CounterVec {
-	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "purser_not_admitted_total",
-		Help: "Launches, starts and restarts that were refused: too little of a resource, or the node is drained.",
-	}, []string{"reason"})
-	for _, reason := range NotAdmittedReasons {
-		refused.WithLabelValues(reason)
-	}
-	return refused
-}
-
 // NotAdmitted notes something that was refused, and for which reason.
 func (m *Metrics) NotAdmitted(reason string) { m.notAdmitted.WithLabelValues(reason).Inc() }
