@@ -2,10 +2,6 @@ package runtime
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -37,7 +33,7 @@ func (e *exits) hold(id string, pid uint32) {
 		return
 	}
 	// The ID may have been given anew. Only now that it is held can it be looked at.
-	if !inCgroupOf(id, pid) {
+	if !inCgroup(int(pid), "/"+id) {
 		unix.Close(fd)
 		return
 	}
@@ -45,12 +41,6 @@ func (e *exits) hold(id string, pid uint32) {
 		e.fds = map[string]int{}
 	}
 	e.fds[id] = fd
-}
-
-// inCgroupOf says whether a process is in a cgroup named for a container.
-func inCgroupOf(id string, pid uint32) bool {
-	lines, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(int(pid)), "cgroup"))
-	return err == nil && strings.Contains(string(lines), "/"+id+"\n")
 }
 
 // release lets go of a container's first process.

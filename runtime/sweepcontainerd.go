@@ -128,7 +128,7 @@ func (r *Runtime) mountedBundles() (map[string]bundle, error) {
 }
 
 // leftBundles lists those of containers that are ours, where shims or mounts lead to them.
-func (r *Runtime) leftBundles(shims []shim, mounted map[string]bundle, ours map[string]bool) []thing {
+func (r *Runtime) leftBundles(shims []shimProcess, mounted map[string]bundle, ours map[string]bool) []thing {
 	parents := map[string]bool{}
 	for id, b := range mounted {
 		if ours[id] {

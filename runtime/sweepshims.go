@@ -2,16 +2,13 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // What containers leave running. No process is ours by its name alone: another agent, or
@@ -20,8 +17,8 @@ import (
 // shimPrefix begins the names of containerd's shims.
 const shimPrefix = "containerd-shim"
 
-// shim is a process that has containers.
-type shim struct {
+// shimProcess is a process that has containers.
+type shimProcess struct {
 	pid  int
 	born string
 	id   string // of the container, or of the first of several
@@ -33,18 +30,18 @@ type shim struct {
 
 // runningShims are all of this machine, whoever has them. ours are the containers that are ours
 // by what is in our directories.
-func (r *Runtime) runningShims(ours map[string]bool) ([]shim, error) {
+func (r *Runtime) runningShims(ours map[string]bool) ([]shimProcess, error) {
 	all, err := nodeProcesses{}.list()
 	if err != nil {
 		return nil, fmt.Errorf("looking for shims: %w", err)
 	}
-	var found []shim
+	var found []shimProcess
 	for pid, p := range all {
 		args := commandLine(pid)
 		if len(args) == 0 || !strings.HasPrefix(filepath.Base(args[0]), shimPrefix) {
 			continue
 		}
-		s := shim{pid: pid, born: p.born, id: argument(args, "id")}
+		s := shimProcess{pid: pid, born: p.born, id: argument(args, "id")}
 		if s.id == "" {
 			continue
 		}
@@ -100,7 +97,7 @@ func hasOpen(pid int, dir string) bool {
 }
 
 // leftShims lists those that can be judged; what the others have is tended.
-func leftShims(shims []shim, tended map[string]bool) []thing {
+func leftShims(shims []shimProcess, tended map[string]bool) []thing {
 	var all []thing
 	for _, s := range shims {
 		if !s.ours {
@@ -118,35 +115,10 @@ func leftShims(shims []shim, tended map[string]bool) []thing {
 	return all
 }
 
-// cgroupRoots is where hierarchies are mounted: that of version 2, and those of version 1.
-var cgroupRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"}
-
-// cgroup is that of a container, in every hierarchy.
-type cgroup struct {
-	path string // in the hierarchies
-	dirs []string
-}
-
-// containerCgroups are those under our parent, by ID. Others may have theirs there.
-func (c Config) containerCgroups() map[string]cgroup {
-	all := map[string]cgroup{}
-	for _, root := range cgroupRoots {
-		dirs, _ := filepath.Glob(filepath.Join(root, c.CgroupParent, "*"))
-		for _, dir := range dirs {
-			if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
-				continue
-			}
-			id := filepath.Base(dir)
-			all[id] = cgroup{filepath.Join(c.CgroupParent, id), append(all[id].dirs, dir)}
-		}
-	}
-	return all
-}
-
 // leftCgroups lists those of containers that are ours. What is in one whose parent is a
 // shim that is not to go has not been left.
-func (r *Runtime) leftCgroups(shims []shim, ours, tended map[string]bool) []thing {
-	has := map[int]shim{}
+func (r *Runtime) leftCgroups(shims []shimProcess, ours, tended map[string]bool) []thing {
+	has := map[int]shimProcess{}
 	for _, s := range shims {
 		has[s.pid] = s
 	}
@@ -179,72 +151,4 @@ func (c Config) isOnLayer(pid int, id string) bool {
 // upperOption is how the mount of a container's writable layer is known by.
 func (c Config) upperOption(id string) string {
 	return "upperdir=" + filepath.Join(c.rootDir(id), "upper") + ","
-}
-
-// members are the processes in the cgroup and below it.
-func (c cgroup) members() []int {
-	var all []int
-	for _, dir := range c.dirs {
-		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.Name() != "cgroup.procs" {
-				return nil
-			}
-			text, _ := os.ReadFile(path)
-			for _, field := range strings.Fields(string(text)) {
-				if pid, err := strconv.Atoi(field); err == nil && pid > 0 && !slices.Contains(all, pid) {
-					all = append(all, pid)
-				}
-			}
-			return nil
-		})
-	}
-	return all
-}
-
-// remove kills what is in the cgroup, and removes it.
-func (c cgroup) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, killTimeout)
-	defer cancel()
-	for members := c.members(); len(members) > 0; members = c.members() {
-		for _, pid := range members {
-			c.kill(pid)
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("killing processes %v: %w", members, ctx.Err())
-		}
-	}
-	var err error
-	for _, dir := range c.dirs {
-		err = errors.Join(err, removeCgroup(dir))
-	}
-	return err
-}
-
-// kill kills a process that is in the cgroup still, once it is known by its time of
-// birth: its ID may be another's by now.
-func (c cgroup) kill(pid int) {
-	p, there := processOf(pid)
-	in, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if there && err == nil && (strings.Contains(string(in), ":"+c.path+"\n") || strings.Contains(string(in), ":"+c.path+"/")) {
-		nodeProcesses{}.signal(pid, p.born, syscall.SIGKILL)
-	}
-}
-
-// removeCgroup removes a cgroup and those in it, in which no process is.
-func removeCgroup(dir string) error {
-	children, err := namesIn(dir, fs.DirEntry.IsDir)
-	if err != nil {
-		return err
-	}
-	for _, child := range children {
-		if err := removeCgroup(filepath.Join(dir, child)); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
