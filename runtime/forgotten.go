@@ -30,21 +30,11 @@ func (r *Runtime) forgotten(ctx context.Context, id string) ([]thing, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounted, err := r.mountedBundles()
+	running, err := r.leftRunning(map[string]bool{id: true}, map[string]bool{})
 	if err != nil {
 		return nil, err
 	}
-	ours, tended := map[string]bool{id: true}, map[string]bool{}
-	shims, err := r.runningShims(ours)
-	if err != nil {
-		return nil, err
-	}
-	left = append(left, r.leftCgroups(shims, ours, tended)...)
-	left = append(left, leftShims(shims, tended)...)
-	left = append(left, r.leftBundles(shims, mounted, ours)...)
-	left = slices.DeleteFunc(left, func(t thing) bool { return t.owner != id })
-	slices.SortStableFunc(left, func(a, b thing) int {
-		return slices.Index(LeakKinds, a.kind) - slices.Index(LeakKinds, b.kind)
-	})
+	left = slices.DeleteFunc(append(left, running...), func(t thing) bool { return t.owner != id })
+	order(left)
 	return left, nil
 }

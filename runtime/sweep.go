@@ -172,10 +172,15 @@ func orphans(found []thing, explains func(thing) bool, seen map[mark]time.Time, 
 			due = append(due, t)
 		}
 	}
-	slices.SortStableFunc(due, func(a, b thing) int {
+	order(due)
+	return due, next
+}
+
+// order sorts things by the order in which they are to be removed.
+func order(all []thing) {
+	slices.SortStableFunc(all, func(a, b thing) int {
 		return slices.Index(LeakKinds, a.kind) - slices.Index(LeakKinds, b.kind)
 	})
-	return due, next
 }
 
 // remove removes things, some at a time. What cannot be removed is tried again.
@@ -295,19 +300,27 @@ func (r *Runtime) addUncertain(ctx context.Context, inv *inventory, ours map[str
 		return err
 	}
 	inv.things = append(inv.things, left...)
+	left, err = r.leftRunning(ours, inv.tended)
+	inv.things = append(inv.things, left...)
+	return err
+}
+
+// leftRunning lists what there is of containers that run, or did: shims, their bundles,
+// and cgroups. ours are the containers that are ours by what is in our directories, to
+// which those are added whose root file systems are.
+func (r *Runtime) leftRunning(ours, tended map[string]bool) ([]thing, error) {
 	mounted, err := r.mountedBundles()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for id, b := range mounted {
 		ours[id] = ours[id] || b.ours
 	}
 	shims, err := r.runningShims(ours)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	inv.things = append(inv.things, leftShims(shims, inv.tended)...)
-	inv.things = append(inv.things, r.leftBundles(shims, mounted, ours)...)
-	inv.things = append(inv.things, r.leftCgroups(shims, ours, inv.tended)...)
-	return nil
+	all := leftShims(shims, tended)
+	all = append(all, r.leftBundles(shims, mounted, ours)...)
+	return append(all, r.leftCgroups(shims, ours, tended)...), nil
 }
