@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,14 +76,7 @@ func checkRuntimes(all map[string]RuntimeConfig) error {
 // spared the wrapper, which takes a millisecond of each call of the runtime, unless
 // its processes are known to the runtime alone.
 func (r *Runtime) runtimeOptions(name string, holder bool) (through handover.Installed, options typeurl.Any, err error) {
-	if name == "" {
-		name = r.cfg.DefaultRuntime
-	}
-	c, ok := r.cfg.Runtimes[name]
-	if !ok {
-		return through, nil, fmt.Errorf("runtime %q is not configured on this node; there is: %s", name, names(r.cfg.Runtimes))
-	}
-	path, err := c.find(name)
+	name, c, path, err := r.chosen(name)
 	if err != nil {
 		return through, nil, err
 	}
@@ -107,6 +101,18 @@ func (r *Runtime) runtimeOptions(name string, holder bool) (through handover.Ins
 	}
 	options, err = typeurl.MarshalAny(o)
 	return through, options, err
+}
+
+// chosen is the runtime that a spec names, or the default for an empty name, and the path
+// of its executable.
+func (r *Runtime) chosen(name string) (is string, c RuntimeConfig, path string, err error) {
+	is = cmp.Or(name, r.cfg.DefaultRuntime)
+	c, ok := r.cfg.Runtimes[is]
+	if !ok {
+		return is, c, "", fmt.Errorf("runtime %q is not configured on this node; there is: %s", is, names(r.cfg.Runtimes))
+	}
+	path, err = c.find(is)
+	return is, c, path, err
 }
 
 func (c RuntimeConfig) find(name string) (string, error) {

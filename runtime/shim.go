@@ -100,15 +100,7 @@ type group struct {
 // groupOf is nil for a container that has a shim of its own in any case. runsc has a
 // sandbox for each container, beside which a shim does not count.
 func (r *Runtime) groupOf(in Instance) (*group, error) {
-	name := launchspec.Runtime(in.Spec)
-	if name == "" {
-		name = r.cfg.DefaultRuntime
-	}
-	settings, ok := r.cfg.Runtimes[name]
-	if !ok {
-		return nil, fmt.Errorf("runtime %q is not configured on this node; there is: %s", name, names(r.cfg.Runtimes))
-	}
-	path, err := settings.find(name)
+	name, settings, path, err := r.chosen(launchspec.Runtime(in.Spec))
 	if err != nil || r.isSandbox(path) {
 		return nil, err
 	}
