@@ -22,6 +22,9 @@ type process struct {
 	group int
 	// born tells a process from an earlier one of its ID.
 	born string
+	// exiting: it has ended, or is about to. While the first process of a container kills
+	// the others, no command can join them any more.
+	exiting bool
 }
 
 // family is a command and what it started: its children and theirs, and all of its

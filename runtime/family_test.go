@@ -208,8 +208,11 @@ func TestParseStat(t *testing.T) {
 	if err != nil || !alive || p != (process{parent: 7, group: 9, born: "123456"}) {
 		t.Errorf("%+v, %v, %v", p, alive, err)
 	}
-	if _, alive, err := parseStat([]byte("42 (a) Z" + rest)); alive || err != nil {
-		t.Errorf("a zombie: %v, %v", alive, err)
+	if p, alive, err := parseStat([]byte("42 (a) Z" + rest)); alive || !p.exiting || err != nil {
+		t.Errorf("a zombie: %+v, %v, %v", p, alive, err)
+	}
+	if p, alive, err := parseStat([]byte("42 (a) S" + strings.Replace(rest, "4194560", "4194564", 1))); !alive || !p.exiting || err != nil {
+		t.Errorf("one that is about to end: %+v, %v, %v", p, alive, err)
 	}
 	for _, bad := range []string{"", "42 a S 1", "42 (a) S 1 2", "42 (a) S x" + rest} {
 		if _, _, err := parseStat([]byte(bad)); err == nil {

@@ -1,13 +1,10 @@
 package runtime
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -61,23 +58,10 @@ func (r *Runtime) Runs(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !exiting(stat) {
+	if p, there := processOf(pid); there && !p.exiting {
 		return nil
 	}
 	return fmt.Errorf("container %s has just ended: %w", id, ErrNotFound)
-}
-
-// exiting reads in /proc/PID/stat whether a process has ended, or is about to: while the
-// first one of a container kills the others, no command can join them any more.
-func exiting(stat []byte) bool {
-	const pfExiting = 0x4
-	if _, alive, err := parseStat(stat); err != nil || !alive {
-		return true
-	}
-	// After the name: state parent group session terminal foreground flags.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	flags, err := strconv.ParseUint(string(fields[6]), 10, 32)
-	return err != nil || flags&pfExiting != 0
 }
 
 // firstProcess is the process ID on the node of what a container runs.
@@ -104,11 +88,7 @@ func (r *Runtime) checkProbes(spec *purserv1.LaunchSpec) error {
 	if len(over) == 0 {
 		return nil
 	}
-	name := launchspec.Runtime(spec)
-	if name == "" {
-		name = r.cfg.DefaultRuntime
-	}
-	path, err := r.cfg.Runtimes[name].find(name)
+	name, _, path, err := r.chosen(launchspec.Runtime(spec))
 	if err == nil && r.isSandbox(path) {
 		return fmt.Errorf("%s, runtime %s: %w", strings.Join(over, ", "), name, ErrNoNetwork)
 	}

@@ -91,7 +91,8 @@ func (nodeProcesses) await(pids map[int]string, within time.Duration) {
 
 // parseStat reads /proc/PID/stat. Of a zombie nothing is left but its status.
 func parseStat(stat []byte) (p process, alive bool, err error) {
-	// PID (name) state parent group session …; the name may contain anything.
+	// PID (name) state parent group session terminal foreground flags …; the name may
+	// contain anything.
 	end := bytes.LastIndexByte(stat, ')')
 	if end < 0 {
 		return p, false, errors.New("no name in the status of a process")
@@ -106,9 +107,18 @@ func parseStat(stat []byte) (p process, alive bool, err error) {
 	if p.group, err = strconv.Atoi(fields[3]); err != nil {
 		return p, false, fmt.Errorf("the session of a process: %w", err)
 	}
+	flags, err := strconv.ParseUint(fields[6], 10, 32)
+	if err != nil {
+		return p, false, fmt.Errorf("the flags of a process: %w", err)
+	}
 	p.born = fields[19]
-	return p, fields[0] != "Z" && fields[0] != "X", nil
+	alive = fields[0] != "Z" && fields[0] != "X"
+	p.exiting = !alive || flags&pfExiting != 0
+	return p, alive, nil
 }
+
+// pfExiting is the kernel's PF_EXITING, a flag of a process.
+const pfExiting = 0x4
 
 // sandboxProcesses are those of a container that has a kernel of its own, which
 // only its OCI runtime, runsc, can ask. On the node there is but one process for
