@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/containers"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/failpoint"
@@ -45,10 +46,10 @@ func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 }
 
 // Wait returns when the container has ended and what it wrote has been kept, at
-// once if that is so already. It wraps ErrNotFound when there is no task, and
-// ErrLost when the container's shim died, with code 255 where the kernel does not tell
-// it. After any other error
-// the container may well run: containerd is away, or was restarted. Wait again.
+// once if that is so already. Where containerd does not know how it ended, the kernel
+// is asked. It wraps ErrNotFound when there is no task and nobody knows, and ErrLost when
+// the container's shim died, with code 255 where nobody knows. After any other error the
+// container may well run: containerd is away, or was restarted. Wait again.
 func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
 	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
 	if err == nil {
@@ -146,20 +147,26 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	record, err := r.client.ContainerService().Get(ctx, id)
-	switch {
-	case isNotFound(err):
-		// The snapshot is made beside the record, and may be there without it.
-		if err := r.removeOwnSnapshot(ctx, id); err != nil {
-			return r.wrap(err, "removing the snapshot of container %s", id)
-		}
-	case err != nil:
+	if err != nil && !isNotFound(err) {
 		return r.wrap(err, "looking for container %s", id)
-	default:
-		if record.SnapshotKey == id {
-			if err := r.removeSnapshot(ctx, record.Snapshotter, id); err != nil {
-				return r.wrap(err, "removing the snapshot of container %s", id)
-			}
-		}
+	}
+	record.ID = id
+	if err := r.deleteFiles(ctx, record); err != nil {
+		return err
+	}
+	// Last: as long as it is there, what is left can be found.
+	if err := r.removeRecord(ctx, record); err != nil {
+		return r.wrap(err, "removing container %s", id)
+	}
+	return failpoint.Error("delete.record")
+}
+
+// deleteFiles removes a container's root file system and its files. Of the record all but
+// the ID is missing when containerd has none.
+func (r *Runtime) deleteFiles(ctx context.Context, record containers.Container) error {
+	id := record.ID
+	if err := r.removeOwnSnapshot(ctx, record); err != nil {
+		return r.wrap(err, "removing the snapshot of container %s", id)
 	}
 	if err := r.cfg.removeRoot(id); err != nil {
 		return err
@@ -170,24 +177,23 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 	if err := errors.Join(r.cfg.removeSecretFiles(id), r.cfg.removeFiles(id), r.handover.Release(id)); err != nil {
 		return err
 	}
-	if err := failpoint.Error("delete.files"); err != nil {
-		return err
-	}
-	// Last: as long as it is there, what is left can be found.
-	record.ID = id
-	if err := r.removeRecord(ctx, record); err != nil {
-		return r.wrap(err, "removing container %s", id)
-	}
-	return failpoint.Error("delete.record")
+	return failpoint.Error("delete.files")
 }
 
-// removeOwnSnapshot removes the snapshot that Create makes for an ID.
-func (r *Runtime) removeOwnSnapshot(ctx context.Context, id string) error {
-	snapshotter, err := r.snapshotter(ctx)
-	if err != nil {
-		return err
+// removeOwnSnapshot removes the snapshot that Create has made for a container. It is made
+// beside the record, and may be there without it.
+func (r *Runtime) removeOwnSnapshot(ctx context.Context, record containers.Container) error {
+	switch record.SnapshotKey {
+	case record.ID:
+		return r.removeSnapshot(ctx, record.Snapshotter, record.ID)
+	case "":
+		snapshotter, err := r.snapshotter(ctx)
+		if err != nil {
+			return err
+		}
+		return r.removeSnapshot(ctx, snapshotter, record.ID)
 	}
-	return r.removeSnapshot(ctx, snapshotter, id)
+	return nil // it shares a view
 }
 
 // deleteTask kills what runs and removes the task.
