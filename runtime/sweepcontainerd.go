@@ -83,8 +83,10 @@ func (r *Runtime) deleteUnrecorded(ctx context.Context, id string) error {
 		return fmt.Errorf("recording it again: %w", err)
 	}
 	if err := r.Delete(ctx, id); err != nil {
-		// With a record nobody would take it for left.
-		return errors.Join(err, r.client.ContainerService().Delete(ctx, id))
+		// With a record nobody would take it for left, whatever ended ctx.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		defer cancel()
+		return errors.Join(err, r.client.ContainerService().Delete(undo, id))
 	}
 	return nil
 }
