@@ -158,17 +158,32 @@ func alive(dir string) bool {
 // wipe ends every process that belongs to dir, and removes its mounts, its
 // cgroups and itself.
 func wipe(dir string) error {
+	endOwned(dir)
+	if err := errors.Join(swapOff(dir), restorePattern(dir)); err != nil {
+		return err
+	}
+	if err := unmake(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// endOwned ends every process that belongs to dir, and returns those that do not end.
+func endOwned(dir string) []process {
 	// Again and again: a shim that dies may let another process out.
-	deadline := time.Now().Add(10 * time.Second)
-	for left := owned(dir); len(left) > 0 && time.Now().Before(deadline); left = owned(dir) {
+	deadline := time.Now().Add(20 * time.Second)
+	left := owned(dir)
+	for ; len(left) > 0 && time.Now().Before(deadline); left = owned(dir) {
 		for _, p := range left {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	if err := errors.Join(swapOff(dir), restorePattern(dir)); err != nil {
-		return err
-	}
+	return left
+}
+
+// unmake removes the mounts and the cgroups of dir.
+func unmake(dir string) error {
 	all := mounts(dir)
 	slices.Reverse(all) // the last mounted first
 	for _, m := range all {
@@ -181,7 +196,7 @@ func wipe(dir string) error {
 			removeCgroup(c)
 		}
 	}
-	return os.RemoveAll(dir)
+	return nil
 }
 
 type process struct {

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Dir makes a directory for a node that a test starts by itself, with a path
@@ -125,27 +123,11 @@ func GRPCurl(t testing.TB) string {
 // processes of it anew has to be ended before.
 func PowerOff(t testing.TB, dir string, cleared ...string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for len(owned(dir)) > 0 {
-		for _, p := range owned(dir) {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("processes do not end: %v", owned(dir))
-		}
-		time.Sleep(10 * time.Millisecond)
+	if left := endOwned(dir); len(left) > 0 {
+		t.Fatalf("processes do not end: %v", left)
 	}
-	all := Mounts(dir)
-	slices.Reverse(all)
-	for _, path := range all {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-			t.Fatalf("unmounting %s: %v", path, err)
-		}
-	}
-	for _, name := range cgroupNames(dir) {
-		for _, c := range cgroups(name) {
-			removeCgroup(c)
-		}
+	if err := unmake(dir); err != nil {
+		t.Fatal(err)
 	}
 	for _, path := range cleared {
 		if err := os.RemoveAll(path); err != nil {
