@@ -263,8 +263,7 @@ func (c *chaos) settle(t *thing, w world, starts int, err error) {
 }
 
 func (c *chaos) launch(t *thing) {
-	is, certain := c.open(t)
-	if !certain || t.kind.job() && t.job > 0 {
+	if _, certain := c.open(t); !certain || t.kind.job() && t.job > 0 {
 		return
 	}
 	c.marks++
@@ -272,7 +271,6 @@ func (c *chaos) launch(t *thing) {
 	if t.kind.job() {
 		t.job++
 	}
-	_ = is
 	_, err := ask(c.n.api.Workloads.Launch, &purserv1.LaunchRequest{Spec: c.n.spec(t.name, t.kind, w.mark)})
 	c.settle(t, w, 1, err)
 }

@@ -176,11 +176,8 @@ func (n *node) traces() (map[string][]string, error) {
 	for _, path := range rig.Mounts(n.daemon.Dir) {
 		note("a mount", path)
 	}
-	for _, parent := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
-		dirs, _ := filepath.Glob(parent + n.daemon.CgroupParent + "/*")
-		for _, path := range dirs {
-			note("a cgroup", filepath.Base(path))
-		}
+	for _, path := range n.daemon.Cgroups() {
+		note("a cgroup", filepath.Base(path))
 	}
 	for _, pid := range rig.Processes(n.daemon.Dir, "containerd-shim", "runc", "purser-oci") {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))

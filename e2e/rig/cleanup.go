@@ -103,15 +103,24 @@ func (d *Daemon) leaks() []string {
 	for _, m := range mounts(d.Dir) {
 		found = append(found, "mount "+m)
 	}
-	for _, c := range cgroups(filepath.Base(d.Dir)) {
-		children, _ := os.ReadDir(c)
+	for _, c := range d.Cgroups() {
+		found = append(found, "cgroup "+c)
+	}
+	return found
+}
+
+// Cgroups are the directories of containers' cgroups, in every hierarchy.
+func (d *Daemon) Cgroups() []string {
+	var all []string
+	for _, parent := range cgroups(filepath.Base(d.Dir)) {
+		children, _ := os.ReadDir(parent)
 		for _, child := range children {
 			if child.IsDir() {
-				found = append(found, "cgroup "+filepath.Join(c, child.Name()))
+				all = append(all, filepath.Join(parent, child.Name()))
 			}
 		}
 	}
-	return found
+	return all
 }
 
 var swept sync.Once
