@@ -89,11 +89,7 @@ type plainClient struct {
 }
 
 func newPlainClient(b *testing.B, n *node, runtime string) plainClient {
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { c.Close() })
+	c := n.client()
 	img, err := c.GetImage(namespaced(n), rig.BusyboxRef)
 	if err != nil {
 		b.Fatal(err)

@@ -13,8 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/containerd/containerd/v2/client"
-
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/private"
@@ -70,13 +68,8 @@ func (n *node) wantNothing() {
 // wantSnapshots counts the writable snapshots; the others are images' layers.
 func (n *node) wantSnapshots(want int) {
 	n.t.Helper()
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer c.Close()
 	got := 0
-	err = c.SnapshotService("overlayfs").Walk(n.t.Context(), countActive(&got))
+	err := n.client().SnapshotService("overlayfs").Walk(n.t.Context(), countActive(&got))
 	if err != nil || got != want {
 		n.t.Errorf("%d snapshots of containers, %v; want %d", got, err, want)
 	}

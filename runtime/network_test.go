@@ -36,14 +36,7 @@ func TestNetwork(t *testing.T) {
 
 // The same with crun, and what gVisor has instead.
 func TestNetworkOfOtherRuntimes(t *testing.T) {
-	n := newNode(t, rig.V24)
-	n.Close()
-	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{}
-	for _, name := range []string{"crun", "runsc"} {
-		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
-	}
-	n.cfg.DefaultRuntime = "crun"
-	n.open()
+	n := newNodeWith(t, rig.V24, "crun", "runsc")
 	t.Run("crun", func(t *testing.T) { testNetwork(t, n, "crun") })
 	t.Run("runsc", func(t *testing.T) { testNoNetwork(t, n) })
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"go.uber.org/goleak"
 
@@ -53,6 +54,20 @@ func newNode(t testing.TB, v rig.Version) *node {
 	return n
 }
 
+// newNodeWith makes a node with other OCI runtimes than runc, the first of which is the
+// default.
+func newNodeWith(t testing.TB, v rig.Version, runtimes ...string) *node {
+	t.Helper()
+	n := newNode(t, v)
+	n.Close()
+	n.cfg.Runtimes, n.cfg.DefaultRuntime = map[string]runtime.RuntimeConfig{}, runtimes[0]
+	for _, name := range runtimes {
+		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
+	}
+	n.open()
+	return n
+}
+
 // newNodeOn makes a runtime on a containerd, without an image.
 func newNodeOn(t testing.TB, d *rig.Daemon, snapshotter string) *node {
 	t.Helper()
@@ -88,6 +103,17 @@ func (n *node) open() {
 		n.t.Fatal(err)
 	}
 	n.Runtime = r
+}
+
+// client is a plain one, to look at what is in containerd.
+func (n *node) client() *client.Client {
+	n.t.Helper()
+	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // known is for output that the log helper has not forgotten.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 
@@ -20,13 +19,8 @@ import (
 // views counts what images' layers are seen through.
 func (n *node) views() int {
 	n.t.Helper()
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer c.Close()
 	count := 0
-	err = c.SnapshotService("overlayfs").Walk(n.t.Context(), func(_ context.Context, info snapshots.Info) error {
+	err := n.client().SnapshotService("overlayfs").Walk(n.t.Context(), func(_ context.Context, info snapshots.Info) error {
 		if info.Kind == snapshots.KindView {
 			count++
 		}

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/v2/client"
-
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
 )
@@ -26,14 +24,7 @@ func TestSecretsAreHandedOver(t *testing.T) {
 
 // The same with the other runtimes, on the newer containerd.
 func TestSecretsWithOtherRuntimes(t *testing.T) {
-	n := newNode(t, rig.V24)
-	n.Close()
-	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{}
-	for _, name := range []string{"crun", "runsc"} {
-		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
-	}
-	n.cfg.DefaultRuntime = "crun"
-	n.open()
+	n := newNodeWith(t, rig.V24, "crun", "runsc")
 	for name := range n.cfg.Runtimes {
 		t.Run(name, func(t *testing.T) {
 			testHandover(t, n, name)
@@ -103,12 +94,7 @@ func (n *node) wantNoCanary() {
 	if err != nil {
 		n.t.Error(err)
 	}
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer c.Close()
-	all, err := c.ContainerService().List(namespaced(n))
+	all, err := n.client().ContainerService().List(namespaced(n))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -21,14 +21,7 @@ func TestSecretFiles(t *testing.T) {
 }
 
 func TestSecretFilesWithOtherRuntimes(t *testing.T) {
-	n := newNode(t, rig.V24)
-	n.Close()
-	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{}
-	for _, name := range []string{"crun", "runsc"} {
-		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
-	}
-	n.cfg.DefaultRuntime = "crun"
-	n.open()
+	n := newNodeWith(t, rig.V24, "crun", "runsc")
 	for name := range n.cfg.Runtimes {
 		t.Run(name, func(t *testing.T) { testSecretFiles(t, n, name) })
 	}

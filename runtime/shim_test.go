@@ -84,11 +84,7 @@ func parentOf(t testing.TB, pid int) int {
 func (n *node) wantNoShim() {
 	n.t.Helper()
 	n.wantNothing()
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer c.Close()
+	c := n.client()
 	ctx := namespaced(n)
 	if all, err := c.Containers(ctx); err != nil || len(all) != 0 {
 		n.t.Errorf("records left: %v, %v", all, err)
@@ -288,11 +284,7 @@ func TestSharedShimWithoutContainer(t *testing.T) {
 // forget removes a container from containerd, not by us.
 func (n *node) forget(id string) {
 	n.t.Helper()
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer c.Close()
+	c := n.client()
 	ctx := namespaced(n)
 	container, err := c.LoadContainer(ctx, id)
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"golang.org/x/sys/unix"
 
@@ -80,16 +79,6 @@ func kinds(leaks []runtime.Leak) []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
-}
-
-func (n *node) client() *client.Client {
-	n.t.Helper()
-	c, err := client.New(n.daemon.Address, client.WithDefaultNamespace(n.cfg.Namespace))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { c.Close() })
-	return c
 }
 
 // plant makes files, with the directories that they are in.
@@ -305,14 +294,7 @@ func TestSweepEndsLostShims(t *testing.T) {
 
 // With the other runtimes it is the same: of a sandbox, too, nothing is left.
 func TestSweepEndsLostShimsOfOtherRuntimes(t *testing.T) {
-	n := newNode(t, rig.V24)
-	n.Close()
-	n.cfg.Runtimes = map[string]runtime.RuntimeConfig{}
-	for _, name := range []string{"crun", "runsc"} {
-		n.cfg.Runtimes[name] = runtime.RuntimeConfig{Path: rig.Runtime(t, name)}
-	}
-	n.cfg.DefaultRuntime = "crun"
-	n.open()
+	n := newNodeWith(t, rig.V24, "crun", "runsc")
 	for name := range n.cfg.Runtimes {
 		s := spec("sleep", "1000")
 		s.Runtime = &name
