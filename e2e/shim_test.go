@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,16 +45,7 @@ func sleepers(app string, functions ...string) string {
 // shim is the process ID of a workload's shim.
 func (n *node) shim(id string) int {
 	n.t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.get(id).pid()))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	parent, err := strconv.Atoi(strings.Fields(rest)[1])
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return parent
+	return rig.Parent(n.t, n.get(id).pid())
 }
 
 // wantShims waits until so many shims are there, with what holds them, and so many

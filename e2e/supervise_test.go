@@ -66,7 +66,7 @@ func kernelTells(t *testing.T) bool {
 func TestShimIsKilled(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		before := n.deploySleeper()
-		kill(t, parentOf(t, before.pid()))
+		kill(t, rig.Parent(t, before.pid()))
 		after := n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before.pid() })
 		if s, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", before.pid())); err == nil && !strings.Contains(string(s), "State:\tZ") {
 			t.Errorf("two of them run: %s", s)

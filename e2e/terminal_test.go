@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -263,26 +261,11 @@ func TestExecOutlivesNoAgent(t *testing.T) {
 // shimFiles counts the files that a workload's shim has open.
 func (n *node) shimFiles(id string) int {
 	n.t.Helper()
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", parentOf(n.t, n.get(id).pid())))
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.shim(id)))
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return len(all)
-}
-
-func parentOf(t testing.TB, pid int) int {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := bytes.Cut(data, []byte("PPid:\t"))
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	parent, err := strconv.Atoi(string(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parent
 }
 
 // nothingLeft checks that of execs, of which there were endsAtOnce of each kind,

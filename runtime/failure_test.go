@@ -202,7 +202,7 @@ func TestShimDies(t *testing.T) {
 			exit, err := n.Wait(t.Context(), "l")
 			done <- waited{exit, err}
 		}()
-		if err := syscall.Kill(parent(t, f.PID), syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(rig.Parent(t, int(f.PID)), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		// Which of the two answers wins depends on the moment.
@@ -238,22 +238,6 @@ func TestQuickRestart(t *testing.T) {
 			t.Errorf("waiting: %v", err)
 		}
 	})
-}
-
-// parent of a container's first process is its shim.
-func parent(t *testing.T, pid uint32) int {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var state string
-	var ppid int
-	rest := string(data)[strings.LastIndex(string(data), ")")+2:]
-	if _, err := fmt.Sscan(rest, &state, &ppid); err != nil || ppid < 2 {
-		t.Fatalf("parent of %d: %v", pid, err)
-	}
-	return ppid
 }
 
 func TestConfig(t *testing.T) {

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -59,25 +56,11 @@ func (n *node) shimOf(id string) int {
 	}
 	for _, f := range all {
 		if f.ID == id {
-			return parentOf(n.t, int(f.PID))
+			return rig.Parent(n.t, int(f.PID))
 		}
 	}
 	n.t.Fatalf("%s is not listed", id)
 	return 0
-}
-
-func parentOf(t testing.TB, pid int) int {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	parent, err := strconv.Atoi(strings.Fields(rest)[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parent
 }
 
 // wantNoShim checks that neither shims nor what holds them is left.

@@ -83,6 +83,23 @@ func Processes(dir string, words ...string) []int {
 	return found
 }
 
+// Parent is the parent of a process: the shim of a container's first one.
+func Parent(t testing.TB, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// After the name, which may contain anything.
+	var state string
+	var parent int
+	rest := string(stat)[strings.LastIndex(string(stat), ")")+1:]
+	if _, err := fmt.Sscan(rest, &state, &parent); err != nil || parent < 2 {
+		t.Fatalf("the parent of process %d: %d, %v", pid, parent, err)
+	}
+	return parent
+}
+
 // WrittenBy are the regular files that processes of a node have open for writing,
 // those in containers left out.
 func WrittenBy(dir string) []string {
