@@ -37,9 +37,6 @@ const labelView = "containerd.io/gc.ref.snapshot." + overlayfs + "/purser"
 // viewKey names the view of an image's layers.
 func viewKey(chain string) string { return "purser-view-" + chain }
 
-// probePrefix is how writable layers are named that are none of a container's.
-const probePrefix = "probe-"
-
 // openLayers finds out what is to be known of an image's files: its accounts,
 // and how its containers get at its layers.
 func (r *Runtime) openLayers(ctx context.Context, i client.Image, img *Image) (err error) {
@@ -100,7 +97,7 @@ func (r *Runtime) tryLayers(lower []string, img *Image) (works bool, err error) 
 	if err := os.MkdirAll(r.cfg.RootDir, 0o711); err != nil {
 		return false, fmt.Errorf("making the directory of writable layers: %w", err)
 	}
-	dir, err := os.MkdirTemp(r.cfg.RootDir, probePrefix)
+	dir, err := os.MkdirTemp(r.cfg.RootDir, trialPrefix)
 	if err != nil {
 		return false, fmt.Errorf("making a writable layer: %w", err)
 	}

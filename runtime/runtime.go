@@ -152,7 +152,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.instancesDir(), 0o711); err != nil {
 		return nil, fmt.Errorf("making the run directory: %w", err)
 	}
-	if err := errors.Join(cfg.sweepMounts(), cfg.sweepProbes()); err != nil {
+	if err := errors.Join(cfg.sweepMounts(), cfg.sweepTrials()); err != nil {
 		return nil, fmt.Errorf("cleaning the run directory: %w", err)
 	}
 	if err := warnOfCores(cfg.Logger); err != nil {
@@ -301,6 +301,10 @@ func (c Config) helperDir() string { return filepath.Join(c.privateDir(), "logs"
 // privateDir is where memory is mounted that is never swapped, for what must not
 // reach a disk.
 func (c Config) privateDir() string { return filepath.Join(c.RunDir, "private") }
+
+// CheckPrivate fails unless the private directory is on memory that is never swapped,
+// without which no container with secrets can be made.
+func (r *Runtime) CheckPrivate() error { return private.Check(r.cfg.privateDir()) }
 
 // findWrapper returns the absolute path of purser-oci.
 func findWrapper(path string) (string, error) {

@@ -22,7 +22,8 @@ const (
 	LeakRuntimeState = "runtime_state"
 	// LeakCgroup is a cgroup, with the processes in it.
 	LeakCgroup = "cgroup"
-	// LeakShim is a shim that containerd does not know.
+	// LeakShim is a shim that containerd does not know, or a shared one that serves
+	// nothing: of those [Runtime.RemoveUnusedShims] tells.
 	LeakShim = "shim"
 	// LeakBundle is a shim's directory, with the root file system mounted in it.
 	LeakBundle = "bundle"
@@ -42,15 +43,15 @@ const (
 	// LeakView and LeakMount are what an image was looked into through.
 	LeakView  = "view"
 	LeakMount = "mount"
-	// LeakProbe is a directory in which it was tried out what works here.
-	LeakProbe = "probe"
+	// LeakTrial is a directory in which it was tried out what works here.
+	LeakTrial = "trial"
 )
 
 // LeakKinds are all kinds of leaks, in the order in which they are removed: what holds
 // something open before what it holds.
 var LeakKinds = []string{
 	LeakTask, LeakRuntimeState, LeakCgroup, LeakShim, LeakBundle, LeakOutput, LeakFiles, LeakSecretFiles,
-	LeakRootfs, LeakSnapshot, LeakLog, LeakExec, LeakView, LeakMount, LeakProbe,
+	LeakRootfs, LeakSnapshot, LeakLog, LeakExec, LeakView, LeakMount, LeakTrial,
 }
 
 const (
@@ -277,7 +278,7 @@ func (r *Runtime) inventory(ctx context.Context) (inventory, error) {
 	inv := inventory{tended: map[string]bool{}}
 	for _, list := range []func(context.Context) ([]thing, error){
 		r.leftFiles, r.leftSecretFiles, r.leftRoots, r.leftOutput, r.leftLogs, r.leftStates,
-		r.leftSnapshots, r.leftExecs, r.leftMounts, r.leftProbes,
+		r.leftSnapshots, r.leftExecs, r.leftMounts, r.leftTrials,
 	} {
 		found, err := list(ctx)
 		if err != nil {

@@ -65,7 +65,7 @@ func (r *Runtime) leftRoots(context.Context) ([]thing, error) {
 	}
 	ids, err := namesIn(r.cfg.RootDir, func(e fs.DirEntry) bool {
 		dir := r.cfg.rootDir(e.Name())
-		return e.IsDir() && !strings.HasPrefix(e.Name(), probePrefix) && exists(filepath.Join(dir, "upper")) && exists(filepath.Join(dir, "work"))
+		return e.IsDir() && !strings.HasPrefix(e.Name(), trialPrefix) && exists(filepath.Join(dir, "upper")) && exists(filepath.Join(dir, "work"))
 	})
 	return perOwner(ids, LeakRootfs, r.cfg.rootDir, func(_ context.Context, id string) error { return r.cfg.removeRoot(id) }), err
 }
@@ -133,12 +133,12 @@ func (r *Runtime) leftMounts(context.Context) ([]thing, error) {
 	return all, err
 }
 
-// leftProbes lists where something was tried out.
-func (r *Runtime) leftProbes(context.Context) ([]thing, error) {
-	dirs, err := r.cfg.probeDirs()
+// leftTrials lists where something was tried out.
+func (r *Runtime) leftTrials(context.Context) ([]thing, error) {
+	dirs, err := r.cfg.trialDirs()
 	var all []thing
 	for _, dir := range dirs {
-		all = append(all, thing{kind: LeakProbe, name: dir, remove: func(context.Context) error { return removeProbe(dir) }})
+		all = append(all, thing{kind: LeakTrial, name: dir, remove: func(context.Context) error { return removeTrial(dir) }})
 	}
 	return all, err
 }

@@ -158,7 +158,7 @@ func testSweepFindsWhatIsLeft(t *testing.T, n *node) {
 		filepath.Join(n.cfg.RootDir, "gone", "upper", "f"), filepath.Join(n.cfg.RootDir, "gone", "work", "f"),
 		run("private", "logs", "instances", "gone", "spec.json"), filepath.Join(n.cfg.LogDir, "gone", "about.json"),
 		filepath.Join(states, n.cfg.Namespace, "gone", "state.json"), run("instances", "known", "exec-old", "stdout"),
-		filepath.Join(n.cfg.RootDir, "probe-1", "upper", "f"),
+		filepath.Join(n.cfg.RootDir, "trial-1", "upper", "f"),
 	)
 	if err := errors.Join(os.Mkdir(run("image-1"), 0o700), unix.Mount("x", run("image-1"), "tmpfs", 0, "size=64k")); err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func testSweepFindsWhatIsLeft(t *testing.T, n *node) {
 	leaks := n.sweepAll(n.Sweeper(record("known").known).Impatient())
 	want := []string{
 		runtime.LeakRuntimeState, runtime.LeakCgroup, runtime.LeakOutput, runtime.LeakFiles, runtime.LeakSecretFiles,
-		runtime.LeakRootfs, runtime.LeakSnapshot, runtime.LeakLog, runtime.LeakExec, runtime.LeakView, runtime.LeakMount, runtime.LeakProbe,
+		runtime.LeakRootfs, runtime.LeakSnapshot, runtime.LeakLog, runtime.LeakExec, runtime.LeakView, runtime.LeakMount, runtime.LeakTrial,
 	}
 	if slices.Sort(want); !slices.Equal(kinds(leaks), want) {
 		t.Errorf("got  %v\nwant %v", kinds(leaks), want)
@@ -237,7 +237,7 @@ func (n *node) wantNoneNamed(name, but string) {
 func TestSweepTellsWhatIsInherited(t *testing.T) {
 	n := newNodeOn(t, rig.Containerd(t, rig.V24), "")
 	files := func(id string) string { return filepath.Join(n.cfg.RunDir, "instances", id, "stdout") }
-	plant(t, files("before"), filepath.Join(n.cfg.RunDir, "probe-1", "f"))
+	plant(t, files("before"), filepath.Join(n.cfg.RunDir, "trial-1", "f"))
 	s := n.Sweeper(record().known).Impatient()
 	s.Temporary(time.Hour)
 	n.sweep(s)

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/purserd/purser/runtime/handover/protocol"
@@ -113,12 +112,11 @@ func (c Config) tryRuntime(ctx context.Context, path string) (err error) {
 	if err := os.MkdirAll(parent, 0o711); err != nil {
 		return fmt.Errorf("making a directory for a container to try: %w", err)
 	}
-	dir, err := os.MkdirTemp(parent, probePrefix)
+	dir, err := os.MkdirTemp(parent, trialPrefix)
 	if err != nil {
 		return fmt.Errorf("making a directory for a container to try: %w", err)
 	}
-	// runsc leaves a mount where it keeps its state.
-	defer func() { err = errors.Join(err, mount.UnmountRecursive(dir, 0), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, removeTrial(dir)) }()
 	id := "try-" + strings.ToLower(rand.Text()[:12])
 	if err := c.writeTrial(dir, id); err != nil {
 		return fmt.Errorf("making a container to try: %w", err)
