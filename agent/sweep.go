@@ -28,10 +28,9 @@ func (a *Agent) sweepLeaks(ctx context.Context) {
 	}
 	sweeper := a.runtime.Sweeper(a.known)
 	pause := min(firstSweeps, period)
-	for first := true; ; first = false {
+	for {
 		leaks, err := sweeper.Sweep(ctx)
 		a.tellOfLeaks(leaks)
-		err = errors.Join(err, a.sweepShims(ctx, first))
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -52,21 +51,6 @@ func (a *Agent) sweepLeaks(ctx context.Context) {
 			pause = min(pause, firstSweeps)
 		}
 	}
-}
-
-// sweepShims removes shared shims that serve nothing. Those that the first sweep finds
-// may have been left by an agent that was killed, which is no wonder.
-func (a *Agent) sweepShims(ctx context.Context, first bool) error {
-	removed, err := a.runtime.RemoveUnusedShims(ctx)
-	for range removed {
-		if first {
-			a.log.Info("removed a shared shim that served nothing, left by an earlier agent")
-			continue
-		}
-		a.metrics.Leaked(runtime.LeakShim)
-		a.emit(warning, "Leaked", "", "", "a shared shim served nothing; it has been removed")
-	}
-	return err
 }
 
 // tellOfLeaks counts and tells of what was removed. What was there when this agent came

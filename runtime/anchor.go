@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -110,7 +111,8 @@ func (r *Runtime) letGoOfAnchor(ctx context.Context, id string, made bool) error
 		return err
 	}
 	defer unlock()
-	return r.removeUnused(ctx, id, "")
+	_, err = r.removeUnused(ctx, id, "")
+	return err
 }
 
 // findAnchor returns the group's anchor whose shim serves, and removes others that
@@ -134,7 +136,7 @@ func (r *Runtime) findAnchor(ctx context.Context, group string) (string, error) 
 		if serves, err := r.serves(ctx, id); serves || err != nil {
 			return id, err
 		}
-		if err := r.removeUnused(ctx, id, ""); err != nil {
+		if _, err := r.removeUnused(ctx, id, ""); err != nil {
 			return "", err
 		}
 	}
@@ -220,23 +222,26 @@ func (r *Runtime) createAnchor(ctx context.Context, record containers.Container)
 
 // removeUnused removes an anchor, with its shim, unless it serves a container other than
 // except. The group's lock is held.
-func (r *Runtime) removeUnused(ctx context.Context, id, except string) error {
-	if r.anchors.hold(id, 0) > 0 {
-		return nil
-	}
-	users, err := r.client.ContainerService().List(ctx, fmt.Sprintf("labels.%q==%q", labelShim, id))
-	if err != nil {
-		return fmt.Errorf("looking for what shim %s serves: %w", id, err)
-	}
-	for _, c := range users {
-		if c.ID != except {
-			return nil
-		}
+func (r *Runtime) removeUnused(ctx context.Context, id, except string) (removed bool, err error) {
+	if used, err := r.used(ctx, id, except); used || err != nil {
+		return false, err
 	}
 	if r.anchors.get(groupName(id)) == id {
 		r.anchors.set(groupName(id), "")
 	}
-	return r.removeAnchor(ctx, id)
+	return true, r.removeAnchor(ctx, id)
+}
+
+// used says whether an anchor serves a container other than except, or is about to.
+func (r *Runtime) used(ctx context.Context, id, except string) (bool, error) {
+	if r.anchors.hold(id, 0) > 0 {
+		return true, nil
+	}
+	users, err := r.client.ContainerService().List(ctx, fmt.Sprintf("labels.%q==%q", labelShim, id))
+	if err != nil {
+		return false, fmt.Errorf("looking for what shim %s serves: %w", id, err)
+	}
+	return slices.ContainsFunc(users, func(c containers.Container) bool { return c.ID != except }), nil
 }
 
 func (r *Runtime) removeAnchor(ctx context.Context, id string) error {
@@ -264,7 +269,7 @@ func (r *Runtime) removeRecord(ctx context.Context, record containers.Container)
 			return err
 		}
 		defer unlock()
-		if err := r.removeUnused(ctx, anchor, record.ID); err != nil {
+		if _, err := r.removeUnused(ctx, anchor, record.ID); err != nil {
 			return err
 		}
 	}
@@ -274,26 +279,36 @@ func (r *Runtime) removeRecord(ctx context.Context, record containers.Container)
 	return nil
 }
 
-// RemoveUnusedShims removes shared shims that serve nothing, as an agent leaves them
-// that dies between two steps, and returns how many there were.
-func (r *Runtime) RemoveUnusedShims(ctx context.Context) (removed int, err error) {
-	ctx = r.ctx(ctx)
-	before, err := r.listAnchors(ctx)
+// leftAnchors lists those that serve nothing, as an agent leaves them that dies between
+// two steps.
+func (r *Runtime) leftAnchors(ctx context.Context) ([]thing, error) {
+	ids, err := r.listAnchors(ctx)
 	if err != nil {
-		return 0, r.wrap(err, "listing shared shims")
+		return nil, err
 	}
-	for _, id := range before {
-		err = errors.Join(err, r.removeIfUnused(ctx, id))
+	var all []thing
+	for _, id := range ids {
+		used, err := r.used(ctx, id, "")
+		if err != nil {
+			return nil, err
+		}
+		if !used {
+			all = append(all, thing{kind: LeakShim, name: id, remove: func(ctx context.Context) error { return r.removeLeft(ctx, id) }})
+		}
 	}
-	after, listed := r.listAnchors(ctx)
-	return len(before) - len(after), r.wrap(errors.Join(err, listed), "removing shared shims that serve nothing")
+	return all, nil
 }
 
-func (r *Runtime) removeIfUnused(ctx context.Context, id string) error {
+// removeLeft removes an anchor that serves nothing still; it is errNotLeft otherwise.
+func (r *Runtime) removeLeft(ctx context.Context, id string) error {
 	unlock, err := r.anchors.groups.lock(ctx, groupName(id))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return r.removeUnused(ctx, id, "")
+	removed, err := r.removeUnused(ctx, id, "")
+	if err == nil && !removed {
+		return errNotLeft
+	}
+	return err
 }

@@ -23,7 +23,7 @@ const (
 	// LeakCgroup is a cgroup, with the processes in it.
 	LeakCgroup = "cgroup"
 	// LeakShim is a shim that containerd does not know, or a shared one that serves
-	// nothing: of those [Runtime.RemoveUnusedShims] tells.
+	// nothing.
 	LeakShim = "shim"
 	// LeakBundle is a shim's directory, with the root file system mounted in it.
 	LeakBundle = "bundle"
@@ -88,7 +88,7 @@ type Leak struct {
 // thing is something that is on the node for a container, or for a moment.
 type thing struct {
 	kind, name string
-	owner      string // the container's ID; empty when it is no container's
+	owner      string // the container's ID; empty when it is no container's, or that of several
 	remove     func(context.Context) error
 }
 
@@ -149,7 +149,7 @@ func (s *Sweeper) Sweep(ctx context.Context) ([]Leak, error) {
 
 // patience is for how long something is let alone that nobody explains.
 func (s *Sweeper) patience(t thing) time.Duration {
-	if t.owner == "" {
+	if t.owner == "" && t.kind != LeakShim {
 		return s.temporary
 	}
 	return s.settling
@@ -184,6 +184,9 @@ func order(all []thing) {
 	})
 }
 
+// errNotLeft says that something is of use again by now.
+var errNotLeft = errors.New("it is of use by now")
+
 // remove removes things, some at a time. What cannot be removed is tried again.
 func (s *Sweeper) remove(ctx context.Context, due []thing) (gone []Leak, err error) {
 	for _, t := range due[:min(len(due), removedAtOnce)] {
@@ -197,7 +200,11 @@ func (s *Sweeper) remove(ctx context.Context, due []thing) (gone []Leak, err err
 		if !left {
 			continue
 		}
-		if removeErr := t.remove(ctx); removeErr != nil {
+		removeErr := t.remove(ctx)
+		if errors.Is(removeErr, errNotLeft) {
+			continue
+		}
+		if removeErr != nil {
 			err = errors.Join(err, fmt.Errorf("removing %s %s, which a container left: %w", t.kind, t.name, removeErr))
 			continue
 		}
@@ -278,7 +285,7 @@ func (r *Runtime) inventory(ctx context.Context) (inventory, error) {
 	inv := inventory{tended: map[string]bool{}}
 	for _, list := range []func(context.Context) ([]thing, error){
 		r.leftFiles, r.leftSecretFiles, r.leftRoots, r.leftOutput, r.leftLogs, r.leftStates,
-		r.leftSnapshots, r.leftExecs, r.leftMounts, r.leftTrials,
+		r.leftSnapshots, r.leftAnchors, r.leftExecs, r.leftMounts, r.leftTrials,
 	} {
 		found, err := list(ctx)
 		if err != nil {
