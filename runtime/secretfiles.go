@@ -74,17 +74,14 @@ func (c Config) removeSecretFiles(id string) error {
 // sweepSecretFiles removes those of containers that are gone: their own directories
 // are removed later.
 func (c Config) sweepSecretFiles() error {
-	entries, err := os.ReadDir(filepath.Join(c.privateDir(), secretFilesDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	ids, err := namesIn(filepath.Join(c.privateDir(), secretFilesDir), fs.DirEntry.IsDir)
 	if err != nil {
 		return fmt.Errorf("looking for files of secrets: %w", err)
 	}
 	var errs []error
-	for _, e := range entries {
-		if _, err := os.Stat(c.instanceDir(e.Name())); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, c.removeSecretFiles(e.Name()))
+	for _, id := range ids {
+		if _, err := os.Stat(c.instanceDir(id)); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, c.removeSecretFiles(id))
 		}
 	}
 	return errors.Join(errs...)

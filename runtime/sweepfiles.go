@@ -38,6 +38,15 @@ func perOwner(ids []string, kind string, path func(id string) string, remove fun
 	return all
 }
 
+// perDir makes a thing of each directory that is no container's.
+func perDir(dirs []string, kind string, remove func(dir string) error) []thing {
+	var all []thing
+	for _, dir := range dirs {
+		all = append(all, thing{kind: kind, name: dir, remove: func(context.Context) error { return remove(dir) }})
+	}
+	return all
+}
+
 func (r *Runtime) leftFiles(context.Context) ([]thing, error) {
 	ids, err := namesIn(r.cfg.instancesDir(), fs.DirEntry.IsDir)
 	return perOwner(ids, LeakFiles, r.cfg.instanceDir, func(_ context.Context, id string) error { return r.cfg.removeFiles(id) }), err
@@ -110,7 +119,7 @@ func (r *Runtime) leftExecs(ctx context.Context) ([]thing, error) {
 		for _, dir := range dirs {
 			_, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id, ExecID: filepath.Base(dir)})
 			if isNotFound(err) {
-				all = append(all, thing{kind: LeakExec, name: dir, remove: removing(dir)})
+				all = append(all, perDir([]string{dir}, LeakExec, os.RemoveAll)...)
 			} else if err != nil {
 				return nil, err
 			}
@@ -119,26 +128,14 @@ func (r *Runtime) leftExecs(ctx context.Context) ([]thing, error) {
 	return all, nil
 }
 
-func removing(dir string) func(context.Context) error {
-	return func(context.Context) error { return os.RemoveAll(dir) }
-}
-
 // leftMounts lists where images were mounted to be looked into.
 func (r *Runtime) leftMounts(context.Context) ([]thing, error) {
 	dirs, err := r.cfg.mountDirs()
-	var all []thing
-	for _, dir := range dirs {
-		all = append(all, thing{kind: LeakMount, name: dir, remove: func(context.Context) error { return unmount(dir) }})
-	}
-	return all, err
+	return perDir(dirs, LeakMount, unmount), err
 }
 
 // leftTrials lists where something was tried out.
 func (r *Runtime) leftTrials(context.Context) ([]thing, error) {
 	dirs, err := r.cfg.trialDirs()
-	var all []thing
-	for _, dir := range dirs {
-		all = append(all, thing{kind: LeakTrial, name: dir, remove: func(context.Context) error { return removeTrial(dir) }})
-	}
-	return all, err
+	return perDir(dirs, LeakTrial, removeTrial), err
 }
