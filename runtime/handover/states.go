@@ -48,7 +48,7 @@ func (s *Server) States(namespace string) ([]State, error) {
 	var all []State
 	for _, h := range homes {
 		home := filepath.Join(s.Dir, protocol.Runtimes, h.Name())
-		root := filepath.Join(home, protocol.Root, namespace) // the shim adds the namespace
+		root := filepath.Join(installed(home).Root, namespace) // the shim adds the namespace
 		entries, err := os.ReadDir(root)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("looking for what OCI runtimes keep: %w", err)

@@ -209,17 +209,7 @@ func (c *Client) End(ctx context.Context, instance string, quiet time.Duration) 
 }
 
 // Instances are those that files are kept of, for this helper and the next.
-func (c *Client) Instances() ([]string, error) {
-	all, err := os.ReadDir(filepath.Join(c.o.Dir, instancesDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for what the log helper keeps: %w", err)
-	}
-	ids := make([]string, 0, len(all))
-	for _, e := range all {
-		ids = append(ids, e.Name())
-	}
-	return ids, nil
-}
+func (c *Client) Instances() ([]string, error) { return instancesIn(c.o.Dir) }
 
 // Forget removes the files of an instance of which the helper reads nothing any more.
 func (c *Client) Forget(instance string) error { return filesOf(c.o.Dir, instance).remove() }

@@ -137,16 +137,11 @@ func lock(dir string) (unlock func(), err error) {
 
 // left are the instances that an earlier helper had, which nobody else can open.
 func (h *helper) left() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(h.dir, instancesDir))
-	if err != nil {
-		return nil, fmt.Errorf("looking for what an earlier log helper had: %w", err)
+	names, err := instancesIn(h.dir)
+	for _, name := range names {
+		h.instances[name] = newOpening()
 	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name()
-		h.instances[names[i]] = newOpening()
-	}
-	return names, nil
+	return names, err
 }
 
 // takeUp goes on with what an earlier helper had of an instance.

@@ -44,6 +44,19 @@ func filesOf(dir, instance string) files {
 	return files{filepath.Join(dir, instancesDir, instance)}
 }
 
+// instancesIn are the instances that a helper's directory has files of.
+func instancesIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, instancesDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for what a log helper keeps: %w", err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
 // write has the helper, and those after it, know of an instance. The spec is there
 // last: without it there is no instance.
 func (f files) write(spec Spec, values inject.Redactions) error {

@@ -141,9 +141,9 @@ func (c *Client) replace(there *connection) bool {
 
 // holdAll holds the FIFOs of all instances: for a moment nobody reads them.
 func (c *Client) holdAll() {
-	all, _ := os.ReadDir(filepath.Join(c.o.Dir, instancesDir))
-	for _, e := range all {
-		if spec, err := filesOf(c.o.Dir, e.Name()).read(); err == nil {
+	all, _ := c.Instances()
+	for _, instance := range all {
+		if spec, err := filesOf(c.o.Dir, instance).read(); err == nil {
 			_ = c.held.take(spec.Instance, spec.Stdout, spec.Stderr)
 		}
 	}
