@@ -15,9 +15,8 @@
 // is and [Runtime.OpenLogs] takes the output of what runs up again.
 //
 // What is left on the node of a container that is gone is found and removed by a
-// [Sweeper].
-// A container has a shim of its own, or shares one: shim.go says which, and anchor.go
-// what holds a shared one.
+// [Sweeper]. A container has a shim of its own, or shares one: shim.go says which, and
+// anchor.go what holds a shared one.
 //
 // What a container may do is decided in package ocispec, from the image's
 // configuration and the launch spec alone. The environment, which holds the

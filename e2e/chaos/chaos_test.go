@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,8 +42,10 @@ func TestChaos(t *testing.T) {
 			c := begin(t, s, *seed+uint64(i))
 			defer c.report()
 			ctx, cancel := context.WithCancel(t.Context())
+			var watching sync.WaitGroup
+			watching.Go(func() { c.watchDoubles(ctx) })
+			defer watching.Wait()
 			defer cancel()
-			go c.watchDoubles(ctx)
 			c.sweepAll(i)
 			for number, until := 1, time.Now().Add(*lasts); time.Now().Before(until); number++ {
 				c.round(number)
