@@ -151,44 +151,13 @@ func TestSweepFindsWhatIsLeft(t *testing.T) { eachVersion(t, testSweepFindsWhatI
 func testSweepFindsWhatIsLeft(t *testing.T, n *node) {
 	n.start("known", spec("sleep", "1000"))
 	n.start("stranger", spec("sleep", "1000"))
-	run := func(path ...string) string { return filepath.Join(append([]string{n.cfg.RunDir}, path...)...) }
-	states := run("private", "runtimes", "runc", "root")
-	plant(t,
-		run("instances", "gone", "stdout"), run("private", "files", "gone", "0", "KEY"), run("private", "holders", "gone"),
-		filepath.Join(n.cfg.RootDir, "gone", "upper", "f"), filepath.Join(n.cfg.RootDir, "gone", "work", "f"),
-		run("private", "logs", "instances", "gone", "spec.json"), filepath.Join(n.cfg.LogDir, "gone", "about.json"),
-		filepath.Join(states, n.cfg.Namespace, "gone", "state.json"), run("instances", "known", "exec-old", "stdout"),
-		filepath.Join(n.cfg.RootDir, "trial-1", "upper", "f"),
-	)
-	if err := errors.Join(os.Mkdir(run("image-1"), 0o700), unix.Mount("x", run("image-1"), "tmpfs", 0, "size=64k")); err != nil {
-		t.Fatal(err)
-	}
-	n.plantSnapshot("gone", n.cfg.Node, false)
-	n.plantSnapshot("purser-look-1", n.cfg.Node, true)
+	n.plantLeft()
 	left, dir := n.plantProcess("gone")
-
-	spared := []string{
-		run("own", "file"), filepath.Join(n.cfg.RootDir, "backup", "file"), filepath.Join(n.cfg.LogDir, "notes", "file"),
-		filepath.Join(states, "others", "gone", "state.json"), run("instances", "known", "hosts"), run("instances", "stranger", "hosts"),
-	}
-	plant(t, spared[:4]...)
-	n.plantSnapshot("theirs", "another", false)
+	spared := n.plantOthers()
 	other, otherDir := n.plantProcess("others")
 	defer end(t, other, otherDir)
 
-	leaks := n.sweepAll(n.Sweeper(record("known").known).Impatient())
-	want := []string{
-		runtime.LeakRuntimeState, runtime.LeakCgroup, runtime.LeakOutput, runtime.LeakFiles, runtime.LeakSecretFiles,
-		runtime.LeakRootfs, runtime.LeakSnapshot, runtime.LeakLog, runtime.LeakExec, runtime.LeakView, runtime.LeakMount, runtime.LeakTrial,
-	}
-	if slices.Sort(want); !slices.Equal(kinds(leaks), want) {
-		t.Errorf("got  %v\nwant %v", kinds(leaks), want)
-	}
-	for _, l := range leaks {
-		if !l.Inherited || l.Instance != "" && l.Instance != "gone" {
-			t.Errorf("%+v", l)
-		}
-	}
+	wantLeaksOfGone(t, n.sweepAll(n.Sweeper(record("known").known).Impatient()))
 	if err := left.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("the process that was left: %v", err)
 	}
@@ -200,8 +169,8 @@ func testSweepFindsWhatIsLeft(t *testing.T, n *node) {
 			t.Errorf("snapshot %s is still there", key)
 		}
 	}
-	n.wantNoneNamed("gone", filepath.Join(states, "others"))
-	for _, path := range spared {
+	n.wantNoneNamed("gone", filepath.Join(n.states(), "others"))
+	for _, path := range append(spared, n.runPath("instances", "known", "hosts"), n.runPath("instances", "stranger", "hosts")) {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("what is not ours, or is known: %v", err)
 		}
@@ -210,12 +179,64 @@ func testSweepFindsWhatIsLeft(t *testing.T, n *node) {
 		t.Error("another node's snapshot is gone")
 	}
 	for _, id := range []string{"known", "stranger"} {
-		if f, err := n.Inspect(t.Context(), id); err != nil || f.State != runtime.StateRunning {
-			t.Errorf("container %s: %+v, %v", id, f, err)
-		}
+		n.wantState(id, runtime.StateRunning)
 	}
 	if err := n.client().SnapshotService("overlayfs").Remove(t.Context(), "theirs"); err != nil {
 		t.Error(err)
+	}
+}
+
+func (n *node) runPath(path ...string) string {
+	return filepath.Join(append([]string{n.cfg.RunDir}, path...)...)
+}
+
+// states is where runc keeps its states, by namespace.
+func (n *node) states() string { return n.runPath("private", "runtimes", "runc", "root") }
+
+// plantLeft makes one of each kind of what is left, but for what runs.
+func (n *node) plantLeft() {
+	n.t.Helper()
+	plant(n.t,
+		n.runPath("instances", "gone", "stdout"), n.runPath("private", "files", "gone", "0", "KEY"), n.runPath("private", "holders", "gone"),
+		filepath.Join(n.cfg.RootDir, "gone", "upper", "f"), filepath.Join(n.cfg.RootDir, "gone", "work", "f"),
+		n.runPath("private", "logs", "instances", "gone", "spec.json"), filepath.Join(n.cfg.LogDir, "gone", "about.json"),
+		filepath.Join(n.states(), n.cfg.Namespace, "gone", "state.json"), n.runPath("instances", "known", "exec-old", "stdout"),
+		filepath.Join(n.cfg.RootDir, "trial-1", "upper", "f"),
+	)
+	mounted := n.runPath("image-1")
+	if err := errors.Join(os.Mkdir(mounted, 0o700), unix.Mount("x", mounted, "tmpfs", 0, "size=64k")); err != nil {
+		n.t.Fatal(err)
+	}
+	n.plantSnapshot("gone", n.cfg.Node, false)
+	n.plantSnapshot("purser-look-1", n.cfg.Node, true)
+}
+
+// plantOthers makes what looks like something that was left, and returns the files.
+func (n *node) plantOthers() []string {
+	n.t.Helper()
+	files := []string{
+		n.runPath("own", "file"), filepath.Join(n.cfg.RootDir, "backup", "file"), filepath.Join(n.cfg.LogDir, "notes", "file"),
+		filepath.Join(n.states(), "others", "gone", "state.json"),
+	}
+	plant(n.t, files...)
+	n.plantSnapshot("theirs", "another", false)
+	return files
+}
+
+// wantLeaksOfGone wants all that plantLeft makes, and a cgroup.
+func wantLeaksOfGone(t *testing.T, leaks []runtime.Leak) {
+	t.Helper()
+	want := []string{
+		runtime.LeakRuntimeState, runtime.LeakCgroup, runtime.LeakOutput, runtime.LeakFiles, runtime.LeakSecretFiles,
+		runtime.LeakRootfs, runtime.LeakSnapshot, runtime.LeakLog, runtime.LeakExec, runtime.LeakView, runtime.LeakMount, runtime.LeakTrial,
+	}
+	if slices.Sort(want); !slices.Equal(kinds(leaks), want) {
+		t.Errorf("got  %v\nwant %v", kinds(leaks), want)
+	}
+	for _, l := range leaks {
+		if !l.Inherited || l.Instance != "" && l.Instance != "gone" {
+			t.Errorf("%+v", l)
+		}
 	}
 }
 
