@@ -55,11 +55,13 @@ type Agent struct {
 	// writing serialises what changes what is wanted, so that a request sees
 	// all that the one before it did.
 	writing sync.Mutex
-	// ending: nothing is accepted any more. Guarded by writing.
-	ending bool
+	// ending: nothing is accepted any more, and all is stopped. Set under writing.
+	ending atomic.Bool
+	// drain is nil unless the node is drained. It is in the database before it takes
+	// effect, and set under writing; what it points to is never changed.
+	drain watched[*statev1.Drain]
 	// capacity is what there is for workloads to ask for.
 	capacity capacity.Node
-	draining draining
 
 	pulls    pulls
 	imageUse imageUse
@@ -68,7 +70,7 @@ type Agent struct {
 	// imagesDue, of capacity 1, asks for a look at the images' disk.
 	imagesDue chan struct{}
 	// gate is closed until the node's containers are known.
-	gate *gate
+	gate gate
 	// unpruned are secrets to be pruned once it opens; guarded by writing.
 	unpruned     map[[2]string]bool
 	lossReported bool
@@ -99,7 +101,6 @@ func Open(cfg *config.Config, log *slog.Logger) (*Agent, error) {
 		workloads: map[string]*workload{},
 		since:     time.Now(),
 		imagesDue: make(chan struct{}, 1),
-		gate:      newGate(),
 		unpruned:  map[[2]string]bool{},
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
@@ -304,18 +305,11 @@ func (a *Agent) forget(w *workload) {
 // is wanted are refused from then on.
 func (a *Agent) Pause(ctx context.Context) error {
 	a.writing.Lock()
-	a.ending = true
+	a.ending.Store(true)
 	a.writing.Unlock()
-	all := a.all("", "")
-	for _, w := range all {
-		w.want(func(d *supervise.Desired) {
-			if d.Goal == supervise.Run {
-				d.Goal = supervise.Pause
-			}
-		})
-	}
-	for _, w := range all {
-		if _, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool { return v.Status.Instance == nil }); err != nil {
+	a.wishAnew()
+	for _, w := range a.all("", "") {
+		if _, err := w.supervisor.WaitFor(ctx, emptied); err != nil {
 			return fmt.Errorf("waiting for %s to stop: %w", w.id(), err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -16,54 +15,19 @@ import (
 	"github.com/purserd/purser/metrics"
 )
 
-// draining is the node's drain. It is in the database before it takes effect, and is
-// changed under the agent's writing.
-type draining struct {
-	// now is nil unless the node is drained. What it points to is never changed.
-	now atomic.Pointer[statev1.Drain]
-
-	mu sync.Mutex
-	// changed is closed and replaced when now is another.
-	changed chan struct{}
-}
-
-// set publishes how far the node is drained.
-func (d *draining) set(now *statev1.Drain) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.now.Store(now)
-	if d.changed != nil {
-		close(d.changed)
-	}
-	d.changed = make(chan struct{})
-}
-
-// view is how far the node is drained, and a channel that is closed when that is
-// different.
-func (d *draining) view() (*statev1.Drain, <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.changed == nil {
-		d.changed = make(chan struct{})
-	}
-	return d.now.Load(), d.changed
-}
-
 // loadDrain finds the drain of an earlier agent.
 func (a *Agent) loadDrain() error {
 	d, err := a.db.Drain()
 	if err != nil {
 		return fmt.Errorf("reading whether the node is drained: %w", err)
 	}
-	if d != nil {
-		a.draining.set(d)
-	}
+	a.drain.set(d)
 	return nil
 }
 
 // refuseDrained refuses what would start something on a node that is drained.
 func (a *Agent) refuseDrained() error {
-	err := drainedError(a.draining.now.Load())
+	err := drainedError(a.drain.get())
 	if err == nil {
 		return nil
 	}
@@ -80,16 +44,17 @@ func drainedError(d *statev1.Drain) error {
 		d.GetSince().AsTime().Local().Format(time.DateTime))
 }
 
-// desired is what the supervisor needs to know of a record on a node that may be
-// drained.
+// desired is what the supervisor is to strive for by a record, on a node that may be
+// drained, by an agent that may be stopping all.
 func (a *Agent) desired(r *statev1.Workload) supervise.Desired {
 	d := desired(r)
-	drain := a.draining.now.Load()
-	if drain == nil {
-		return d
-	}
-	if d.Goal == supervise.Run {
+	drain := a.drain.get()
+	switch {
+	case d.Goal != supervise.Run:
+	case drain != nil:
 		d.Goal, d.Paused = supervise.Pause, supervise.Drained
+	case a.ending.Load():
+		d.Goal = supervise.Pause
 	}
 	if drain.GetDeadline() != nil {
 		d.KillBy = drain.GetDeadline().AsTime()
@@ -120,10 +85,10 @@ func (a *Agent) Drain(ctx context.Context, within *time.Duration, tell func(*pur
 func (a *Agent) beginDrain(within *time.Duration) error {
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	if a.ending {
+	if a.ending.Load() {
 		return refuse(Later, "the node is stopping")
 	}
-	old := a.draining.now.Load()
+	old := a.drain.get()
 	d := &statev1.Drain{Since: timestamppb.Now()}
 	if old != nil {
 		d = proto.CloneOf(old)
@@ -137,7 +102,7 @@ func (a *Agent) beginDrain(within *time.Duration) error {
 	if err := a.db.SetDrain(d); err != nil {
 		return fmt.Errorf("persisting that the node is drained: %w", err)
 	}
-	a.draining.set(d)
+	a.drain.set(d)
 	if old == nil {
 		a.emit(normal, "DrainStarted", "", "", "the node starts nothing any more, and stops %d workloads%s", len(a.runningNow()), deadlineText(d))
 	}
@@ -152,7 +117,8 @@ func deadlineText(d *statev1.Drain) string {
 	return "; what runs at " + d.GetDeadline().AsTime().Local().Format(time.DateTime) + " is killed"
 }
 
-// wishAnew has every supervisor take account of a drain that has begun or ended.
+// wishAnew has every supervisor take account of a drain that has begun or ended, or of
+// the end of the agent.
 func (a *Agent) wishAnew() {
 	for _, w := range a.all("", "") {
 		w.want(func(*supervise.Desired) {})
@@ -164,17 +130,17 @@ func (a *Agent) wishAnew() {
 func (a *Agent) Undrain() (bool, error) {
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	d := a.draining.now.Load()
+	d := a.drain.get()
 	if d == nil {
 		return false, nil
 	}
-	if a.ending {
+	if a.ending.Load() {
 		return false, refuse(Later, "the node is stopping")
 	}
 	if err := a.db.SetDrain(nil); err != nil {
 		return false, fmt.Errorf("persisting that the node is not drained: %w", err)
 	}
-	a.draining.set(nil)
+	a.drain.set(nil)
 	a.emit(normal, "Undrained", "", "", "the node accepts launches again, after %s", time.Since(d.GetSince().AsTime()).Round(time.Second))
 	a.wishAnew()
 	return true, nil
@@ -197,8 +163,12 @@ func emptied(v supervise.View) bool { return v.Status.Instance == nil }
 // driveDrain notes when the node that is being drained has become empty, as long as
 // the agent runs: whoever asked for it may have left.
 func (a *Agent) driveDrain(ctx context.Context) {
+	// Until then containers may run that the agent does not know yet.
+	if err := a.gate.pass(ctx, nil); err != nil {
+		return
+	}
 	for ctx.Err() == nil {
-		d, changed := a.draining.view()
+		d, changed := a.drain.view()
 		if d == nil || d.GetDrainedAt() != nil {
 			select {
 			case <-changed:
@@ -232,11 +202,12 @@ func (a *Agent) awaitEmpty(ctx context.Context, changed <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
-// noteDrained persists that nothing runs any more.
+// noteDrained persists that nothing runs any more. Before all had heard of the drain
+// one may have begun to.
 func (a *Agent) noteDrained(of *statev1.Drain) {
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	if a.draining.now.Load() != of {
+	if a.drain.get() != of || len(a.runningNow()) > 0 {
 		return
 	}
 	d := proto.CloneOf(of)
@@ -245,7 +216,7 @@ func (a *Agent) noteDrained(of *statev1.Drain) {
 		// It is so all the same; an agent that comes after finds out again.
 		a.log.Error("cannot persist that the node is drained", "error", err)
 	}
-	a.draining.set(d)
+	a.drain.set(d)
 	a.emit(normal, "Drained", "", "", "no workload runs, after %s", d.GetDrainedAt().AsTime().Sub(d.GetSince().AsTime()).Round(100*time.Millisecond))
 }
 
@@ -270,7 +241,7 @@ func (a *Agent) followDrain(ctx context.Context, some []*workload, tell func(*pu
 		})
 	}
 	for {
-		d, changed := a.draining.view()
+		d, changed := a.drain.view()
 		if d == nil {
 			return refuse(Precondition, "the drain was ended before the node was empty; workloads are started again")
 		}

@@ -152,7 +152,7 @@ func TestFollowingADrain(t *testing.T) {
 	if r := <-told; r.GetTotal() != 2 || r.GetDrain().GetDrainedAt() != nil {
 		t.Errorf("first: %v", r)
 	}
-	go a.noteDrained(a.draining.now.Load())
+	go a.noteDrained(a.drain.get())
 	for r := range told {
 		if r.GetDrain().GetDrainedAt() == nil {
 			continue

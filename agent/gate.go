@@ -2,67 +2,51 @@ package agent
 
 import (
 	"context"
-	"sync"
 
 	"github.com/purserd/purser/agent/supervise"
 )
 
 // gate holds starts back until it is known which containers there are. It opens once.
-type gate struct {
-	mu     sync.Mutex
-	opened bool
-	why    string
-	notice chan struct{} // closed and replaced with every change
+type gate struct{ passage watched[passage] }
+
+// passage is whether there is one, and why not yet.
+type passage struct {
+	open bool
+	why  string
 }
 
-func newGate() *gate { return &gate{notice: make(chan struct{})} }
-
 // open lets everybody through.
-func (g *gate) open() { g.change(func() { g.opened, g.why = true, "" }) }
+func (g *gate) open() { g.passage.set(passage{open: true}) }
 
 // shut says why it is not open yet.
 func (g *gate) shut(why string) {
-	g.change(func() {
-		if !g.opened {
-			g.why = why
+	g.passage.change(func(p *passage) {
+		if !p.open {
+			p.why = why
 		}
 	})
 }
 
-func (g *gate) change(f func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f()
-	close(g.notice)
-	g.notice = make(chan struct{})
-}
+func (g *gate) isOpen() bool { return g.passage.get().open }
 
-func (g *gate) isOpen() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.opened
-}
-
-// pass returns once the gate is open. As long as it is not, tell is called with every
-// new reason for that, and with none at the end.
+// pass returns once the gate is open. As long as it is not, tell, unless nil, is called
+// with every new reason for that, and with none at the end.
 func (g *gate) pass(ctx context.Context, tell func(why string)) error {
 	told := ""
 	for {
-		g.mu.Lock()
-		opened, why, notice := g.opened, g.why, g.notice
-		g.mu.Unlock()
+		p, changed := g.passage.view()
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if why != told {
-			tell(why)
-			told = why
+		if p.why != told && tell != nil {
+			tell(p.why)
+			told = p.why
 		}
-		if opened {
+		if p.open {
 			return nil
 		}
 		select {
-		case <-notice:
+		case <-changed:
 		case <-ctx.Done():
 		}
 	}

@@ -21,7 +21,7 @@ func (a *Agent) Ready(ctx context.Context) []Check {
 		{"containerd", usable(a.runtime.Status(ctx))},
 		{"private_mount", a.runtime.CheckPrivate()},
 		{"database", a.db.Check()},
-		{"accepts_launches", drainedError(a.draining.now.Load())},
+		{"accepts_launches", drainedError(a.drain.get())},
 	}
 }
 

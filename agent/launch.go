@@ -116,7 +116,7 @@ type request struct {
 // plan checks a spec against the node and decides what launching it means. That
 // it keeps the rules has been checked where it came in. The caller holds writing.
 func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
-	if a.ending {
+	if a.ending.Load() {
 		return plan{}, refuse(Later, "the node is stopping")
 	}
 	// Again, now that a drain that begins has to wait.

@@ -26,7 +26,7 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if err != nil {
 		return nil, nil, err
 	}
-	if a.ending {
+	if a.ending.Load() {
 		return nil, nil, refuse(Later, "the node is stopping")
 	}
 	old := w.record()

@@ -17,7 +17,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	stats, err := a.runtime.Stats(ctx)
 	logs := a.runtime.LogCounters()
 	snapshot := metrics.Snapshot{Connected: err == nil, Redactions: logs.Redactions, LogBytesLost: logs.LostBytes}
-	snapshot.Room, snapshot.Draining = a.measureRoom(), a.draining.now.Load() != nil
+	snapshot.Room, snapshot.Draining = a.measureRoom(), a.drain.get() != nil
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()
 		spec := w.record().GetSpec()

@@ -26,7 +26,7 @@ func (a *Agent) Node(ctx context.Context) *purserv1.GetNodeResponse {
 		},
 		Workloads: map[string]uint32{},
 		Capacity:  a.capacityMessage(),
-		Drain:     drainMessage(a.draining.now.Load()),
+		Drain:     drainMessage(a.drain.get()),
 	}
 	if status.Err != nil {
 		node.Containerd.Error = status.Err.Error()

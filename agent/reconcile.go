@@ -41,8 +41,8 @@ const (
 	listPatience = time.Second
 )
 
-// waiting is what a start does before the containers are known.
-const waiting = "waiting for containerd: "
+// waitingFor is how the reason begins of a start before the containers are known.
+const waitingFor = "waiting for containerd: "
 
 // reconcile takes over the containers that no record explains, and opens the gate.
 func (a *Agent) reconcile(ctx context.Context) {
@@ -96,14 +96,14 @@ func (a *Agent) settle(ctx context.Context, rest lot) {
 func (a *Agent) listContainers(ctx context.Context) ([]runtime.Found, error) {
 	for {
 		limited, cancel := context.WithTimeout(ctx, listTime)
-		slow := time.AfterFunc(listPatience, func() { a.gate.shut(waiting + "it does not answer") })
+		slow := time.AfterFunc(listPatience, func() { a.gate.shut(waitingFor + "it does not answer") })
 		found, err := a.runtime.List(limited)
 		slow.Stop()
 		cancel()
 		if err == nil {
 			return found, nil
 		}
-		a.gate.shut(waiting + err.Error())
+		a.gate.shut(waitingFor + err.Error())
 		if !errors.Is(err, runtime.ErrUnavailable) && ctx.Err() == nil {
 			a.log.Warn("cannot list containers", "error", err)
 		}
@@ -378,7 +378,7 @@ func (w *workload) takeOver(ctx context.Context, f runtime.Found) error {
 	w.mu.Lock()
 	w.wanted, w.found = r, nil
 	w.mu.Unlock()
-	return w.supervisor.Adopt(ctx, desired(r), adoptee(f, r))
+	return w.supervisor.Adopt(ctx, w.agent.desired(r), adoptee(f, r))
 }
 
 func (a *Agent) persist(r *statev1.Workload, status *supervise.Status) error {

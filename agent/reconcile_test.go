@@ -170,7 +170,7 @@ func TestByWorkload(t *testing.T) {
 // Who waits at the gate hears why, and goes on when it opens or the wait is called off.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := new(gate)
 		var told []string
 		passed := make(chan error, 1)
 		go func() { passed <- g.pass(t.Context(), func(why string) { told = append(told, why) }) }()

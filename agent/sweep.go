@@ -23,7 +23,7 @@ func (a *Agent) sweepLeaks(ctx context.Context) {
 		return
 	}
 	// Until then containers may be there that the agent does not know yet.
-	if err := a.gate.pass(ctx, func(string) {}); err != nil {
+	if err := a.gate.pass(ctx, nil); err != nil {
 		return
 	}
 	sweeper := a.runtime.Sweeper(a.known)
@@ -40,9 +40,7 @@ func (a *Agent) sweepLeaks(ctx context.Context) {
 		default:
 			a.log.Warn("not all can be removed that containers have left; trying again", "error", err)
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if sleep(ctx, pause); ctx.Err() != nil {
 			return
 		}
 		// Less up to a tenth, so that the agents of many nodes don't sweep at once.
@@ -75,12 +73,9 @@ func (a *Agent) tellOfLeaks(leaks []runtime.Leak) {
 // known are the instances that the agent has a record of: an instance is recorded before
 // anything of it is made, and until all of it is deleted.
 func (a *Agent) known() runtime.Known {
-	k := runtime.Known{Instances: map[string]bool{}, Logs: map[string]bool{}}
+	k := runtime.Known{Instances: a.instances(), Logs: map[string]bool{}}
 	for _, w := range a.all("", "") {
 		v, _ := w.supervisor.View()
-		if v.Status.Instance != nil {
-			k.Instances[v.Status.Instance.ID] = true
-		}
 		for _, id := range w.logged(v.Status) {
 			k.Logs[id] = true
 		}

@@ -113,14 +113,18 @@ func (j journal) SaveStatus(s supervise.Status) error {
 	return errors.Join(err, failpoint.Error("status.saved"))
 }
 
-// Forget deletes the record, unless something else is wanted by now. Whoever
-// looks the workload up afterwards finds none, and may make it anew.
+// Forget deletes the record, unless something else is wanted by now, or a container
+// was taken over. Whoever looks the workload up afterwards finds none, and may make it
+// anew.
 func (j journal) Forget(d supervise.Desired) error {
 	a := j.w.agent
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	if r := j.w.record(); r.GetGoal() != string(unpaused(d.Goal)) || r.GetRun() != d.Run {
 		return supervise.ErrSuperseded
+	}
+	if v, _ := j.w.supervisor.View(); v.Status.Instance != nil {
+		return supervise.ErrSuperseded // a container was taken over meanwhile
 	}
 	if err := failpoint.Error("forget.record"); err != nil {
 		return err
