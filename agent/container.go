@@ -196,7 +196,7 @@ func (w *workload) warnOfReaders(image *runtime.Image, spec *purserv1.LaunchSpec
 		return &runtime.SpecError{Err: err}
 	}
 	if warned != "" {
-		w.agent.emit(warning, "SecretsReadable", w.environment(), w.id(), "container %s: %s", instance, warned)
+		w.emit(warning, "SecretsReadable", "container %s: %s", instance, warned)
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (c containers) Inspect(ctx context.Context, instance string) (supervise.Fou
 func (c containers) openLogs(ctx context.Context, instance string) error {
 	err := c.w.agent.runtime.OpenLogs(ctx, instance, func() (runtime.Instance, error) { return c.outputOf(ctx, instance) })
 	if errors.Is(err, runtime.ErrNotFound) {
-		c.w.agent.emit(warning, "OutputLost", c.w.environment(), c.w.id(), "the output of container %s cannot be read any more", instance)
+		c.w.emit(warning, "OutputLost", "the output of container %s cannot be read any more", instance)
 		return nil
 	}
 	if err != nil {
@@ -298,8 +298,7 @@ func (c containers) openLogs(ctx context.Context, instance string) error {
 func (c containers) outputOf(ctx context.Context, instance string) (runtime.Instance, error) {
 	spec, resolution, err := c.w.madeFrom(ctx, instance)
 	if err != nil {
-		c.w.agent.emit(warning, "OutputDropped", c.w.environment(), c.w.id(),
-			"the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
+		c.w.emit(warning, "OutputDropped", "the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
 		return runtime.Instance{ID: instance, Spec: c.w.record().GetSpec()}, err
 	}
 	return runtime.Instance{ID: instance, Spec: spec, Redactions: resolution.Redactions()}, nil

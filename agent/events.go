@@ -38,6 +38,11 @@ func (a *Agent) emit(severity, kind, environment, subject, format string, args .
 	log(text, "event", kind, "environment", environment, "subject", subject)
 }
 
+// emit tells of something that happened to a workload.
+func (w *workload) emit(severity, kind, format string, args ...any) {
+	w.agent.emit(severity, kind, w.environment(), w.id(), format, args...)
+}
+
 // Change is a workload that is now different, or gone.
 type Change struct {
 	Type     string // updated or removed
@@ -74,13 +79,13 @@ func (w *workload) introduce() {
 func (w *workload) farewell() {
 	last := w.message()
 	w.agent.changes.Append(func(uint64) Change { return Change{"removed", last} })
-	w.agent.emit(normal, "Removed", last.GetEnvironment(), last.GetId(), "removed")
+	w.emit(normal, "Removed", "removed")
 }
 
 // adopted tells of a container that was found running.
 func (w *workload) adopted(pid uint32) {
 	w.agent.metrics.Adopted(metrics.Adopted)
-	w.agent.emit(normal, "Adopted", w.environment(), w.id(), "found running as process %d, as an earlier agent had left it", pid)
+	w.emit(normal, "Adopted", "found running as process %d, as an earlier agent had left it", pid)
 }
 
 // transition tells of a change of state.
@@ -90,8 +95,7 @@ func (w *workload) transition(old, now supervise.Status) {
 	if kind == "" || old.State == supervise.Pulling && now.State == supervise.Creating {
 		return
 	}
-	r := w.record()
-	w.agent.emit(severity, kind, r.GetEnvironment(), r.GetId(), "%s", text)
+	w.emit(severity, kind, "%s", text)
 	if now.State == supervise.Creating && now.LastExit != nil {
 		w.agent.metrics.Restarted(restartReason(old))
 	}
@@ -101,9 +105,9 @@ func (w *workload) transition(old, now supervise.Status) {
 func (w *workload) ended(e *supervise.Exit) {
 	switch e.Cause {
 	case supervise.OOMKilled:
-		w.agent.emit(warning, "OOMKilled", w.environment(), w.id(), "container %s: %s", e.Instance, e.Reason)
+		w.emit(warning, "OOMKilled", "container %s: %s", e.Instance, e.Reason)
 	case supervise.Lost:
-		w.agent.emit(warning, "ContainerLost", w.environment(), w.id(), "container %s: %s", e.Instance, e.Reason)
+		w.emit(warning, "ContainerLost", "container %s: %s", e.Instance, e.Reason)
 	}
 }
 

@@ -47,7 +47,7 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 		return nil, err
 	}
 	program := w.matcher.of(resolution.Redactions()).Text(start.GetCommand()[0])
-	a.emit(normal, "Exec", w.environment(), w.id(), "runs %q", program)
+	w.emit(normal, "Exec", "runs %q", program)
 	record := audit.Record{
 		Action: audit.Exec, Outcome: audit.Begun, Environment: w.environment(), Workload: w.id(), Instance: instance,
 		Command: program, Secrets: given(resolution),
@@ -126,7 +126,7 @@ func (w *workload) allowExec(env inject.Environ, uid uint32) error {
 		return &Refusal{Reason: Precondition, Err: err}
 	}
 	if warned != "" {
-		w.agent.emit(warning, "SecretsReadable", w.environment(), w.id(), "a command in it: %s", warned)
+		w.emit(warning, "SecretsReadable", "a command in it: %s", warned)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func (c containers) PreStop(ctx context.Context, instance string, revision *supe
 	if err := c.command(ctx, instance, revision, command); err != nil {
 		err = fmt.Errorf("hooks.pre_stop: %w", gone(err))
 		if ctx.Err() == nil && !errors.Is(err, supervise.ErrGone) {
-			c.w.agent.emit(warning, "PreStopFailed", c.w.environment(), c.w.id(), "container %s: %v", instance, err)
+			c.w.emit(warning, "PreStopFailed", "container %s: %v", instance, err)
 		}
 		return err
 	}

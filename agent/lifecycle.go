@@ -170,7 +170,7 @@ func (a *Agent) Restart(ctx context.Context, environment, id string, secrets boo
 		return nil, err
 	}
 	a.recordWish(ctx, audit.Restart, w.record())
-	a.emit(normal, "Restarting", w.environment(), w.id(), "restart requested%s", onPins(w.record().GetPins()))
+	w.emit(normal, "Restarting", "restart requested%s", onPins(w.record().GetPins()))
 	a.releasePins(old.GetEnvironment(), old.GetPins())
 	return w.message(), nil
 }

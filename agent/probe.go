@@ -89,7 +89,7 @@ func (t *probed) tell(err error) {
 	t.told = unmade
 	t.mu.Unlock()
 	if first {
-		t.w.agent.emit(warning, "ProbeNotMade", t.w.environment(), t.w.id(), "container %s: %v", t.instance, err)
+		t.w.emit(warning, "ProbeNotMade", "container %s: %v", t.instance, err)
 	}
 }
 

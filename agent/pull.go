@@ -364,7 +364,7 @@ func (w *workload) pullImage(ctx context.Context, spec *purserv1.LaunchSpec, beg
 		return err
 	}
 	took := time.Since(began).Round(10 * time.Millisecond)
-	w.agent.emit(normal, "Pulled", w.environment(), w.id(), "image %s is there after %s, as %s", got.Ref, took, got.Digest)
+	w.emit(normal, "Pulled", "image %s is there after %s, as %s", got.Ref, took, got.Digest)
 	return nil
 }
 
@@ -403,6 +403,6 @@ func (w *workload) pullUpdate(ctx context.Context, spec *purserv1.LaunchSpec) er
 		return nil // it is there, or the start will say what is wrong
 	}
 	return w.pullImage(ctx, spec, func(ref string) {
-		w.agent.emit(normal, "Pulling", w.environment(), w.id(), "image %s for its update, and runs on meanwhile", ref)
+		w.emit(normal, "Pulling", "image %s for its update, and runs on meanwhile", ref)
 	})
 }
