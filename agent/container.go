@@ -15,6 +15,7 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -24,7 +25,7 @@ type containers struct{ w *workload }
 // Start resolves the workload's pins to values, merges the environment, and
 // has the container made.
 func (c containers) Start(ctx context.Context, instance string, revision *supervise.Revision, enter func(supervise.State, string)) (supervise.Started, error) {
-	a, r := c.w.agent, c.w.recordOf(revision)
+	r := c.w.recordOf(revision)
 	if err := c.w.passGate(ctx, instance, enter); err != nil {
 		return supervise.Started{}, err
 	}
@@ -33,47 +34,45 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 		return supervise.Started{}, err
 	}
 	began := time.Now()
-	image, env, resolution, err := c.w.resolve(ctx, r, instance)
+	made, err := c.w.resolve(ctx, r, instance)
 	if errors.Is(err, runtime.ErrImageNotFound) && mayPull(r.GetSpec()) {
 		if err := c.w.pull(ctx, r, enter); err != nil {
 			return supervise.Started{}, err
 		}
 		began = time.Now()
-		image, env, resolution, err = c.w.resolve(ctx, r, instance)
+		made, err = c.w.resolve(ctx, r, instance)
 	}
-	a.metrics.Launched("resolve", began, err)
-	if err != nil {
-		a.metrics.Launched("total", began, err)
-		return supervise.Started{}, startError(err)
+	c.w.agent.metrics.Launched(metrics.Resolve, began, err)
+	var got supervise.Started
+	if err == nil {
+		got, err = c.start(ctx, made)
 	}
-	if err := c.w.warnOfReaders(image, r.GetSpec(), env, instance); err != nil {
-		return supervise.Started{}, startError(err)
+	c.w.agent.metrics.Launched(metrics.Total, began, err)
+	return got, startError(err)
+}
+
+// start creates and starts an instance.
+func (c containers) start(ctx context.Context, i runtime.Instance) (supervise.Started, error) {
+	a := c.w.agent
+	if err := c.w.warnOfReaders(i); err != nil {
+		return supervise.Started{}, err
 	}
 	if err := failpoint.Error("start.resolved"); err != nil {
 		return supervise.Started{}, err
 	}
-	a.imageUse.touch(image.Ref)
-	r.Status = &statev1.Status{Instances: []*statev1.Instance{{Id: instance, ImageDigest: image.Digest}}}
-	step := time.Now()
-	err = a.runtime.Create(ctx, runtime.Instance{
-		ID: instance, Spec: r.GetSpec(), Image: image, Env: env, Files: resolution.Directories,
-		Redactions: resolution.Redactions(), Size: c.w.terminalSize(), Record: r,
-	})
-	a.metrics.Launched("create", step, err)
+	a.imageUse.touch(i.Image.Ref)
+	began := time.Now()
+	err := a.runtime.Create(ctx, i)
+	a.metrics.Launched(metrics.Create, began, err)
 	if err != nil {
-		a.metrics.Launched("total", began, err)
-		return supervise.Started{}, startError(err)
+		return supervise.Started{}, err
 	}
-	step = time.Now()
 	failpoint.Here("start.created")
-	pid, err := a.runtime.Start(ctx, instance)
+	began = time.Now()
+	pid, err := a.runtime.Start(ctx, i.ID)
 	failpoint.Here("start.started")
-	a.metrics.Launched("start", step, err)
-	a.metrics.Launched("total", began, err)
-	if err != nil {
-		return supervise.Started{}, startError(err)
-	}
-	return supervise.Started{PID: pid, ImageDigest: image.Digest, Boot: a.boot}, nil
+	a.metrics.Launched(metrics.Start, began, err)
+	return supervise.Started{PID: pid, ImageDigest: i.Image.Digest, Boot: a.boot}, err
 }
 
 // found is what a launch looked up: the image, nil when containerd was not
@@ -113,29 +112,38 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 	if err != nil {
 		return nil, w.agent.imageError(ctx, ref, err)
 	}
-	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
-		Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets(), Pins: r.GetPins(), Workload: r.GetId(),
-	})
+	resolution, err := w.resolution(ctx, r.GetSpec(), r.GetPins())
 	if err != nil {
 		return nil, err
 	}
 	return &found{spec: r.GetSpec(), image: image, resolution: resolution}, nil
 }
 
+// resolution has the values of a spec's secrets, in the versions that it is pinned to.
+func (w *workload) resolution(ctx context.Context, spec *purserv1.LaunchSpec, pins []*purserv1.Pin) (*inject.Resolution, error) {
+	return inject.Resolve(ctx, w.agent.secrets, inject.Request{
+		Environment: w.environment(), Refs: spec.GetSecrets(), Pins: pins, Workload: w.id(),
+	})
+}
+
 // resolve gets all that an instance is made from: the image, the environment, and the
 // pinned secrets.
-func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (*runtime.Image, inject.Environ, *inject.Resolution, error) {
+func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (runtime.Instance, error) {
 	spec := r.GetSpec()
 	f, err := w.look(ctx, r)
 	if err != nil {
-		return nil, inject.Environ{}, nil, err
+		return runtime.Instance{}, err
 	}
 	w.recordGiven(ctx, r, f.resolution, instance)
 	below := f.image.Config.Env
 	if spec.GetTty() {
 		below = append([]string{termVariable + "=" + defaultTerm}, below...)
 	}
-	return f.image, w.merge(below, spec, f.resolution, instance), f.resolution, nil
+	r.Status = &statev1.Status{Instances: []*statev1.Instance{{Id: instance, ImageDigest: f.image.Digest}}}
+	return runtime.Instance{
+		ID: instance, Spec: spec, Image: f.image, Env: w.merge(below, spec, f.resolution, instance), Files: f.resolution.Directories,
+		Redactions: f.resolution.Redactions(), Size: w.terminalSize(), Record: r,
+	}, nil
 }
 
 // merge is the environment of an instance.
@@ -187,16 +195,16 @@ func startError(err error) error {
 
 // warnOfReaders tells of an account of the host's that can read the secrets of an
 // instance, which is refused where the configuration says so.
-func (w *workload) warnOfReaders(image *runtime.Image, spec *purserv1.LaunchSpec, env inject.Environ, instance string) error {
-	if !env.HasSecret() {
+func (w *workload) warnOfReaders(i runtime.Instance) error {
+	if !i.Env.HasSecret() {
 		return nil
 	}
-	warned, err := w.agent.keepImageFromReaders(image, spec)
+	warned, err := w.agent.keepImageFromReaders(i.Image, i.Spec)
 	if err != nil {
 		return &runtime.SpecError{Err: err}
 	}
 	if warned != "" {
-		w.emit(warning, "SecretsReadable", "container %s: %s", instance, warned)
+		w.emit(warning, "SecretsReadable", "container %s: %s", i.ID, warned)
 	}
 	return nil
 }

@@ -171,9 +171,7 @@ func (w *workload) madeFrom(ctx context.Context, instance string) (*purserv1.Lau
 	if i == nil || i.ID != instance {
 		return nil, nil, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
 	}
-	resolution, err := inject.Resolve(ctx, w.agent.secrets, inject.Request{
-		Environment: w.environment(), Refs: i.Revision.Spec.GetSecrets(), Pins: i.Revision.Pins, Workload: w.id(),
-	})
+	resolution, err := w.resolution(ctx, i.Revision.Spec, i.Revision.Pins)
 	if err != nil {
 		return nil, nil, &Refusal{Reason: Precondition, Err: err}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/purserd/purser/agent/supervise"
-	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/redact"
 	"github.com/purserd/purser/runtime"
 )
@@ -19,14 +18,15 @@ func (c containers) PreStop(ctx context.Context, instance string, revision *supe
 	if len(command) == 0 {
 		return nil
 	}
-	if err := c.command(ctx, instance, revision, command); err != nil {
-		err = fmt.Errorf("hooks.pre_stop: %w", gone(err))
-		if ctx.Err() == nil && !errors.Is(err, supervise.ErrGone) {
-			c.w.emit(warning, "PreStopFailed", "container %s: %v", instance, err)
-		}
-		return err
+	err := c.command(ctx, instance, revision, command)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("hooks.pre_stop: %w", gone(err))
+	if ctx.Err() == nil && !errors.Is(err, supervise.ErrGone) {
+		c.w.emit(warning, "PreStopFailed", "container %s: %v", instance, err)
+	}
+	return err
 }
 
 // errCommand is wrapped by the error of a command that its container answers for: it
@@ -41,7 +41,7 @@ func (commandError) Is(target error) bool { return target == errCommand }
 // command runs a command of a spec in an instance, with the environment of that. Its
 // error wraps ctx's when that has ended first; then it has been killed.
 func (c containers) command(ctx context.Context, instance string, revision *supervise.Revision, command []string) error {
-	resolution, err := c.w.resolutionOf(ctx, revision)
+	resolution, err := c.w.resolution(ctx, revision.Spec, revision.Pins)
 	if err != nil {
 		return err
 	}
@@ -70,16 +70,9 @@ type cutShort struct{ said, cause error }
 func (e *cutShort) Error() string { return e.said.Error() }
 func (e *cutShort) Unwrap() error { return e.cause }
 
-// resolutionOf is what the instances of a revision were made from.
-func (w *workload) resolutionOf(ctx context.Context, revision *supervise.Revision) (*inject.Resolution, error) {
-	return inject.Resolve(ctx, w.agent.secrets, inject.Request{
-		Environment: w.environment(), Refs: revision.Spec.GetSecrets(), Pins: revision.Pins, Workload: w.id(),
-	})
-}
-
 // matcherOf finds the values of a revision's secrets in what its instances say.
 func (w *workload) matcherOf(ctx context.Context, revision *supervise.Revision) (*redact.Matcher, error) {
-	resolution, err := w.resolutionOf(ctx, revision)
+	resolution, err := w.resolution(ctx, revision.Spec, revision.Pins)
 	if err != nil {
 		return nil, err
 	}
