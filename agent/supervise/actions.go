@@ -84,42 +84,8 @@ func (s *Supervisor) start(ctx context.Context, i *Instance) outcome {
 		}}
 	}
 	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
-		return startFailed(d, st, err, now)
+		return startFailed(d, st, err, now, mathrand.Float64())
 	}}
-}
-
-// startFailed tells what is the workload's fault from what is not.
-func startFailed(d Desired, st Status, err error, now time.Time) Status {
-	var refused *ExitError
-	if errors.As(err, &refused) {
-		exit := Exit{Code: refused.Code, Reason: refused.Message, Cause: Refused, FinishedAt: now, Instance: st.Instance.ID}
-		return exited(d, st, exit, now, mathrand.Float64())
-	}
-	reason := err.Error()
-	if errors.Is(err, context.Canceled) && !wanted(d, st) {
-		reason = calledOff
-	}
-	return notBefore(deferred(d, st, reason, now, mathrand.Float64()), err, now)
-}
-
-// maxNotBefore is how long somebody else may have us wait.
-const maxNotBefore = time.Hour
-
-// notBefore holds the next try back for as long as who refused the last one has asked
-// for, as registries do.
-func notBefore(s Status, err error, now time.Time) Status {
-	var later interface{ NotBefore(now time.Time) time.Time }
-	if s.State != BackingOff || !errors.As(err, &later) {
-		return s
-	}
-	at := later.NotBefore(now)
-	if limit := now.Add(maxNotBefore); at.After(limit) {
-		at = limit
-	}
-	if at.After(s.NextTry) {
-		s.NextTry = at
-	}
-	return s
 }
 
 // complain logs a failure that is tried again: loudly the first time.
@@ -137,7 +103,7 @@ func (s *Supervisor) inspect(ctx context.Context, id string) outcome {
 	return outcome{apply: func(d Desired, st Status, now time.Time) Status {
 		switch {
 		case errors.Is(err, ErrGone):
-			return vanished(d, st, found.Boot, now)
+			return vanished(d, st, found.Boot, now, mathrand.Float64())
 		case err != nil:
 			s.complain(st, "cannot look at a container yet", err)
 			return held(st, now)
@@ -148,46 +114,9 @@ func (s *Supervisor) inspect(ctx context.Context, id string) outcome {
 			exit.StartedAt = st.Instance.StartedAt
 			return exited(d, st, exit, now, mathrand.Float64())
 		default:
-			return vanished(d, st, found.Boot, now)
+			return vanished(d, st, found.Boot, now, mathrand.Float64())
 		}
 	}}
-}
-
-// adopted takes over a container that an earlier agent started.
-func adopted(st Status, found Found, now time.Time) Status {
-	i := *st.Instance
-	if i.StartedAt.IsZero() {
-		return started(st, Started{PID: found.PID, ImageDigest: i.ImageDigest, Boot: found.Boot}, now)
-	}
-	i.PID, i.Unverified = found.PID, false
-	st.Instance = &i
-	if st.State.Runs() {
-		return st // as ready as it was, until a probe says otherwise
-	}
-	// It was being stopped. The next step does so again: the signal may never have been
-	// sent.
-	return enter(st, Running, "", now)
-}
-
-// vanished settles an instance of which nothing is left, on a node booted as given.
-func vanished(d Desired, st Status, boot string, now time.Time) Status {
-	i := st.Instance
-	if i.StartedAt.IsZero() {
-		return neverStarted(st, now)
-	}
-	exit := Exit{
-		Code:       Unknown,
-		Reason:     "ended while nobody watched; its exit status is unknown",
-		Cause:      Lost,
-		StartedAt:  i.StartedAt,
-		FinishedAt: now,
-		Instance:   i.ID,
-	}
-	if i.Boot == "" || i.Boot == boot {
-		return exited(d, st, exit, now, mathrand.Float64())
-	}
-	exit.Cause, exit.Reason = Rebooted, "the node was rebooted"
-	return rebooted(d, st, exit, now)
 }
 
 // signal sends the stop signal. One that finds nobody is not an error: the
@@ -248,7 +177,7 @@ func (s *Supervisor) forget(ctx context.Context, d Desired) outcome {
 	}
 	if !errors.Is(err, ErrSuperseded) {
 		s.log.Error("cannot delete a workload's record; trying again", "error", err)
-		pause(ctx)
+		sleep(ctx)
 	}
 	return outcome{apply: func(_ Desired, st Status, _ time.Time) Status { return st }}
 }
@@ -269,7 +198,7 @@ func (s *Supervisor) watch(ctx context.Context, st Status) {
 		exit.StartedAt, exit.Instance = startedAt, id
 		s.deliver(outcome{instance: id, apply: func(d Desired, st Status, now time.Time) Status {
 			if gone {
-				return vanished(d, st, st.Instance.Boot, now)
+				return vanished(d, st, st.Instance.Boot, now, mathrand.Float64())
 			}
 			return exited(d, st, exit, now, mathrand.Float64())
 		}})
@@ -288,13 +217,13 @@ func (s *Supervisor) await(ctx context.Context, id string) (exit Exit, gone bool
 			return Exit{}, true
 		}
 		s.log.Debug("lost sight of a container; looking again", "instance", id, "error", err)
-		pause(ctx)
+		sleep(ctx)
 	}
 	return Exit{}, false
 }
 
-// pause waits before something that failed is tried again.
-func pause(ctx context.Context) {
+// sleep waits before something that failed is tried again.
+func sleep(ctx context.Context) {
 	select {
 	case <-time.After(actionPause):
 	case <-ctx.Done():

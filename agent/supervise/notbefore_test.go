@@ -20,7 +20,7 @@ func TestNotBefore(t *testing.T) {
 		-time.Minute: 8 * time.Second, 30 * time.Second: 30 * time.Second, 40 * time.Hour: time.Hour,
 	} {
 		d := Desired{Goal: Run, Revision: &Revision{Policy: Policy{BackoffMin: 10 * time.Second, BackoffMax: 10 * time.Second}}}
-		st := startFailed(d, Status{State: Pulling, Instance: &Instance{ID: "x"}}, fmt.Errorf("pulling: %w", busy(asked)), now)
+		st := startFailed(d, Status{State: Pulling, Instance: &Instance{ID: "x"}}, fmt.Errorf("pulling: %w", busy(asked)), now, 0)
 		got := st.NextTry.Sub(now)
 		if st.State != BackingOff || got < want || got > max(want, 10*time.Second) {
 			t.Errorf("asked for %s: %s in %s, want %s", asked, st.State, got, want)

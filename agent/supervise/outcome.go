@@ -2,6 +2,8 @@ package supervise
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -39,6 +41,40 @@ func started(s Status, got Started, at time.Time) Status {
 		return enter(s, Starting, "", at)
 	}
 	return enter(s, Running, "", at)
+}
+
+// startFailed tells what is the workload's fault from what is not.
+func startFailed(d Desired, st Status, err error, now time.Time, jitter float64) Status {
+	var refused *ExitError
+	if errors.As(err, &refused) {
+		exit := Exit{Code: refused.Code, Reason: refused.Message, Cause: Refused, FinishedAt: now, Instance: st.Instance.ID}
+		return exited(d, st, exit, now, jitter)
+	}
+	reason := err.Error()
+	if errors.Is(err, context.Canceled) && !wanted(d, st) {
+		reason = calledOff
+	}
+	return notBefore(deferred(d, st, reason, now, jitter), err, now)
+}
+
+// maxNotBefore is how long somebody else may have us wait.
+const maxNotBefore = time.Hour
+
+// notBefore holds the next try back for as long as who refused the last one has asked
+// for, as registries do.
+func notBefore(s Status, err error, now time.Time) Status {
+	var later interface{ NotBefore(now time.Time) time.Time }
+	if s.State != BackingOff || !errors.As(err, &later) {
+		return s
+	}
+	at := later.NotBefore(now)
+	if limit := now.Add(maxNotBefore); at.After(limit) {
+		at = limit
+	}
+	if at.After(s.NextTry) {
+		s.NextTry = at
+	}
+	return s
 }
 
 // entered notes that a start has come to pull the image, or is done with that. A
@@ -244,6 +280,43 @@ func neverStarted(s Status, now time.Time) Status {
 		s.Attempts--
 	}
 	return enter(s, Pending, "the agent was restarted before it had started", now)
+}
+
+// adopted takes over a container that an earlier agent started.
+func adopted(st Status, found Found, now time.Time) Status {
+	i := *st.Instance
+	if i.StartedAt.IsZero() {
+		return started(st, Started{PID: found.PID, ImageDigest: i.ImageDigest, Boot: found.Boot}, now)
+	}
+	i.PID, i.Unverified = found.PID, false
+	st.Instance = &i
+	if st.State.Runs() {
+		return st // as ready as it was, until a probe says otherwise
+	}
+	// It was being stopped. The next step does so again: the signal may never have been
+	// sent.
+	return enter(st, Running, "", now)
+}
+
+// vanished settles an instance of which nothing is left, on a node booted as given.
+func vanished(d Desired, st Status, boot string, now time.Time, jitter float64) Status {
+	i := st.Instance
+	if i.StartedAt.IsZero() {
+		return neverStarted(st, now)
+	}
+	exit := Exit{
+		Code:       Unknown,
+		Reason:     "ended while nobody watched; its exit status is unknown",
+		Cause:      Lost,
+		StartedAt:  i.StartedAt,
+		FinishedAt: now,
+		Instance:   i.ID,
+	}
+	if i.Boot == "" || i.Boot == boot {
+		return exited(d, st, exit, now, jitter)
+	}
+	exit.Cause, exit.Reason = Rebooted, "the node was rebooted"
+	return rebooted(d, st, exit, now)
 }
 
 // ExitReason says in words what an exit status means.

@@ -8,7 +8,7 @@ import (
 	"github.com/purserd/purser/api/launchspec"
 )
 
-// probed is a service with probes of these kinds.
+// probedService is a service with probes of these kinds.
 func probedService(change func(*Policy)) Desired {
 	d := service()
 	change(&d.Policy)

@@ -185,7 +185,7 @@ func TestCommandNotFoundIsNotRetried(t *testing.T) {
 	d := job()
 	d.Policy.Retries = 5
 	s := Status{State: Creating, Run: 1, Attempts: 1, Instance: &Instance{ID: "one"}}
-	s = startFailed(d, s, &ExitError{Code: 127, Message: "not found"}, t0)
+	s = startFailed(d, s, &ExitError{Code: 127, Message: "not found"}, t0, 0)
 	if s.State != Failed || s.LastExit.Code != 127 {
 		t.Errorf("got %s, %+v", s.State, s.LastExit)
 	}

@@ -91,7 +91,7 @@ func (w *world) start(well func() bool) {
 		w.set(entered(w.s, Pulling, "image x", w.now))
 		switch w.pick(3) {
 		case 0:
-			w.set(startFailed(w.d, w.s, errors.New("no registry"), w.now))
+			w.set(startFailed(w.d, w.s, errors.New("no registry"), w.now, 0))
 			return
 		case 1:
 			return // it takes longer
@@ -103,9 +103,9 @@ func (w *world) start(well func() bool) {
 	case well():
 		w.set(started(w.s, Started{PID: 1, Boot: "first"}, w.now))
 	case w.chance():
-		w.set(startFailed(w.d, w.s, &ExitError{Code: 127}, w.now))
+		w.set(startFailed(w.d, w.s, &ExitError{Code: 127}, w.now, 0))
 	default:
-		w.set(startFailed(w.d, w.s, ErrGone, w.now))
+		w.set(startFailed(w.d, w.s, ErrGone, w.now, 0))
 	}
 }
 
@@ -123,9 +123,9 @@ func (w *world) inspect() {
 	i := w.s.Instance
 	switch w.pick(5) {
 	case 0:
-		w.set(vanished(w.d, w.s, i.Boot, w.now))
+		w.set(vanished(w.d, w.s, i.Boot, w.now, 0))
 	case 1:
-		w.set(vanished(w.d, w.s, "second", w.now))
+		w.set(vanished(w.d, w.s, "second", w.now, 0))
 	case 2:
 		w.set(held(w.s, w.now))
 	case 3:
