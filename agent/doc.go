@@ -8,11 +8,14 @@
 //
 //	agent.go      what an agent consists of; Run
 //	launch.go     specs in: plan, then commit
-//	lifecycle.go  start, stop, remove, restart, wait
+//	admission.go  is there room for what a launch asks for
+//	lifecycle.go  start, stop, remove, restart; wait.go
+//	drain.go      the node's drain, and what it makes of what is wanted
 //	container.go  between a supervisor and package runtime
 //	probe.go      a container's probes; hook.go: commands of a spec; answer.go: what they said
 //	reconcile.go  containers that no record explains, at the start; gate.go, loss.go
-//	view.go       workloads as the API shows them
+//	sweep.go      what containers have left on the node
+//	view.go       workloads as the API shows them; node.go, health.go: the node
 //	apps.go, secrets.go, images.go, logs.go, events.go, measure.go
 //	audit.go      what is recorded, and by whom; call.go, auditnames.go, audittrail.go
 //
