@@ -14,8 +14,8 @@ type Check struct {
 	Err error
 }
 
-// Ready checks whether the node can do what a scheduler would have it do. It waits two
-// seconds at most.
+// Ready checks whether the node can do what a scheduler would have it do. It waits for
+// containerd for two seconds at most.
 func (a *Agent) Ready(ctx context.Context) []Check {
 	return []Check{
 		{"containerd", usable(a.runtime.Status(ctx))},

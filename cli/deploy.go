@@ -35,10 +35,13 @@ changes that function alone. ${V}, ${V:-x} and ${V:?message} in the file come
 from purser's environment. FILE may be - for standard input.
 
 Returns when the node has accepted all of it, or with --wait when all of it is
-ready: a job runs or has completed, a service has run for a second. A job that
-has failed, or a service that has ended, fails the wait. --dry-run changes nothing and prints the specs as
-they would be launched, with all defaults of the file merged in, as YAML unless
--o says otherwise; without a node it only checks the file.
+ready: a job runs or has completed, a service passes its ready probe or, without
+one, has run for a second since it started up. A job that has failed, or a service
+that has ended, fails the wait.
+
+--dry-run changes nothing and prints the specs as they would be launched, with all
+defaults of the file merged in, as YAML unless -o says otherwise; without a node it
+only checks the file.
 
 --watch goes on: it deploys again whenever FILE is saved, shows what changed, and
 prints what the functions write. A file with mistakes is not deployed: they
@@ -65,7 +68,7 @@ watching alone; the functions go on.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the merged specs and change nothing")
-	flags.BoolVar(&f.wait, "wait", false, "return when every function is ready: a job runs or has completed, a service has run for a second")
+	flags.BoolVar(&f.wait, "wait", false, "return when every function is ready")
 	flags.BoolVar(&f.watch, "watch", false, "deploy again whenever FILE is saved, and print logs, until interrupted")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "give up --wait after this long; what was deployed goes on trying")
 	return cmd
@@ -240,8 +243,7 @@ func (s *session) waitAll(ctx context.Context, api *client.Client, changes []*pu
 	return err
 }
 
-// unready has a line for each function deployed that neither runs nor has
-// completed: its state and why.
+// unready has a line for each function deployed that is not ready: its state and why.
 func (s *session) unready(ctx context.Context, api *client.Client, changes []*purserv1.Change) string {
 	ctx, done := context.WithTimeout(ctx, callTimeout)
 	defer done()
@@ -252,7 +254,7 @@ func (s *session) unready(ctx context.Context, api *client.Client, changes []*pu
 	deployed := pluck(changes, (*purserv1.Change).GetId)
 	var lines strings.Builder
 	for _, w := range response.Msg.GetWorkloads() {
-		if !slices.Contains(deployed, w.GetId()) || slices.Contains(runs, w.GetState()) || w.GetState() == "completed" {
+		if !slices.Contains(deployed, w.GetId()) || isReady(w) {
 			continue
 		}
 		lines.WriteString("\n" + sentence(w, time.Now()))

@@ -170,8 +170,9 @@ func newWait(s *session) *cobra.Command {
 		Use:   "wait ID",
 		Short: "Wait until a workload has ended, and exit with its status",
 		Long: `Wait until a workload has ended for good and exit with its status, or with
---until running until its container runs, with --until ready until it has, if
-it is a service, run for a second without an exit. Prints the state it reached.
+--until running until its container runs, with --until ready until it is ready, if
+it is a service: its ready probe passes or, without one, it has run for a second
+without an exit since it started up. Prints the state it reached.
 124 means that a job's timeout ended it, although it then exited with 0; 125
 that purser failed, or that the workload ended without having run.`,
 		Example: `  purser wait rag-qna/reindex

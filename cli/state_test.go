@@ -19,6 +19,7 @@ func TestSentence(t *testing.T) {
 		want, waits string
 	}{
 		{&purserv1.Workload{State: "running"}, "a/f is running", ""},
+		{&purserv1.Workload{State: "running", Reason: "not ready: status 503"}, "a/f is running: not ready: status 503", "running: not ready: status 503"},
 		{&purserv1.Workload{State: "starting"}, "a/f is starting", ""},
 		{&purserv1.Workload{State: "failed", Reason: "exited with status 3"}, "a/f is failed: exited with status 3", ""},
 		{&purserv1.Workload{State: "pulling", Reason: "image x:1"}, "a/f is pulling image x:1", "pulling: image x:1"},
@@ -38,6 +39,23 @@ func TestSentence(t *testing.T) {
 	}
 	if got := waitsFor(nil); got != "" {
 		t.Errorf("nothing waits for %q", got)
+	}
+}
+
+func TestIsReady(t *testing.T) {
+	probed := &purserv1.LaunchSpec{Probes: &purserv1.Probes{Ready: &purserv1.Probe{}}}
+	job := &purserv1.LaunchSpec{Kind: new("job")}
+	for _, c := range []struct {
+		state string
+		spec  *purserv1.LaunchSpec
+		want  bool
+	}{
+		{"running", nil, true}, {"running", probed, false}, {"ready", probed, true}, {"starting", nil, false},
+		{"starting", job, true}, {"completed", job, true}, {"backing_off", nil, false}, {"creating", nil, false},
+	} {
+		if got := isReady(&purserv1.Workload{State: c.state, Spec: c.spec}); got != c.want {
+			t.Errorf("%s, %v: %v", c.state, c.spec, got)
+		}
 	}
 }
 

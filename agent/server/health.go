@@ -27,7 +27,7 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// readyPatience bounds the checks: less than what probes usually wait.
+// readyPatience bounds the checks.
 const readyPatience = 5 * time.Second
 
 // readyz tells whether the node can do what a scheduler would have it do, with status
