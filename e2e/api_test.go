@@ -138,7 +138,7 @@ func TestMetrics(t *testing.T) {
 			`purser_launch_duration_seconds_count{phase="total",result="ok"} 2`,
 			`purser_workload_memory_bytes{app="a",environment="dev",function="f"}`,
 			`purser_workload_cpu_seconds_total{app="a",environment="dev",function="f"}`,
-			`purser_restarts_total{reason="exit"} 0`,
+			`purser_restarts_total{reason="exited"} 0`,
 			`purser_build_info{`, `process_cpu_seconds_total`, `go_goroutines`,
 		} {
 			if !strings.Contains(scrape, "\n"+want) {
