@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -91,6 +94,74 @@ func TestDrainedNodeRefusesWhatWouldStart(t *testing.T) {
 
 // failure is the error among what a method returns.
 func failure[A, B any](_ A, _ B, err error) error { return err }
+
+// withContainer has an agent know of a workload with a container.
+func (a *Agent) withContainer(function string) *workload {
+	r := asking(function, "1Mi")
+	i := &supervise.Instance{ID: function, Revision: supervise.NewRevision(1, r.GetSpec(), nil)}
+	w := newWorkload(a, r, supervise.Status{State: supervise.Running, Run: 1, Instance: i})
+	a.workloads[w.key] = w
+	return w
+}
+
+// A node is drained once it is known what runs on it, and that is nothing.
+func TestDrainedWhenNothingRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := drainable(t)
+		if err := a.beginDrain(nil); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var driving sync.WaitGroup
+		driving.Go(func() { a.driveDrain(ctx) })
+		synctest.Wait()
+		if a.drain.get().GetDrainedAt() != nil {
+			t.Error("drained before it is known what runs")
+		}
+		a.gate.open()
+		synctest.Wait()
+		if a.drain.get().GetDrainedAt() == nil {
+			t.Error("not drained, and nothing runs")
+		}
+		cancel()
+		driving.Wait()
+	})
+	a := drainable(t)
+	a.withContainer("f")
+	if err := a.beginDrain(nil); err != nil {
+		t.Fatal(err)
+	}
+	if a.noteDrained(a.drain.get()); a.drain.get().GetDrainedAt() != nil {
+		t.Error("drained, and something runs")
+	}
+}
+
+// What an agent that stops all comes to know of only then is to stop, too.
+func TestEndingPauses(t *testing.T) {
+	a := drainable(t, asking("f", "1Mi"))
+	if err := a.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := a.goalOf("f"); d.Goal != supervise.Pause || d.Paused != "" {
+		t.Errorf("what there was: %+v", d)
+	}
+	a.withContainer("g")
+	if d := a.goalOf("g"); d.Goal != supervise.Pause {
+		t.Errorf("what came later: %+v", d)
+	}
+	if err := a.beginDrain(nil); err == nil {
+		t.Error("a drain was accepted")
+	}
+}
+
+// A record is not deleted under a container that was taken over meanwhile.
+func TestForgetOfWhatWasTakenOver(t *testing.T) {
+	a := drainable(t)
+	w := a.withContainer("f")
+	if err := (journal{w}).Forget(desired(w.record())); !errors.Is(err, supervise.ErrSuperseded) {
+		t.Errorf("got %v", err)
+	}
+}
 
 // A second drain keeps what the first one said, but for a deadline of its own.
 func TestDrainAgain(t *testing.T) {

@@ -194,6 +194,23 @@ func TestOlderDatabase(t *testing.T) {
 	})
 }
 
+// What runs on a node whose database was put back from when it was drained is taken
+// over, and stopped.
+func TestOlderDatabaseOfADrainedNode(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		service, _ := n.deployTicking()
+		n.must("drain", "--deadline", "1s")
+		old := filepath.Join(t.TempDir(), "state.db")
+		n.betweenAgents(func() { copyFile(t, n.state("state.db"), old) })
+		n.must("undrain")
+		n.await("a/f", "running again", func(w workload) bool { return w.State == "running" && w.pid() != service.pid() })
+		n.betweenAgents(func() { copyFile(t, old, n.state("state.db")) })
+		n.awaitEvents("Recovered")
+		n.await("a/f", "stopped by the drain", func(w workload) bool { return w.State == "pending" && len(w.Instances) == 0 })
+		n.eventually("no container", func() bool { return len(n.containers()) == 0 })
+	})
+}
+
 // A damaged database is put aside, and rebuilt from what runs.
 func TestDatabaseIsDamaged(t *testing.T) {
 	for kind, damage := range map[string]func([]byte) []byte{
