@@ -35,10 +35,31 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	if err := a.refuseDrained(); err != nil {
 		return nil, 0, err
 	}
+	var functions []*purserv1.AppFunction
+	for _, spec := range specs {
+		functions = append(functions, &purserv1.AppFunction{Spec: spec})
+	}
+	return a.rollOut(ctx, rollout{environment: environment, app: app, cause: "deploy", functions: functions, prune: prune, dryRun: dryRun})
+}
+
+// rollout is what is to become of an app.
+type rollout struct {
+	environment, app, cause string
+	functions               []*purserv1.AppFunction
+	// prune removes the app's other functions; dryRun changes nothing.
+	prune, dryRun bool
+}
+
+// rollOut puts functions in force, all or none, as a new revision of the app.
+func (a *Agent) rollOut(ctx context.Context, r rollout) ([]*purserv1.Change, uint32, error) {
+	var specs []*purserv1.LaunchSpec
+	for _, f := range r.functions {
+		specs = append(specs, f.GetSpec())
+	}
 	if err := a.awaitRemoval(ctx, specs...); err != nil {
 		return nil, 0, err
 	}
-	if !dryRun {
+	if !r.dryRun {
 		if err := a.pullAhead(ctx, specs...); err != nil {
 			return nil, 0, err
 		}
@@ -46,24 +67,20 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	seen := a.lookAhead(ctx, specs...)
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	var functions []*purserv1.AppFunction
-	for _, spec := range specs {
-		functions = append(functions, &purserv1.AppFunction{Spec: spec})
-	}
-	plans, err := a.planAll(ctx, functions, seen)
+	plans, err := a.planAll(ctx, r.functions, seen)
 	if err != nil {
 		return nil, 0, err
 	}
-	if prune {
-		plans = append(plans, a.leftOut(environment, app, plans)...)
+	if r.prune {
+		plans = append(plans, a.leftOut(r.environment, r.app, plans)...)
 	}
 	if err := a.admit(plans...); err != nil {
 		return nil, 0, err
 	}
-	if dryRun {
+	if r.dryRun {
 		return changes(plans), 0, nil
 	}
-	return a.revise(ctx, environment, app, "deploy", plans)
+	return a.revise(ctx, r.environment, r.app, r.cause, plans)
 }
 
 // distinct refuses specs that are of one workload.
@@ -254,28 +271,10 @@ func (a *Agent) Rollback(ctx context.Context, environment, app string, number ui
 	if err != nil {
 		return nil, 0, err
 	}
-	var specs []*purserv1.LaunchSpec
-	for _, f := range target.GetFunctions() {
-		specs = append(specs, f.GetSpec())
-	}
-	if err := a.awaitRemoval(ctx, specs...); err != nil {
-		return nil, 0, err
-	}
-	if err := a.pullAhead(ctx, specs...); err != nil {
-		return nil, 0, err
-	}
-	seen := a.lookAhead(ctx, specs...)
-	a.writing.Lock()
-	defer a.writing.Unlock()
-	plans, err := a.planAll(ctx, target.GetFunctions(), seen)
-	if err != nil {
-		return nil, 0, err
-	}
-	plans = append(plans, a.leftOut(environment, app, plans)...)
-	if err := a.admit(plans...); err != nil {
-		return nil, 0, err
-	}
-	return a.revise(ctx, environment, app, fmt.Sprintf("rollback to %d", target.GetRevision()), plans)
+	return a.rollOut(ctx, rollout{
+		environment: environment, app: app, cause: fmt.Sprintf("rollback to %d", target.GetRevision()),
+		functions: target.GetFunctions(), prune: true,
+	})
 }
 
 // revisionOf returns a kept revision of an app; see findRevision.
