@@ -127,7 +127,8 @@ func StopSignal(s *purserv1.LaunchSpec) string {
 	return s.GetStop().GetSignal()
 }
 
-// StopGrace is the time between the stop signal and SIGKILL. It may be 0.
+// StopGrace is the time until SIGKILL, from the stop signal, or from the beginning of
+// the command before it. It may be 0.
 func StopGrace(s *purserv1.LaunchSpec) time.Duration {
 	return durationOr(s.GetStop().GetGrace(), DefaultStopGrace)
 }

@@ -773,7 +773,7 @@ type Stop struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name or number: SIGTERM, TERM, 15. The image's StopSignal, else SIGTERM, when absent.
 	Signal *string `protobuf:"bytes,1,opt,name=signal,proto3,oneof" json:"signal,omitempty"`
-	// Time between the signal and SIGKILL.
+	// Time until SIGKILL, from the signal, or from the beginning of hooks.pre_stop.
 	Grace         *string `protobuf:"bytes,2,opt,name=grace,proto3,oneof" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1133,7 +1133,8 @@ type WaitRequest struct {
 	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// running: its container runs (or has already completed). ready: so does a job's; a
 	// service's passes its ready probe, or where there is none has passed its startup
-	// probe and run for a second since, or has ended and the service backs off. finished: it has ended and will not be started again by itself; the default.
+	// probe and run for a second since, or has ended and the service backs off. finished:
+	// it has ended and will not be started again by itself; the default.
 	Until         string `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
