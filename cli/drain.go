@@ -24,7 +24,7 @@ func newDrain(s *session) *cobra.Command {
 		Use:   "drain",
 		Short: "Stop all workloads, and start none until undrain",
 		Long: `Have the node refuse launches, starts and restarts, and stop all that runs, each
-by its own stop signal and grace, all at once. What still runs at the deadline is
+by its own pre_stop, stop signal and grace, all at once. What still runs at the deadline is
 killed. The workloads are kept as they were wanted: "purser undrain" brings them
 back.
 

@@ -27,8 +27,8 @@ type asker struct {
 	decided bool // nothing more is to be asked
 }
 
-// run makes tries until ctx ends or a verdict is the last. A period that comes while a try is under way is left
-// out, but for one that hangs, which has failed once more.
+// run makes tries until ctx ends or a verdict is the last. A period that comes while a
+// try is under way is left out, but for one that hangs, which has failed once more.
 func (a *asker) run(ctx context.Context) {
 	if !sleep(ctx, a.delay) {
 		return
