@@ -254,7 +254,7 @@ func (c containers) Kill(ctx context.Context, instance string) error {
 }
 
 func (c containers) Delete(ctx context.Context, instance string) error {
-	if c.w.isUnborn(instance) {
+	if c.w.isHeldBack(instance) {
 		return nil // whether containerd is there or not
 	}
 	err := gone(c.w.agent.runtime.Delete(ctx, instance))

@@ -55,22 +55,22 @@ func (g *gate) pass(ctx context.Context, tell func(why string)) error {
 // passGate holds an instance of a workload back until the gate is open. Of one that
 // is called off before there is nothing.
 func (w *workload) passGate(ctx context.Context, instance string, enter func(supervise.State, string)) error {
-	w.setUnborn(instance)
+	w.setHeldBack(instance)
 	err := w.agent.gate.pass(ctx, func(why string) { enter(supervise.Creating, why) })
 	if err == nil {
-		w.setUnborn("")
+		w.setHeldBack("")
 	}
 	return err
 }
 
-func (w *workload) setUnborn(instance string) {
+func (w *workload) setHeldBack(instance string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.unborn = instance
+	w.heldBack = instance
 }
 
-func (w *workload) isUnborn(instance string) bool {
+func (w *workload) isHeldBack(instance string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unborn == instance
+	return w.heldBack == instance
 }

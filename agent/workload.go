@@ -35,8 +35,8 @@ type workload struct {
 	size runtime.Size
 	// asked: something was asked of it since the agent has started.
 	asked bool
-	// unborn is the instance that was held back at the gate last, and has not passed it.
-	unborn string
+	// heldBack is the instance that was held back at the gate last, and has not passed it.
+	heldBack string
 	// stale are instances whose logs nobody can ask for any more.
 	stale []string
 }

@@ -111,7 +111,7 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 		// It ended before we were told that it had started.
 		exit.FinishedAt = exit.StartedAt
 	}
-	recalled := tooLate(d, s)
+	recalled := wantedAgain(d, s)
 	exit.Reason = because(d, s, exit.Reason)
 	s = abandon(s)
 	s.LastExit = &exit

@@ -19,9 +19,9 @@ func paused(d Desired, s Status, now time.Time) Status {
 // does not change.
 func finished(d Desired, s Status) bool { return s.State.Ended() && s.Run == d.Run }
 
-// tooLate says whether an instance is wanted again that has been told to stop, as its
+// wantedAgain says whether an instance is wanted again that has been told to stop, as its
 // pause is over: its exit is not its own doing. That of a job counts, as in a pause.
-func tooLate(d Desired, s Status) bool {
+func wantedAgain(d Desired, s Status) bool {
 	return wanted(d, s) && !d.Policy.Job && !s.Instance.StopSince.IsZero() && s.Instance.Ending == nil
 }
 
