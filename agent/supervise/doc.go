@@ -22,8 +22,8 @@
 // and these are all of them, as a test holds against what happens:
 //
 //	pending     → creating, stopping, stopped
-//	pulling     → pending, creating, stopping, backing_off, stopped
-//	creating    → pending, pulling, starting, running, stopping, backing_off, failed
+//	pulling     → pending, creating, starting, running, stopping, backing_off, stopped, completed, failed
+//	creating    → pending, pulling, starting, running, stopping, backing_off, stopped, completed, failed
 //	starting    → pending, running, stopping, backing_off, stopped, completed, failed
 //	running     → pending, ready, stopping, backing_off, stopped, completed, failed
 //	ready       → pending, running, stopping, backing_off, stopped, completed, failed
@@ -32,6 +32,9 @@
 //	stopped     → pending, creating, stopping
 //	completed   → pending, creating, stopping
 //	failed      → pending, creating, stopping
+//
+// What was pulling or creating when the agent ended may have run, or have ended, by the
+// time that the next one looks.
 //
 // A workload without a startup probe is running as soon as its command is executed,
 // and one without a ready probe is never called ready: nobody has said how to tell.

@@ -75,7 +75,7 @@ func instanceFrom(r *statev1.Instance) *Instance {
 // instance is only there to be deleted.
 func (s Status) ended() bool {
 	switch s.State {
-	case Creating, Starting, Running, Ready, Stopping:
+	case Pulling, Creating, Starting, Running, Ready, Stopping:
 		return s.LastExit != nil && s.LastExit.Instance == s.Instance.ID
 	}
 	return true

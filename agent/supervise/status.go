@@ -107,7 +107,7 @@ type Policy struct {
 	// Restart is always, on_failure or never. Services only.
 	Restart                string
 	BackoffMin, BackoffMax time.Duration
-	// Grace is the time between the stop signal and SIGKILL.
+	// Grace is the time from the decision to stop until SIGKILL: for PreStop, too.
 	Grace time.Duration
 	// Timeout ends an attempt of a job; 0 means never.
 	Timeout time.Duration

@@ -244,3 +244,13 @@ func TestRecordKeepsWhatMatters(t *testing.T) {
 		t.Errorf("an instance in state %s is only to be deleted", s.State)
 	}
 }
+
+// What was recorded as waiting for its image may have been started since.
+func TestRecordOfAStart(t *testing.T) {
+	for _, state := range []State{Pulling, Creating} {
+		s := Status{State: state, Instance: &Instance{ID: "one", Revision: service().Revision, CreatedAt: t0}}
+		if got := FromRecord(s.Record()); !got.Instance.Unverified || got.Instance.Ended {
+			t.Errorf("in state %s an instance must be looked at: %+v", state, got.Instance)
+		}
+	}
+}
