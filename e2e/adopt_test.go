@@ -288,7 +288,7 @@ functions: [{function: f}, {function: g}, {function: h}]
 `)
 		for _, id := range []string{"a/f", "a/g", "a/h"} {
 			w := second.await(id, "waiting", func(w workload) bool { return strings.HasPrefix(w.Reason, "waiting for containerd: ") })
-			if w.State != "starting" {
+			if w.State != "creating" {
 				t.Errorf("%s waits in state %s", id, w.State)
 			}
 		}
