@@ -68,7 +68,8 @@ func TestNothingStartsWhileTheNodeStops(t *testing.T) {
 
 // What containers wrote is kept as long as somebody can ask for it.
 func TestLogsDoNotPileUp(t *testing.T) {
-	n := newNode(t, rig.V24)
+	n := emptyNodeWith(t, rig.V24, "[sweep]\nperiod = '1s'\n")
+	n.must("image", "import", boxImage(t))
 	files := func() []string {
 		found, err := filepath.Glob(filepath.Join(n.dir, "state", "logs", "*"))
 		if err != nil {
@@ -96,13 +97,13 @@ functions:
 	if err := os.Mkdir(filepath.Dir(stray), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(stray, nil, 0o600); err != nil {
-		t.Fatal(err)
+	for name, content := range map[string]string{stray: "", filepath.Join(filepath.Dir(stray), "about.json"): `{"workload": "a/f"}`} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	n.start()
-	if left := files(); len(left) != 0 {
-		t.Errorf("logs of containers that are gone: %v", left)
-	}
+	n.eventually("the log of a container that is gone to go", func() bool { return len(files()) == 0 })
 }
 
 // A spec that has a secret's value in it would keep it on disk in plain text.

@@ -175,6 +175,7 @@ functions:
 			set(secrets[1])
 			d.must("restart", "--secrets", "a/f")
 			d.await("a/f", "on the new version", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
+			d.eventually("its output", func() bool { return d.must("logs", "a/f") != "" })
 			check(secrets[1])
 			d.clean("on a new version", secrets...)
 			set(secrets[2])

@@ -267,7 +267,7 @@ func TestWatch(t *testing.T) {
 			}
 		}
 		all := strings.Join(states, ", ")
-		for _, want := range []string{"synced", "updated starting", "updated running", "updated stopping"} {
+		for _, want := range []string{"synced", "updated creating", "updated running", "updated stopping"} {
 			if !strings.Contains(all, want) {
 				t.Errorf("%s is not among %s", want, all)
 			}
