@@ -209,25 +209,36 @@ func (i *instance) store(s *stream, when time.Time, n int, staged held) {
 	}
 	i.journal.store(s.index, n, i.writer.Position(), when)
 	failpoint.Here("output.storing")
-	i.jobs <- job{at: when, stream: s.name, data: s.out, lost: s.takeLost()}
+	lost := s.takeLost()
+	s.handed += lost.bytes
+	i.jobs <- job{at: when, stream: s.name, data: s.out, lost: lost}
 	i.timer.Reset(patience)
 	select {
 	case err := <-i.done:
-		i.settle(s.index, staged, len(s.out), err)
+		i.settle(s, staged, len(s.out), err)
 	case <-i.timer.C:
 		i.hangs.Store(true)
 		stuck := len(s.out)
 		s.out = nil // the writer's now
-		go func() { i.settle(s.index, staged, stuck, <-i.done) }()
+		go func() { i.settle(s, staged, stuck, <-i.done) }()
 	}
 }
 
 // settle gives the turn back once the writer is done.
-func (i *instance) settle(stream int, staged held, size int, err error) {
+func (i *instance) settle(s *stream, staged held, size int, err error) {
 	if err != nil {
+		// The writer tells of it, too, with what it can write next.
 		i.counters.lose(size)
+		i.journal.drop(s.index, size)
+		s.handed += size
 	}
-	i.commit(stream, staged)
+	i.commit(s.index, staged)
+	if err == nil && size > 0 && s.handed > 0 {
+		// With what was written. Last: a helper that is killed here has it told twice,
+		// rather than never.
+		i.journal.told(s.index, s.handed)
+		s.handed = 0
+	}
 	i.hangs.Store(false)
 	i.release()
 }

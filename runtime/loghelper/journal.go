@@ -29,6 +29,9 @@ import (
 // position. The next helper cuts the log there and stores them again, with the same
 // time: who follows the log meanwhile does not notice.
 //
+// What has been dropped of each stream and is not told of in the log yet is counted in
+// a word of its own.
+//
 // Of each stream it also keeps the end of what was read that the redaction holds
 // back: it may be the beginning of a value. Two slots take turns, so that one word
 // tells which bytes are valid and what is under way, and changes in one store.
@@ -51,6 +54,7 @@ const (
 	timeAt    = offsetAt + wordSize
 	gapsAt    = timeAt + wordSize
 	noiseAt   = gapsAt + streams*wordSize
+	untoldAt  = noiseAt + noiseSize
 	slotsAt   = 4 << 10
 	areaAt    = slotsAt + 2*streams*slotSize
 	fileSize  = areaAt + areaSize
@@ -185,6 +189,18 @@ func (j *journal) setGap(stream int, is bool) {
 
 func (j *journal) gapWord(stream int) *uint64 {
 	return (*uint64)(unsafe.Pointer(&j.mem[gapsAt+stream*wordSize]))
+}
+
+// untold is how many bytes of a stream have been dropped without the log saying so.
+func (j *journal) untold(stream int) int { return int(atomic.LoadUint64(j.untoldWord(stream))) }
+
+// drop adds to what the log is to tell of, and told takes from it. They are called
+// without the turn.
+func (j *journal) drop(stream, n int) { atomic.AddUint64(j.untoldWord(stream), uint64(n)) }
+func (j *journal) told(stream, n int) { atomic.AddUint64(j.untoldWord(stream), -uint64(n)) }
+
+func (j *journal) untoldWord(stream int) *uint64 {
+	return (*uint64)(unsafe.Pointer(&j.mem[untoldAt+stream*wordSize]))
 }
 
 func (j *journal) slot(stream, slot int) []byte {

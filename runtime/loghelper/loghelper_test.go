@@ -582,6 +582,9 @@ func TestDropsInTheMiddleOfAValue(t *testing.T) {
 				}
 				got.Write(e.Data)
 			}
+			if n := strings.Count(got.String(), "bytes of output are lost here"); n == 0 || n > 2 {
+				t.Errorf("what was dropped is told of %d times: %q", n, got.String())
+			}
 			if strings.Contains(got.String(), value[16:]) || !strings.HasPrefix(got.String(), "before ") || !strings.HasSuffix(got.String(), " after\n") {
 				t.Errorf("got %q", got.String())
 			}

@@ -34,6 +34,7 @@ type stream struct {
 	out     []byte // redacted, about to be stored
 	scratch []byte // for what is dropped
 	lost    loss   // that the writer does not know of
+	handed  int    // bytes lost that it does know of, and has not told in the log yet
 
 	ended chan struct{}
 	meter fifo.Meter // of batches
@@ -264,6 +265,7 @@ func (s *stream) drop(why error) error {
 
 func (s *stream) lose(n int, why error) {
 	s.instance.counters.lose(n)
+	s.instance.journal.drop(s.index, n)
 	s.lost = loss{bytes: s.lost.bytes + n, why: why}
 }
 
@@ -278,6 +280,7 @@ var (
 	errHangs         = fmt.Errorf("the disk did not answer for %s", patience)
 	errUnknownValues = errors.New("the secrets that it may hold could not be read")
 	errGap           = errors.New("what came before is not known, of which it may be the rest")
+	errKilled        = errors.New("the log helper ended before it could tell why")
 	errEnded         = errors.New("the container has ended, and something went on writing")
 )
 
@@ -313,6 +316,9 @@ func (s *stream) control(do func(fd int) error) error {
 
 // recover brings the redaction to where an earlier helper left it.
 func (s *stream) recover() {
+	if n := s.instance.journal.untold(s.index); n > 0 {
+		s.lost = loss{bytes: n, why: errKilled}
+	}
 	if s.instance.journal.gap(s.index) {
 		s.skip = longestHold
 	}
