@@ -3,6 +3,8 @@ package launchspec
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
@@ -77,7 +79,23 @@ func declared(m proto.Message) []violation {
 			found = append(found, v)
 		}
 	}
+	sortEntries(found)
 	return found
+}
+
+// sortEntries orders what is wrong in one map by key: there it comes in another order
+// each time.
+func sortEntries(found []violation) {
+	for len(found) > 0 {
+		of, n := found[0].path.toMap(), 1
+		for n < len(found) && of != "" && found[n].path.toMap() == of {
+			n++
+		}
+		slices.SortStableFunc(found[:n], func(a, b violation) int {
+			return strings.Compare(a.path.String(), b.path.String())
+		})
+		found = found[n:]
+	}
 }
 
 // placedSpec is a launch spec inside another message.

@@ -40,6 +40,16 @@ func (p path) after(prefix string) string {
 	return b.String()
 }
 
+// toMap is the path to the first map that it leads through; empty when there is none.
+func (p path) toMap() string {
+	for n, step := range p {
+		if _, is := step.(mapKey); is {
+			return p[:n].String()
+		}
+	}
+	return ""
+}
+
 // join makes a path of its own, for two paths may share a prefix's array.
 func (p path) join(steps ...any) path {
 	joined := make(path, 0, len(p)+len(steps))

@@ -91,7 +91,7 @@ func TestValidate(t *testing.T) {
 			"probes.startup.successes: must be 1, or left out: only a ready probe may want more successes in a row (probe.successes)", "probes.live.period: must be a duration below 292 years", "probes.live.successes: must be 1"}},
 		"requests of probes": {`"probes": {"ready": {"http": {"port": 1, "path": "/a b", "scheme": "ftp", "host": "a/b", "headers": {"Host": "x", "a b": "", "X": "a\r\nb"}}}}`, []string{
 			"probes.ready.http.path: must have no spaces", "probes.ready.http.scheme: must be http or https", "probes.ready.http.host: must be a host",
-			`probes.ready.http.headers["Host"]: the name must not be Host: that is the field host`, `probes.ready.http.headers["a b"]: the name must be that of a header`, `probes.ready.http.headers["X"]: must have no control characters`}},
+			`probes.ready.http.headers["Host"]: the name must not be Host: that is the field host`, `probes.ready.http.headers["X"]: must have no control characters`, `probes.ready.http.headers["a b"]: the name must be that of a header`}},
 		"no request of probes": {`"probes": {"ready": {"http": {"port": 1, "path": "/100%", "host": "a:b:c"}}}`, []string{"probes.ready.http.path: must be a path as in a URL", "probes.ready.http.host: must be a host"}},
 		"commands of probes": {`"probes": {"ready": {"exec": {"command": []}}, "live": {"exec": {"command": [""]}}}, "hooks": {"pre_stop": ["", "x"]}`, []string{
 			"probes.ready.exec.command: must", "probes.live.exec.command[0]: must name a program (argv.program)", "hooks.pre_stop[0]: must name a program"}},
