@@ -179,6 +179,7 @@ func TestAuditVerify(t *testing.T) {
 // An agent that is killed again and again while secrets are set, functions launched and
 // files rotated leaves a trail that is whole, with every change that was made.
 func TestAuditOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
 	n := &node{t: t, version: rig.V24, dir: rig.Dir(t), config: "[audit]\nfile_size = '64Ki'\nfiles = 1000\n"}
 	n.start()
 	t.Cleanup(n.cleanup)

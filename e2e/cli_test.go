@@ -11,6 +11,7 @@ import (
 )
 
 func TestNobodyThere(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command(purser(t), "--host", "unix:///nonexistent/purser.sock", "ps")
 	r := finish(t, cmd)
 	if r.code == 0 || !strings.Contains(r.stderr, "/nonexistent/purser.sock") || !strings.Contains(r.stderr, "purser dev") {
@@ -60,6 +61,7 @@ func TestRunPassesSignalsOn(t *testing.T) {
 
 // A run whose client is killed with SIGKILL goes on; it can be seen and removed.
 func TestRunIsKilled(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	cmd := n.command("run", "--image", image, "--", "sleep", "1000")
 	if err := cmd.Start(); err != nil {
@@ -77,6 +79,7 @@ func TestRunIsKilled(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.deploySleeper()
 	for _, tc := range []struct {

@@ -13,6 +13,7 @@ import (
 
 // The README's first command, in a clean clone.
 func TestDemoInACleanClone(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		rig.Lacking(t, "a minute: run it without -short")
 	}

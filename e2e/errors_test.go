@@ -262,6 +262,7 @@ func foreign(t *testing.T) string {
 // A wrong input gets one clear answer that says what to do, a status, and leaves
 // nothing behind.
 func TestWrongInputs(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.runWith(canary, "secret", "set", "s", "KEY=-")
 	n.must("volume", "create", "data")
@@ -304,6 +305,7 @@ functions:
 // A disk that is full, and a state directory that cannot be written, are named, lose
 // nothing, and are over when they are.
 func TestFullAndReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	d := makeDisk(t, rig.V24)
 	d.begin(t)
 	d.runWith("one", "secret", "set", "s", "KEY=-")

@@ -252,6 +252,7 @@ func TestSecureByDefault(t *testing.T) {
 
 // A command that cannot run ends as in a shell, on every runtime, and is named.
 func TestCommandsThatCannotRun(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		for command, code := range map[string]int{
 			"no-such-command": 127, "/no/such": 127, "./no-such": 127, "/etc/passwd": 126, "/bin": 126, "": 127,

@@ -104,6 +104,7 @@ func (n *node) leaks() map[string]int {
 // However often the agent is killed, no sweep has anything to tell, and in the end
 // nothing is left but of what is known.
 func TestLaunchesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	n := emptyNodeWith(t, rig.V24, "[sweep]\nperiod = '1s'\n")
 	n.must("image", "import", boxImage(t))
 	const jobs, rounds = 10, 5

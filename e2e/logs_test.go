@@ -199,6 +199,7 @@ func (n *node) records(instance, stream string, each func(tag, data string)) {
 
 // While no agent answers, logs are read from the files; also to their end.
 func TestLogsWithoutAnAgent(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.deploy(`
 app: a
@@ -274,6 +275,7 @@ stop: {grace: 100ms}
 
 // A log has many files, and who follows it does not see where one ends.
 func TestLogsRotate(t *testing.T) {
+	t.Parallel()
 	n := emptyNodeWith(t, rig.V24, "[logs]\nsegment_size = '64Ki'\nsegments = 3\n")
 	n.must("image", "import", boxImage(t))
 	n.deploy(`

@@ -21,6 +21,7 @@ functions:
 
 // Two specs of one workload in a request would be two containers of it.
 func TestOneSpecForAWorkload(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	spec := `{"app":"a","function":"f","image":{"ref":"` + image + `"},"command":["sleep","1000"]}`
 	other := strings.Replace(spec, `"function":"f"`, `"function":"g","id":"a/f"`, 1)
@@ -38,6 +39,7 @@ func TestOneSpecForAWorkload(t *testing.T) {
 // Who waits for a stop that somebody else takes back is told, and does not wait
 // for ever.
 func TestStopThatIsTakenBack(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.deploy(stubborn, "--wait")
 	stopped := make(chan result, 1)
@@ -52,6 +54,7 @@ func TestStopThatIsTakenBack(t *testing.T) {
 
 // A node that stops takes nothing more on, and so comes to its end.
 func TestNothingStartsWhileTheNodeStops(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.deploy(stubborn, "--wait")
 	done := make(chan struct{})
@@ -68,6 +71,7 @@ func TestNothingStartsWhileTheNodeStops(t *testing.T) {
 
 // What containers wrote is kept as long as somebody can ask for it.
 func TestLogsDoNotPileUp(t *testing.T) {
+	t.Parallel()
 	n := emptyNodeWith(t, rig.V24, "[sweep]\nperiod = '1s'\n")
 	n.must("image", "import", boxImage(t))
 	files := func() []string {
@@ -108,6 +112,7 @@ functions:
 
 // A spec that has a secret's value in it would keep it on disk in plain text.
 func TestValueInASpec(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	const value = "value-XcV73nQ0pLd9sJ2k"
 	n.runWith(value, "secret", "set", "s", "KEY=-")
@@ -131,6 +136,7 @@ functions:
 // Neither the command line nor the variables of an exec may have a secret's value:
 // both are in a file for a moment. Purser's own variables are its own there, too.
 func TestValueInAnExec(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	const value = "value-XcV73nQ0pLd9sJ2k"
 	n.runWith(value, "secret", "set", "s", "KEY=-")
@@ -155,6 +161,7 @@ func TestValueInAnExec(t *testing.T) {
 
 // The process that reads a value makes no core, and is locked in memory.
 func TestSecretSetKeepsOffDisks(t *testing.T) {
+	t.Parallel()
 	n := emptyNode(t, rig.V24)
 	cmd := n.command("secret", "set", "s", "KEY=-")
 	in, err := cmd.StdinPipe()

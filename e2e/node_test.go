@@ -51,6 +51,7 @@ type node struct {
 // onEach runs a test on a node of its own for each containerd.
 func onEach(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Helper()
+	t.Parallel()
 	for _, v := range rig.Versions {
 		t.Run("containerd "+string(v), func(t *testing.T) {
 			t.Parallel()

@@ -435,6 +435,7 @@ func TestRegistryThatIsUnavailable(t *testing.T) {
 // However empty the disk is, an image goes that nothing has used for long: none that a
 // workload names or an app can be rolled back to, and none that was imported.
 func TestOldImagesGo(t *testing.T) {
+	t.Parallel()
 	onEachWith(t, "[images]\ngc_high = 100\ngc_min_age = \"0s\"\ngc_max_age = \"2s\"\n", func(t *testing.T, n *node) {
 		n.must("image", "import", boxImage(t))
 		r := rig.StartRegistry(t, rig.RegistryOptions{})
@@ -467,6 +468,7 @@ func TestOldImagesGo(t *testing.T) {
 
 // Images go at any moment, but none from under a launch.
 func TestImagesGoWhileLaunched(t *testing.T) {
+	t.Parallel()
 	onEachWith(t, "[images]\ngc_high = 1\ngc_low = 0\ngc_min_age = \"0s\"\n", func(t *testing.T, n *node) {
 		r := rig.StartRegistry(t, rig.RegistryOptions{})
 		r.Push("shared:1", speaking("shared:1"))
@@ -510,6 +512,7 @@ func TestImagesGoWhileLaunched(t *testing.T) {
 
 // An image that no workload names any more stays while a container still uses it.
 func TestImageOfAnEarlierContainerStays(t *testing.T) {
+	t.Parallel()
 	onEachWith(t, "[images]\ngc_high = 1\ngc_low = 0\ngc_min_age = \"0s\"\n", func(t *testing.T, n *node) {
 		r := rig.StartRegistry(t, rig.RegistryOptions{})
 		for _, tag := range []string{"old:1", "new:1", "probe:1", "probe:2"} {
@@ -578,6 +581,7 @@ func (d *diskNode) percent() int {
 
 // An update whose image cannot be had is refused, and what runs, runs on.
 func TestUpdateToAnImageThatIsNotThere(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	spec := func(ref string) string {
 		return "\napp: a\nfunctions:\n  - {function: f, image: {ref: \"" + ref + "\"}, command: [sh, -c, 'exec sleep 100000'], stop: {grace: 0s}}\n"
@@ -599,6 +603,7 @@ func TestUpdateToAnImageThatIsNotThere(t *testing.T) {
 // The images of an app's updates come at the same time, and who deploys is told of each
 // that is waited for.
 func TestUpdatesArePulledTogether(t *testing.T) {
+	t.Parallel()
 	r := rig.StartRegistry(t, rig.RegistryOptions{})
 	for _, tag := range []string{"app:1", "app:2", "app:3"} {
 		i := speaking(tag)

@@ -14,6 +14,7 @@ import (
 // Neither another user of the machine nor another container reads a value or
 // reaches a socket, even where the node's directory does not keep them out.
 func TestNobodyElseReads(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.runWith(canary, "secret", "set", "s", "KEY=-")
 	n.deploy(`
@@ -77,6 +78,7 @@ functions:
 // A container with secrets whose user ID is an account's of the host is warned of,
 // or refused where the configuration says so. One without secrets is left alone.
 func TestUserOfTheHost(t *testing.T) {
+	t.Parallel()
 	n := emptyNode(t, rig.V24)
 	n.must("image", "import", boxImage(t))
 	n.runWith(canary, "secret", "set", "s", "KEY=-")

@@ -13,6 +13,7 @@ import (
 const canary = "canary-value-b7Gq2xZ9"
 
 func TestSecretCommands(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	r := n.run("secret", "set", "s", "A=visible", "B=@"+file(t, "b", canary))
 	if r.code != 0 || !strings.Contains(r.stderr, "other users of this machine can see it") {
@@ -63,6 +64,7 @@ func TestSecretCommands(t *testing.T) {
 
 // A version that a workload runs on survives the secret's deletion.
 func TestDeleteKeepsWhatIsPinned(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	before := n.deploySleeper()
 	n.must("secret", "delete", "s")
@@ -76,6 +78,7 @@ func TestDeleteKeepsWhatIsPinned(t *testing.T) {
 
 // What the store seals, age opens by hand.
 func TestRecoveryWithAge(t *testing.T) {
+	t.Parallel()
 	n := emptyNode(t, rig.V24)
 	n.runWith(canary, "secret", "set", "s", "KEY=-")
 	sealed := filepath.Join(n.dir, "state", "secrets", "dev", "s", "1.age")

@@ -69,6 +69,7 @@ func (n *node) wantShims(want, containers int) {
 // The instances of an app share a shim, with which all can be done that is done with
 // one of its own; it goes with the last of them.
 func TestShimOfAnApp(t *testing.T) {
+	t.Parallel()
 	onEachSharing(t, func(t *testing.T, n *node) {
 		n.deploy(sleepers("a", "f", "g"), "--wait")
 		n.deploy(sleepers("b", "h"), "--wait")
@@ -122,6 +123,7 @@ func TestShimOfAnApp(t *testing.T) {
 // A shared shim that dies takes its instances with it. They are restarted, on one that
 // they share again, and nothing is left of the first.
 func TestShimOfAnAppDies(t *testing.T) {
+	t.Parallel()
 	onEachSharing(t, func(t *testing.T, n *node) {
 		n.deploy(sleepers("a", "f", "g"), "--wait")
 		n.deploy(sleepers("b", "h"), "--wait")

@@ -90,6 +90,7 @@ func onEachRuntime(t *testing.T, test func(t *testing.T, n *node, runtime string
 }
 
 func TestExecOnATerminal(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		for id, key := range map[string]string{"a/plain": "", "a/f": "one"} {
 			s := n.sit(t, "exec", "-it", id, "--", "sh")
@@ -163,6 +164,7 @@ const endsAtOnce = 5
 // A client that dies, and a terminal that closes, take all with them that ran on
 // it; so does the end of purser by a second SIGTERM.
 func TestExecEndsWithItsClient(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		before := n.procsOf("a/f")
 		shim := n.shimFiles("a/f")
@@ -222,6 +224,7 @@ func TestExecEndsWithItsClient(t *testing.T) {
 // An agent that is killed takes its clients' commands along, once the next one is
 // there; a command that was let run on does so, and is not kept from writing.
 func TestExecOutlivesNoAgent(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		before := n.procsOf("a/f")
 		left := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", "echo up; while ! test -e /tmp/go; do sleep 0.1; done; seq 100000; touch /tmp/done; rm /tmp/go")
@@ -285,6 +288,7 @@ func (n *node) nothingLeft(id string, shim int) {
 }
 
 func TestDetachFromExec(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		s := n.sit(t, "exec", "-it", "a/f", "--", "sh", "-c", "echo up; read a; echo $a; sleep 3; seq 100000; touch /tmp/done; sleep 1000")
 		s.Await("up\r", 1)
@@ -309,6 +313,7 @@ func TestDetachFromExec(t *testing.T) {
 }
 
 func TestManyTerminalsAtOnce(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		shim, many := n.shimFiles("a/f"), 50
 		if runtime == "runsc" {
@@ -334,6 +339,7 @@ func TestManyTerminalsAtOnce(t *testing.T) {
 }
 
 func TestRunOnATerminal(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		for key, secret := range map[string][]string{"": nil, "one": {"--secret", "s"}} {
 			args := append([]string{"run", "-it", "--runtime", runtime, "--image", image}, secret...)
@@ -364,6 +370,7 @@ func TestRunOnATerminal(t *testing.T) {
 
 // Several at one terminal see the same, and each goes as it likes.
 func TestAttachToATerminal(t *testing.T) {
+	t.Parallel()
 	onEachRuntime(t, func(t *testing.T, n *node, runtime string) {
 		first, second := n.sit(t, "attach", "-it", "a/shell"), n.sit(t, "attach", "-i", "a/shell")
 		n.eventually("both to see it", func() bool {
@@ -474,6 +481,7 @@ func readStill(t testing.TB, pid int) bool {
 // A job that its timeout ended and that exited with 0 is a failure for who is
 // attached, as it is for run.
 func TestAttachToATimeout(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.deploy(`
 app: a

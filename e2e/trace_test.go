@@ -108,6 +108,7 @@ func (d *diskNode) unmount() {
 // client of the same containerd gives a container is found there by the same
 // search, long after the container is gone.
 func TestNoTraceOnDisk(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		version rig.Version
 		runtime string
@@ -214,6 +215,7 @@ func (d *diskNode) privateType() string {
 
 // The search finds each form that it claims to.
 func TestForms(t *testing.T) {
+	t.Parallel()
 	const value = `canary-one-7Hq2"ZkV9tB4x?~`
 	for shift := range 3 {
 		for _, rest := range []string{"", "x", "yz"} {
@@ -248,6 +250,7 @@ forms() {
 // What functions print of their secrets, in whatever form, and whoever reads it, is
 // neither on the disk nor seen by the reader; agent and log helper die meanwhile.
 func TestNoTraceOfOutput(t *testing.T) {
+	t.Parallel()
 	d := makeDisk(t, rig.V24)
 	d.config = "[logs]\nsegment_size = '64Ki'\nsegments = 2\n"
 	d.begin(t)

@@ -66,6 +66,7 @@ func install(t *testing.T, from, to string) {
 // and the new protocol. Between the upgrade and the new agent, what needs both says
 // so, and what needs only the wrapper goes on.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	next := nextVersion(t)
 	for _, v := range rig.Versions {
 		t.Run("containerd "+string(v), func(t *testing.T) {

@@ -106,6 +106,7 @@ func (n *node) refusedVolume(users string) {
 
 // The container of an earlier spec still uses the volume that the new one does not.
 func TestVolumeOfAnEarlierSpec(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.must("volume", "create", "data")
 	stubborn := func(mounts string) string {
@@ -202,6 +203,7 @@ func (n *node) duplicate(row string, change func(*containers.Container)) (forget
 // Names of volumes do not cross environments, and one that is not there is
 // refused with what to do.
 func TestVolumeNames(t *testing.T) {
+	t.Parallel()
 	n := emptyNodeWith(t, rig.V24, "allowed_roots = [\"/tmp\"]\n")
 	n.must("image", "import", boxImage(t))
 	n.must("volume", "create", "data")
@@ -256,6 +258,7 @@ func TestVolumeNames(t *testing.T) {
 
 // Volumes work with every OCI runtime.
 func TestVolumesOnRuntimes(t *testing.T) {
+	t.Parallel()
 	var config strings.Builder
 	for _, r := range []string{"runc", "crun", "runsc"} {
 		path := "runc"
@@ -282,6 +285,7 @@ func TestVolumesOnRuntimes(t *testing.T) {
 // A volume that a crash left half removed is no volume, and is destroyed by the
 // next agent.
 func TestVolumeLeftovers(t *testing.T) {
+	t.Parallel()
 	n := emptyNode(t, rig.V24)
 	n.must("volume", "create", "data")
 	n.stop()

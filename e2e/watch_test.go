@@ -132,6 +132,7 @@ const second = "- {function: second, image: {ref: " + image + "}, command: [sh, 
 // A file is deployed whenever it is saved, however that is done, and what its
 // functions write is printed all the while.
 func TestDeployWatch(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	path := filepath.Join(t.TempDir(), "app.yaml")
 	w := n.watch(path, counting("one"))
@@ -240,6 +241,7 @@ func TestDeployWatchOutlastsTheAgent(t *testing.T) {
 // What a watch finds running is not printed again from its beginning; a single spec
 // touches nothing else; jobs that end and crashes are told of.
 func TestDeployWatchOfOne(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.deploy(counting("other"), "--wait")
 	path := filepath.Join(t.TempDir(), "one.yaml")
@@ -286,6 +288,7 @@ func TestDeployWatchOfOne(t *testing.T) {
 
 // A file on the far side of links that are swapped, as Kubernetes delivers them.
 func TestDeployWatchOfLinks(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	dir := t.TempDir()
 	version := func(name, content string) {
@@ -320,6 +323,7 @@ func TestDeployWatchOfLinks(t *testing.T) {
 
 // A file that lacks a secret is deployed once that is set, without another save.
 func TestDeployWatchWaitsForASecret(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, rig.V24)
 	path := filepath.Join(t.TempDir(), "app.yaml")
 	w := n.watch(path, strings.ReplaceAll(sleeperWithSecret, "RUNTIME", "runc"))
