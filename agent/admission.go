@@ -71,7 +71,7 @@ func (a *Agent) refuseShortage(err error) error {
 	for _, lack := range short.Lacks {
 		a.metrics.NotAdmitted(string(lack.Resource))
 	}
-	return refuse(NoRoom, "the node has no room for it: %w", short)
+	return refuse(NoRoom, "the node has no room for it: %w; ask for less, or stop something: purser node shows the room", short)
 }
 
 // counts says whether a workload has what it asks for: it is to run, and has not

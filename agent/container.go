@@ -232,12 +232,15 @@ func exitOf(instance string, e runtime.Exit) *supervise.Exit {
 	case e.Lost:
 		exit.Cause, exit.Reason = supervise.Lost, exit.Reason+", as its shim, the process of containerd's that watched over it, died"
 	case e.OOMKills > 0 && e.Code == killed:
-		exit.Cause, exit.Reason = supervise.OOMKilled, "killed by the kernel, as it needed more memory than its limit"
+		exit.Cause, exit.Reason = supervise.OOMKilled, outOfMemory
 	case e.OOMKills > 0 && e.Code != 0:
-		exit.Reason += fmt.Sprintf("; before that the kernel had killed %d of its processes, as they needed more memory than its limit", e.OOMKills)
+		exit.Reason += fmt.Sprintf("; before that the kernel had killed %d of its processes for want of memory", e.OOMKills)
 	}
 	return exit
 }
+
+// outOfMemory names both causes: the kernel counts them together.
+const outOfMemory = "killed by the kernel for want of memory: it had reached its limit (resources.memory), or the node had none left"
 
 // killed is the exit status of what SIGKILL ended.
 const killed = 128 + uint32(syscall.SIGKILL)

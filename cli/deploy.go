@@ -35,13 +35,14 @@ changes that function alone. ${V}, ${V:-x} and ${V:?message} in the file come
 from purser's environment. FILE may be - for standard input.
 
 Returns when the node has accepted all of it, or with --wait when all of it is
-ready: a job runs or has completed, a service passes its ready probe or, without
-one, has run for a second since it started up. A job that has failed, or a service
-that has ended, fails the wait.
+ready: a job runs or has completed, a service passes its ready probe or, if it
+has none, has started up and run for a second. A job that has failed, or a
+service that has ended or been ended by a probe, fails the wait at once; what
+has started stays, and what has failed is tried again by its policy.
 
---dry-run changes nothing and prints the specs as they would be launched, with all
-defaults of the file merged in, as YAML unless -o says otherwise; without a node it
-only checks the file.
+--dry-run changes nothing and prints the specs as they would be launched, with
+all defaults of the file merged in, as YAML unless -o says otherwise; without a
+node it only checks the file.
 
 --watch goes on: it deploys again whenever FILE is saved, shows what changed, and
 prints what the functions write. A file with mistakes is not deployed: they
@@ -237,8 +238,8 @@ func (s *session) waitAll(ctx context.Context, api *client.Client, changes []*pu
 	err := all.Wait()
 	if connect.CodeOf(err) == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
 		ctx = context.WithoutCancel(ctx)
-		return hint(fmt.Errorf("not everything runs after %s%s", timeout, s.unready(ctx, api, changes)),
-			"see purser ps -E %s; it goes on trying", s.environment)
+		return hint(fmt.Errorf("not everything is ready after %s%s", timeout, s.unready(ctx, api, changes)),
+			"see purser ps -E %s, and purser get -E %s ID; what was deployed stays, and goes on trying", s.environment, s.environment)
 	}
 	return err
 }

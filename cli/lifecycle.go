@@ -126,7 +126,7 @@ func newRestart(s *session) *cobra.Command {
 		Short: "Replace the containers of workloads",
 		Long: `Replace the containers of workloads: on the versions of secrets that they run
 on, or with --secrets on the latest. Returns when that is accepted; "purser wait
---until ready" waits until the new container runs.`,
+--until ready" waits until the new container is ready.`,
 		Example: `  purser restart rag-qna/answer-question
   purser restart --secrets rag-qna/answer-question && purser wait --until ready rag-qna/answer-question`,
 		Args:              takes(1, many),
@@ -170,13 +170,15 @@ func newWait(s *session) *cobra.Command {
 		Use:   "wait ID",
 		Short: "Wait until a workload has ended, and exit with its status",
 		Long: `Wait until a workload has ended for good and exit with its status, or with
---until running until its container runs, with --until ready until it is ready, if
-it is a service: its ready probe passes or, without one, it has run for a second
-without an exit since it started up. Prints the state it reached.
+--until running until its container runs, with --until ready until, if it is a
+service, it passes its ready probe or, without one, has started up and run for a
+second. Ready fails at once for a service that has ended and backs off. Prints
+the state it reached, and waits for as long as that takes.
 124 means that a job's timeout ended it, although it then exited with 0; 125
 that purser failed, or that the workload ended without having run.`,
 		Example: `  purser wait rag-qna/reindex
-  purser wait --until running rag-qna/answer-question`,
+  purser wait --until running rag-qna/answer-question
+  timeout 60 purser wait --until ready rag-qna/answer-question`,
 		Args:              takes(1, 1),
 		Annotations:       map[string]string{standsInMark: ""},
 		ValidArgsFunction: first(s.workloadNames),

@@ -18,6 +18,11 @@ func newNode(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "node",
 		Short: "Show the agent, its containerd and runtimes, and what it runs",
+		Long: `Show the agent, its containerd and runtimes (and why one cannot be used), how many
+workloads are in which state, a drain, and what room there is: what workloads may
+still ask for, what they ask for by now and, in brackets, what the node has, what
+is reserved for all else, and how often the rest is promised. The address of the
+metrics also serves /healthz and /readyz.`,
 		Example: `  purser node
   purser node -o json`,
 		Args:              takes(0, 0),

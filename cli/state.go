@@ -13,24 +13,25 @@ import (
 // ended are the states of workloads that do nothing more by themselves.
 var ended = []string{"stopped", "completed", "failed"}
 
-// onTheWay are the states in which a workload that has a reason waits for something:
-// for its ready probe to pass when it is running.
-var onTheWay = []string{"creating", "pulling", "running", "backing_off"}
+// onTheWay are the states in which a workload waits for something; one that runs and
+// says why it is not ready, too.
+var onTheWay = []string{"creating", "pulling", "backing_off", "starting", "running"}
 
 // runs are the states of workloads that do what they are for, or are about to.
 var runs = []string{"starting", "running", "ready"}
 
-// isReady says whether a workload does what it is for, or has done it.
+// isReady says whether a workload does what it is for, as far as its state tells.
 func isReady(w *purserv1.Workload) bool {
 	switch w.GetState() {
 	case "ready", "completed":
 		return true
-	case "running":
-		return w.GetSpec().GetProbes().GetReady() == nil
 	case "starting":
 		return w.GetSpec().GetKind() == "job"
+	case "running":
+		return w.GetSpec().GetProbes().GetReady() == nil
+	default:
+		return false
 	}
-	return false
 }
 
 // sentence says what a workload is: "a/f is backing_off: why; next try in 3s".

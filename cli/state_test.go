@@ -21,6 +21,7 @@ func TestSentence(t *testing.T) {
 		{&purserv1.Workload{State: "running"}, "a/f is running", ""},
 		{&purserv1.Workload{State: "running", Reason: "not ready: status 503"}, "a/f is running: not ready: status 503", "running: not ready: status 503"},
 		{&purserv1.Workload{State: "starting"}, "a/f is starting", ""},
+		{&purserv1.Workload{State: "running", Reason: "not ready: why"}, "a/f is running: not ready: why", "running: not ready: why"},
 		{&purserv1.Workload{State: "failed", Reason: "exited with status 3"}, "a/f is failed: exited with status 3", ""},
 		{&purserv1.Workload{State: "pulling", Reason: "image x:1"}, "a/f is pulling image x:1", "pulling: image x:1"},
 		{&purserv1.Workload{State: "backing_off", Reason: "why", NextTryAt: in(3 * time.Second)}, "a/f is backing_off: why; next try in 3s", "backing_off: why"},
@@ -69,5 +70,28 @@ func TestBeside(t *testing.T) {
 	stop()
 	if !ended {
 		t.Error("it was not waited for")
+	}
+}
+
+// To run is not to be ready for what has a probe that says so, or has not started up.
+func TestIsReady(t *testing.T) {
+	probed := &purserv1.LaunchSpec{Probes: &purserv1.Probes{Ready: &purserv1.Probe{}}}
+	for _, c := range []struct {
+		state string
+		spec  *purserv1.LaunchSpec
+		want  bool
+	}{
+		{"running", nil, true},
+		{"running", probed, false},
+		{"ready", probed, true},
+		{"starting", nil, false},
+		{"starting", &purserv1.LaunchSpec{Kind: new("job")}, true},
+		{"completed", nil, true},
+		{"backing_off", nil, false},
+		{"failed", nil, false},
+	} {
+		if got := isReady(&purserv1.Workload{State: c.state, Spec: c.spec}); got != c.want {
+			t.Errorf("%s of %v is ready: %v", c.state, c.spec, got)
+		}
 	}
 }

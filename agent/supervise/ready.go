@@ -30,9 +30,9 @@ func (v View) Crashed() bool {
 		s.Attempts > 0 && s.LastExit != nil && s.Reason == s.LastExit.Reason
 }
 
-// started says whether the instance that is wanted does what it is for, as far as its
+// Started says whether the instance that is wanted does what it is for, as far as its
 // probes tell: they have passed, or there are none.
-func (v View) started() bool {
+func (v View) Started() bool {
 	switch {
 	case !v.Runs():
 		return false
@@ -50,8 +50,8 @@ func (v View) started() bool {
 // either is settled.
 func (s *Supervisor) WaitReady(ctx context.Context) (View, error) {
 	for {
-		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.started() || v.Crashed() })
-		if err != nil || !v.started() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
+		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Started() || v.Crashed() })
+		if err != nil || !v.Started() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
 			return v, err
 		}
 		left := time.Until(v.Status.Since.Add(settleTime))

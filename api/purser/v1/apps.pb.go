@@ -224,7 +224,8 @@ type App struct {
 	Revision    uint32                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	DeployedAt  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deployed_at,json=deployedAt,proto3" json:"deployed_at,omitempty"`
 	Functions   uint32                 `protobuf:"varint,5,opt,name=functions,proto3" json:"functions,omitempty"`
-	// How many of them run or have completed.
+	// How many of them have completed or run: with a ready probe, those that pass it; of
+	// the others those that have started up.
 	Healthy       uint32 `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
