@@ -94,3 +94,25 @@ func TestReadyEndsWithItsContext(t *testing.T) {
 		r.end()
 	})
 }
+
+// What runs and does not pass its probes does not do yet what it is for.
+func TestStarted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		state State
+		of    Policy
+		want  bool
+	}{
+		"a service runs":            {Running, Policy{}, true},
+		"it has not started up":     {Starting, Policy{Startup: true}, false},
+		"its ready probe fails":     {Running, Policy{Ready: true}, false},
+		"its ready probe passes":    {Ready, Policy{Ready: true}, true},
+		"a job has not started up":  {Starting, Policy{Job: true, Startup: true}, true},
+		"a service waits to be run": {BackingOff, Policy{}, false},
+	} {
+		v := View{Status: Status{State: tc.state, Instance: &Instance{}}}
+		v.Desired.Revision = &Revision{Policy: tc.of}
+		if got := v.Started(); got != tc.want {
+			t.Errorf("%s: started %v", name, got)
+		}
+	}
+}
