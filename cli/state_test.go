@@ -72,26 +72,3 @@ func TestBeside(t *testing.T) {
 		t.Error("it was not waited for")
 	}
 }
-
-// To run is not to be ready for what has a probe that says so, or has not started up.
-func TestIsReady(t *testing.T) {
-	probed := &purserv1.LaunchSpec{Probes: &purserv1.Probes{Ready: &purserv1.Probe{}}}
-	for _, c := range []struct {
-		state string
-		spec  *purserv1.LaunchSpec
-		want  bool
-	}{
-		{"running", nil, true},
-		{"running", probed, false},
-		{"ready", probed, true},
-		{"starting", nil, false},
-		{"starting", &purserv1.LaunchSpec{Kind: new("job")}, true},
-		{"completed", nil, true},
-		{"backing_off", nil, false},
-		{"failed", nil, false},
-	} {
-		if got := isReady(&purserv1.Workload{State: c.state, Spec: c.spec}); got != c.want {
-			t.Errorf("%s of %v is ready: %v", c.state, c.spec, got)
-		}
-	}
-}

@@ -176,7 +176,6 @@ functions:
 			set(secrets[1])
 			d.must("restart", "--secrets", "a/f")
 			d.await("a/f", "on the new version", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
-			d.eventually("its output", func() bool { return d.must("logs", "a/f") != "" })
 			check(secrets[1])
 			d.clean("on a new version", secrets...)
 			set(secrets[2])
@@ -300,6 +299,7 @@ func TestNoTraceOfOutput(t *testing.T) {
 			set(values[1])
 			d.must("restart", "--secrets", "a/f")
 			d.await("a/f", "on the new version", func(w workload) bool { return w.State == "running" && w.Pins[0].Version == 2 })
+			d.eventually("its output", func() bool { return d.must("logs", "a/f") != "" })
 		}
 		_ = attached.Process.Signal(syscall.SIGINT)
 		_ = attached.Wait()
