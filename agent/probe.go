@@ -63,22 +63,22 @@ func (t *probed) Try(ctx context.Context, p *purserv1.Probe) error {
 	if err == nil || errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
-	if gone := t.runs(); errors.Is(gone, runtime.ErrNotFound) {
+	if gone := t.Reach(context.Background()); errors.Is(gone, runtime.ErrNotFound) {
 		return notMade(gone)
 	}
 	t.tell(err)
 	return err
 }
 
-// runs says whether the instance does, as far as containerd answers soon.
-func (t *probed) runs() error {
-	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+// Reach fails unless containerd says soon that the instance runs.
+func (t *probed) Reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	return t.w.agent.runtime.Runs(ctx, t.instance)
 }
 
-// askTime bounds a question to containerd after a try. It is part of the try's time to
-// settle.
+// askTime bounds a question to containerd after a try, or about one that hangs. It is part
+// of the try's time to settle.
 const askTime = time.Second
 
 // tell has an event for the first of a row of tries that cannot be made.
@@ -144,7 +144,7 @@ func (t *probed) exec(ctx context.Context, p *purserv1.Probe) error {
 	switch {
 	case err == nil, errors.Is(err, errCommand):
 		return err
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && t.runs() == nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && t.Reach(context.Background()) == nil:
 		return fmt.Errorf("took longer than %v, and %s", launchspec.ProbeTimeout(p), err)
 	}
 	return notMade(err)

@@ -43,18 +43,17 @@ func (a *asker) run(ctx context.Context) {
 			return
 		case err := <-t.result:
 			t.done, t.patience = true, nil
-			if !t.hangs {
+			if !t.hangs && !(t.excused && err != nil) {
 				a.take(ctx, err)
 			}
 		case <-t.patience:
-			t.hangs = true
-			a.take(ctx, errHangs)
+			a.hung(ctx, t)
 		case <-ticker.C:
 			switch {
 			case t.done:
 				t = a.begin(ctx)
 			case t.hangs:
-				a.take(ctx, errHangs)
+				a.hung(ctx, t)
 			}
 		}
 	}
@@ -67,6 +66,8 @@ type try struct {
 	patience <-chan time.Time
 	done     bool
 	hangs    bool // it has been given up
+	cutOff   bool // the container could not be reached when that was asked last
+	excused  bool // nor at some time before, so that its failure says nothing
 }
 
 func (a *asker) begin(ctx context.Context) *try {
@@ -79,6 +80,19 @@ func (a *asker) begin(ctx context.Context) *try {
 		result <- a.prober.Target.Try(ctx, a.probe)
 	}()
 	return &try{result: result, ended: ended, patience: time.After(timeout + settleTime)}
+}
+
+// hung counts a try that hangs, unless the container cannot be reached: then it is given
+// time to settle once it can be, and its failure says nothing any more.
+func (a *asker) hung(ctx context.Context, t *try) {
+	before := t.cutOff
+	t.cutOff = a.prober.Target.Reach(ctx) != nil
+	if before || t.cutOff {
+		t.hangs, t.excused, t.patience = false, true, time.After(settleTime)
+		return
+	}
+	t.hangs, t.patience = true, nil
+	a.take(ctx, errHangs)
 }
 
 // take counts the outcome of a try.

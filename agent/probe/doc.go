@@ -12,5 +12,6 @@
 //
 // A try that hangs holds up nobody. It has failed when its time is over, at the latest
 // some seconds later, and again at each period while it hangs on; no other try
-// of the same probe is begun beside it.
+// of the same probe is begun beside it. Before that counts, the target is asked whether
+// it can reach the container: a containerd that hangs has each try hang.
 package probe

@@ -18,6 +18,9 @@ type Target interface {
 	// [ErrNotMade] when nothing can be told of the container, and otherwise why it
 	// failed, in words that everybody may read. It returns soon after ctx has ended.
 	Try(ctx context.Context, p *purserv1.Probe) error
+	// Reach fails when tries could not be made now, for a reason that lies outside the
+	// container. It is asked about tries that hang, and returns soon.
+	Reach(ctx context.Context) error
 }
 
 // ErrNotMade is wrapped by the error of a try that could not be made, for a reason that

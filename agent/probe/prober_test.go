@@ -28,6 +28,8 @@ type scene struct {
 	age     time.Duration // of the container
 	// answer makes try n, from 1, of a probe.
 	answer func(ctx context.Context, name string, n int) error
+	// unreachable tells whether no try could be made; never when nil.
+	unreachable func() bool
 	// till is when ctx ends.
 	till time.Duration
 
@@ -75,6 +77,13 @@ func (s *scene) Try(ctx context.Context, p *purserv1.Probe) error {
 		s.underWay[name]--
 	}()
 	return s.answer(ctx, name, n)
+}
+
+func (s *scene) Reach(context.Context) error {
+	if s.unreachable != nil && s.unreachable() {
+		return errors.New("containerd does not answer")
+	}
+	return nil
 }
 
 func (s *scene) check(want ...string) {
@@ -228,6 +237,52 @@ func TestHangThatEnds(t *testing.T) {
 		if s.failed["live"] != 2 {
 			t.Errorf("%d failures", s.failed["live"])
 		}
+	})
+}
+
+// A try that hangs because it is containerd that does says nothing about the container,
+// neither meanwhile nor by how it ends.
+func TestHangOutside(t *testing.T) {
+	var begun time.Time
+	frozen := func() bool { at := time.Since(begun); return at > time.Second && at < 61*time.Second }
+	s := &scene{
+		probes: &purserv1.Probes{Live: asking("live", func(p *purserv1.Probe) { p.Failures = new(uint32(1)) })},
+		answer: func(_ context.Context, _ string, n int) error {
+			if n == 1 {
+				time.Sleep(62 * time.Second)
+				return errRefused
+			}
+			return nil
+		},
+		unreachable: frozen,
+		till:        75 * time.Second,
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s.t, begun = t, time.Now()
+		s.run()
+		s.check("0s live", "1m10s live")
+		if s.failed["live"] != 0 {
+			t.Errorf("%d failures", s.failed["live"])
+		}
+	})
+}
+
+// One that began to hang by itself counts while the container can be reached.
+func TestHangThatIsCutOff(t *testing.T) {
+	var begun time.Time
+	s := &scene{
+		probes: &purserv1.Probes{Live: asking("live", nil)},
+		answer: func(context.Context, string, int) error { time.Sleep(time.Hour); return nil },
+		till:   2 * time.Hour,
+		unreachable: func() bool {
+			at := time.Since(begun)
+			return at > 5*time.Second && at < 33*time.Second
+		},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s.t, begun = t, time.Now()
+		s.run()
+		s.check("0s live", "40s =live false hangs: it has not even ended when its time was over (3 tries in a row have failed)")
 	})
 }
 
