@@ -101,6 +101,9 @@ func startError(err error, command []string) *StartError {
 		return nil
 	}
 	message := runtimeMessage(text)
+	if message == stateLost {
+		return nil
+	}
 	if !isExec(message) {
 		return &StartError{Code: 128, Message: message}
 	}
@@ -110,6 +113,10 @@ func startError(err error, command []string) *StartError {
 	}
 	return refused
 }
+
+// stateLost is what runc says of a container that it does not know: a command could not
+// be executed for want of its state, and nobody has refused it.
+const stateLost = "container does not exist"
 
 // of says which program was refused. crun does not say what it could not open.
 func (e *StartError) of(program string) {

@@ -26,6 +26,9 @@ func TestStartError(t *testing.T) {
 			t.Errorf("%s: %+v", c.text, got)
 		}
 	}
+	if got := startError(errors.New("OCI runtime exec failed: exec failed: container does not exist: unknown"), nil); got != nil {
+		t.Errorf("what the OCI runtime does not know: %+v", got)
+	}
 	if got := startError(errors.New("no such file or directory"), nil); got != nil {
 		t.Errorf("not the OCI runtime's: %+v", got)
 	}

@@ -212,6 +212,10 @@ func (r *Runtime) openExec(id string, e ExecSpec, stdout, stderr io.Writer) (*ex
 }
 
 func (x *execution) open(stdin bool, stdout, stderr io.Writer) (err error) {
+	// The container's directory is there unless somebody has emptied the run directory.
+	if err := os.MkdirAll(filepath.Dir(x.dir), 0o711); err != nil {
+		return err
+	}
 	if err := os.Mkdir(x.dir, 0o700); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 
@@ -124,8 +125,37 @@ func (r *Runtime) kill(ctx context.Context, id, exec string, sig syscall.Signal)
 	_, err := r.client.TaskService().Kill(r.ctx(ctx), &tasks.KillRequest{
 		ContainerID: id, ExecID: exec, Signal: uint32(sig),
 	})
-	return r.wrap(notRunning(err), "sending %s to %s", sig, id)
+	if err = notRunning(err); absent(err) && exec == "" {
+		err = r.killUnknown(ctx, id, sig, err)
+	}
+	return r.wrap(err, "sending %s to %s", sig, id)
 }
+
+// killUnknown signals the first process of a container that runs although the OCI
+// runtime, which says gone, does not know it: its state was lost with the run directory.
+// The process ID is its own as long as containerd says that it runs.
+func (r *Runtime) killUnknown(ctx context.Context, id string, sig syscall.Signal, gone error) error {
+	pid, err := r.firstProcess(r.ctx(ctx), id)
+	if err != nil {
+		return gone
+	}
+	process, err := os.FindProcess(pid) // holds it, so that it is not another's later
+	if err != nil {
+		return gone
+	}
+	defer process.Release()
+	if r.Runs(ctx, id) != nil {
+		return gone
+	}
+	r.cfg.Logger.Warn("the OCI runtime has lost a container; its process is signalled itself", "instance", id, "pid", pid, "signal", sig)
+	if err := process.Signal(sig); err != nil {
+		return gone
+	}
+	return nil
+}
+
+// absent says that there is no such process, or no such container.
+func absent(err error) bool { return isNotFound(err) || errors.Is(err, ErrNotFound) }
 
 // Delete removes a container, whatever its state, and everything that was made
 // for it, but not its log: its processes, its task, its snapshot, its files. It
@@ -226,7 +256,9 @@ func (r *Runtime) killAll(ctx context.Context, id string) error {
 	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{
 		ContainerID: id, Signal: uint32(syscall.SIGKILL), All: true,
 	})
-	if err = notRunning(err); err != nil && !isNotFound(err) && !errors.Is(err, ErrNotFound) {
+	if err = notRunning(err); absent(err) {
+		_ = r.killUnknown(ctx, id, syscall.SIGKILL, err)
+	} else if err != nil {
 		return err
 	}
 	_, err = r.Wait(ctx, id)
