@@ -23,7 +23,10 @@ func (c containers) PreStop(ctx context.Context, instance string, revision *supe
 		return nil
 	}
 	err = fmt.Errorf("hooks.pre_stop: %w", gone(err))
-	if ctx.Err() == nil && !errors.Is(err, supervise.ErrGone) {
+	switch {
+	case errors.Is(context.Cause(ctx), supervise.ErrOverdue):
+		c.w.emit(warning, "PreStopFailed", "container %s: hooks.pre_stop took longer than stop.grace, which is for both: the container is killed without its stop signal", instance)
+	case ctx.Err() == nil && !errors.Is(err, supervise.ErrGone):
 		c.w.emit(warning, "PreStopFailed", "container %s: %v", instance, err)
 	}
 	return err

@@ -412,3 +412,14 @@ func TestTwoNodesOnOneContainerd(t *testing.T) {
 		}
 	})
 }
+
+// Agents of one node would take each other's containers for their own.
+func TestTwoAgentsOnOneRunDirectory(t *testing.T) {
+	n := emptyNode(t, rig.V24)
+	config := fmt.Sprintf("state_dir = %q\nrun_dir = %q\nsocket = %q\n[containerd]\naddress = %q\n[metrics]\naddress = \"\"\n",
+		filepath.Join(t.TempDir(), "state"), filepath.Join(n.dir, "run"), filepath.Join(n.dir, "other.sock"), filepath.Join(n.dir, "containerd.sock"))
+	if text := n.refused("agent", "--config", file(t, "agent.toml", config)); !strings.Contains(text, "another agent runs on this run directory") {
+		t.Errorf("a second agent on the run directory: %s", text)
+	}
+	n.must("node")
+}

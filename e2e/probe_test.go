@@ -112,6 +112,9 @@ functions:
 		if !strings.Contains(events, "PreStopFailed") || !strings.Contains(events, "no balancer") {
 			t.Errorf("events:\n%s", events)
 		}
+		if !strings.Contains(events, "longer than stop.grace") {
+			t.Errorf("nothing tells of the command that hangs:\n%s", events)
+		}
 		if w := n.get("a/hanging"); w.LastExit.Code != 137 {
 			t.Errorf("last exit %+v", w.LastExit)
 		}

@@ -100,6 +100,7 @@ type Runtime struct {
 	log      *slog.Logger
 	helper   *loghelper.Client
 	handover *handover.Server
+	locked   *os.File // the run directory's lock
 	// unswapped is where OCI runtimes are that have been given secrets.
 	unswapped private.Cgroup
 	images    imageCache
@@ -149,6 +150,23 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	locked, err := cfg.lockRunDir()
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(cfg)
+	if err != nil {
+		return nil, errors.Join(err, locked.Close())
+	}
+	r.locked = locked
+	if err := r.reinstall(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// open opens all of a Runtime but the lock of its run directory.
+func open(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.instancesDir(), 0o711); err != nil {
 		return nil, fmt.Errorf("making the run directory: %w", err)
 	}
@@ -205,9 +223,6 @@ func New(cfg Config) (*Runtime, error) {
 	r.shims = ownShims{}
 	if cfg.ShareShims {
 		r.shims = sharedShims{r}
-	}
-	if err := r.reinstall(); err != nil {
-		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
@@ -368,7 +383,7 @@ func (r *Runtime) Close() error {
 	err = errors.Join(err, r.helper.Close(), r.logs.Close(), r.handover.Close(), r.client.Close())
 	r.unswapped.Remove()
 	r.exits.close()
-	return err
+	return errors.Join(err, r.locked.Close())
 }
 
 // Status is the state of the connection to containerd.

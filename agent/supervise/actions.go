@@ -41,11 +41,17 @@ var limits = map[Action]time.Duration{
 	Delete:  2 * time.Minute,
 }
 
-func withLimit(ctx context.Context, action Action) (context.Context, context.CancelFunc) {
-	if limit, ok := limits[action]; ok {
-		return context.WithTimeout(ctx, limit)
+func withLimit(ctx context.Context, action Action) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	limit, ok := limits[action]
+	if !ok {
+		return ctx, cancel
 	}
-	return context.WithCancel(ctx)
+	ctx, stop := context.WithTimeout(ctx, limit)
+	return ctx, func(cause error) {
+		cancel(cause)
+		stop()
+	}
 }
 
 func (s *Supervisor) perform(ctx context.Context, action Action, d Desired, i *Instance) outcome {

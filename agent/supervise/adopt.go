@@ -56,7 +56,7 @@ func (s *Supervisor) Adopt(ctx context.Context, d Desired, c Adoptee) error {
 	o := outcome{within: true, apply: func(_ Desired, st Status, now time.Time) Status {
 		defer close(folded)
 		if s.inflight.action == Start {
-			s.inflight.cancel() // its outcome is of another instance, and not heeded
+			s.inflight.cancel(nil) // its outcome is of another instance, and not heeded
 		}
 		s.update(func(v *View) { v.Desired = d })
 		return adopt(st, c, now)

@@ -60,6 +60,9 @@ type Found struct {
 var (
 	// ErrGone: there is no such container.
 	ErrGone = errors.New("no such container")
+	// ErrOverdue is the cause of the end of a context of an action that something
+	// else is not to wait for: a start that is called off, a stop whose grace is over.
+	ErrOverdue = errors.New("it is not waited for any more")
 	// ErrSuperseded: what was to be forgotten is wanted again.
 	ErrSuperseded = errors.New("superseded")
 )
@@ -114,7 +117,7 @@ type Supervisor struct {
 // inflight is the action under way; at most one is.
 type inflight struct {
 	action Action
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 // outcome folds a result into the status on the supervisor's goroutine.
@@ -223,7 +226,7 @@ func (s *Supervisor) step(ctx context.Context) time.Time {
 	s.probe(ctx, status)
 	if s.inflight.action != Wait {
 		if overrides(action, s.inflight.action) {
-			s.inflight.cancel() // its outcome leads to the next step
+			s.inflight.cancel(ErrOverdue) // its outcome leads to the next step
 		}
 		return next
 	}
@@ -287,7 +290,7 @@ func (s *Supervisor) fold(o outcome) {
 	switch {
 	case o.within:
 	case o.action != Wait:
-		s.inflight.cancel()
+		s.inflight.cancel(nil)
 		s.inflight = inflight{}
 	default:
 		s.watched = ""
