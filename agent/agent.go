@@ -52,6 +52,8 @@ type Agent struct {
 	changes *feed.Log[Change]
 	since   time.Time
 
+	oomKills oomKills
+
 	// writing serialises what changes what is wanted, so that a request sees
 	// all that the one before it did.
 	writing sync.Mutex

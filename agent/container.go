@@ -215,12 +215,12 @@ const unstarted = 128
 func (c containers) Wait(ctx context.Context, instance string) (supervise.Exit, error) {
 	exit, err := c.w.agent.runtime.Wait(ctx, instance)
 	if errors.Is(err, runtime.ErrLost) {
-		return *exitOf(instance, exit), nil
+		return *c.w.exited(instance, exit), nil
 	}
 	if err != nil {
 		return supervise.Exit{}, gone(err)
 	}
-	return *exitOf(instance, exit), nil
+	return *c.w.exited(instance, exit), nil
 }
 
 // exitOf puts into words how a container ended.
@@ -282,7 +282,7 @@ func (c containers) Inspect(ctx context.Context, instance string) (supervise.Fou
 		return answer, err
 	}
 	if found.State == runtime.StateStopped {
-		answer.Exit = exitOf(instance, found.Exit)
+		answer.Exit = c.w.exited(instance, found.Exit)
 		return answer, nil
 	}
 	c.w.adopted(found.PID)

@@ -17,6 +17,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	stats, err := a.runtime.Stats(ctx)
 	logs := a.runtime.LogCounters()
 	snapshot := metrics.Snapshot{Connected: err == nil, Redactions: logs.Redactions, LogBytesLost: logs.LostBytes}
+	snapshot.OOMKills = a.measureOOMKills(stats)
 	snapshot.Room, snapshot.Draining = a.measureRoom(), a.drain.get() != nil
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()
@@ -29,7 +30,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 			m.LastExit = &e.Code
 		}
 		if s, ok := stats[v.Status.LastInstance()]; ok {
-			m.Stats = &metrics.Stats{CPUSeconds: s.CPU, MemoryBytes: float64(s.Memory), OOMKills: float64(s.OOMKills)}
+			m.Stats = &metrics.Stats{CPUSeconds: s.CPU, MemoryBytes: float64(s.Memory)}
 		}
 		snapshot.Workloads = append(snapshot.Workloads, m)
 	}

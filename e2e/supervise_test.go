@@ -47,6 +47,11 @@ functions:
 		if events := n.must("events"); strings.Count(events, "OOMKilled") != 1 {
 			t.Errorf("events:\n%s", events)
 		}
+		for function, want := range map[string]string{"hungry": "1", "parent": "1", "killed": "0"} {
+			if got := n.metric(`purser_workload_oom_kills_total{app="a",environment="dev",function="` + function + `"}`); got != want {
+				t.Errorf("processes of a/%s killed for want of memory by the metric: %s, want %s", function, got, want)
+			}
+		}
 	})
 }
 

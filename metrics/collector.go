@@ -20,6 +20,8 @@ type Source interface {
 type Snapshot struct {
 	Workloads []Workload
 	Secrets   []Secret
+	// OOMKills, so far, by function; those of one-off workloads are not counted.
+	OOMKills map[Function]uint64
 	// Connected tells whether containerd could be reached.
 	Connected bool
 	// Redactions, so far, in what containers and commands in them wrote.
@@ -30,6 +32,9 @@ type Snapshot struct {
 	// Draining: the node is drained, or being drained.
 	Draining bool
 }
+
+// Function is what the metrics know a workload by.
+type Function struct{ App, Name, Environment string }
 
 // Workload is one workload's state and, when Stats is set, its usage.
 type Workload struct {
@@ -46,7 +51,6 @@ type Workload struct {
 type Stats struct {
 	CPUSeconds  float64
 	MemoryBytes float64
-	OOMKills    float64
 }
 
 // Secret is one secret's state; versions are 0 when there is none.
@@ -61,7 +65,7 @@ var (
 	workloadsDesc = desc("workloads", "Workloads, by what they are doing.", "environment", "state")
 	cpuDesc       = desc("workload_cpu_seconds_total", "CPU time of a workload's running instance.", workloadLabels...)
 	memoryDesc    = desc("workload_memory_bytes", "Memory of a workload's running instance.", workloadLabels...)
-	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload's running instance that were killed for want of memory.", workloadLabels...)
+	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload that were killed for want of memory, since the agent started.", workloadLabels...)
 	exitDesc      = desc("workload_last_exit_code", "Exit code of a workload's last instance that ended.", workloadLabels...)
 	versionDesc   = desc("secret_version", "Version of a secret: current is what a new launch gets, pinned the oldest in use.", "environment", "secret", "state")
 	redactDesc    = desc("redactions_total", "Values of secrets replaced in what containers and commands in them wrote.")
@@ -93,6 +97,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.source.Measure(ctx)
 	collectStates(ch, s.Workloads)
 	collectUsage(ch, s.Workloads)
+	collectOOMKills(ch, s.OOMKills)
 	collectSecrets(ch, s.Secrets)
 	counter(ch, redactDesc, float64(s.Redactions))
 	counter(ch, logLostDesc, float64(s.LogBytesLost))
@@ -138,11 +143,16 @@ func collectUsage(ch chan<- prometheus.Metric, workloads []Workload) {
 		if u.measured {
 			counter(ch, cpuDesc, u.stats.CPUSeconds, l[:]...)
 			gauge(ch, memoryDesc, u.stats.MemoryBytes, l[:]...)
-			counter(ch, oomDesc, u.stats.OOMKills, l[:]...)
 		}
 		if u.exit != nil {
 			gauge(ch, exitDesc, float64(*u.exit), l[:]...)
 		}
+	}
+}
+
+func collectOOMKills(ch chan<- prometheus.Metric, kills map[Function]uint64) {
+	for f, n := range kills {
+		counter(ch, oomDesc, float64(n), f.App, f.Name, f.Environment)
 	}
 }
 
@@ -154,7 +164,6 @@ func (u *usage) add(w Workload) {
 		u.measured = true
 		u.stats.CPUSeconds += w.Stats.CPUSeconds
 		u.stats.MemoryBytes += w.Stats.MemoryBytes
-		u.stats.OOMKills += w.Stats.OOMKills
 	}
 }
 

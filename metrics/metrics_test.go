@@ -39,7 +39,8 @@ func example() *Metrics {
 			{App: "a", Function: "g", Environment: "prod", State: "failed"},
 			{App: "run", Function: "x7", Environment: "dev", State: "completed", OneOff: true, LastExit: &three, Stats: &Stats{}},
 		},
-		Secrets: []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
+		OOMKills: map[Function]uint64{{App: "a", Name: "f", Environment: "dev"}: 7},
+		Secrets:  []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
 	}, Labels{ExitCauses: []string{"exited"}})
 	m.NotAdmitted("memory")
 	m.Launched(Create, time.Now(), errors.New("no"))
@@ -53,6 +54,7 @@ func TestScrape(t *testing.T) {
 		`purser_workloads{environment="dev",state="running"} 2`,
 		`purser_workload_cpu_seconds_total{app="a",environment="dev",function="f"} 3`,
 		`purser_workload_memory_bytes{app="a",environment="dev",function="f"} 30`,
+		`purser_workload_oom_kills_total{app="a",environment="dev",function="f"} 7`,
 		`purser_workload_last_exit_code{app="a",environment="dev",function="f"} 3`,
 		`purser_secret_version{environment="dev",secret="s",state="current"} 4`,
 		`purser_secret_version{environment="dev",secret="s",state="pinned"} 2`,
