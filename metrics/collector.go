@@ -40,6 +40,8 @@ type Function struct{ App, Name, Environment string }
 type Workload struct {
 	App, Function, Environment string
 	State                      string
+	// NotReady: it is wanted, and does not do what it is for.
+	NotReady bool
 	// LastExit is the exit code of its last instance; nil before the first ended.
 	LastExit *uint32
 	Stats    *Stats
@@ -63,6 +65,7 @@ type Secret struct {
 
 var (
 	workloadsDesc = desc("workloads", "Workloads, by what they are doing.", "environment", "state")
+	notReadyDesc  = desc("workloads_not_ready", "Workloads that are to run and do not, or whose startup or ready probe does not pass.", "environment")
 	cpuDesc       = desc("workload_cpu_seconds_total", "CPU time of a workload's running instance.", workloadLabels...)
 	memoryDesc    = desc("workload_memory_bytes", "Memory of a workload's running instance.", workloadLabels...)
 	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload that were killed for want of memory, since the agent started.", workloadLabels...)
@@ -85,7 +88,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type collector struct{ source Source }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{workloadsDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
+	for _, d := range []*prometheus.Desc{workloadsDesc, notReadyDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
 		ch <- d
 	}
 	describeNode(ch)
@@ -103,20 +106,29 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, logLostDesc, float64(s.LogBytesLost))
 	gauge(ch, sourceDesc, 1, "store")
 	collectNode(ch, s)
-	up := 0.0
-	if s.Connected {
-		up = 1
+	gauge(ch, connectedDesc, number(s.Connected))
+}
+
+// number is 1 for what is so.
+func number(so bool) float64 {
+	if so {
+		return 1
 	}
-	gauge(ch, connectedDesc, up)
+	return 0
 }
 
 func collectStates(ch chan<- prometheus.Metric, workloads []Workload) {
 	counts := map[[2]string]float64{}
+	notReady := map[string]float64{}
 	for _, w := range workloads {
 		counts[[2]string{w.Environment, w.State}]++
+		notReady[w.Environment] += number(w.NotReady)
 	}
 	for labels, n := range counts {
 		gauge(ch, workloadsDesc, n, labels[0], labels[1])
+	}
+	for environment, n := range notReady {
+		gauge(ch, notReadyDesc, n, environment)
 	}
 }
 

@@ -36,7 +36,7 @@ func example() *Metrics {
 		Workloads: []Workload{
 			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 1, MemoryBytes: 10}},
 			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 2, MemoryBytes: 20}, LastExit: &three},
-			{App: "a", Function: "g", Environment: "prod", State: "failed"},
+			{App: "a", Function: "g", Environment: "prod", State: "failed", NotReady: true},
 			{App: "run", Function: "x7", Environment: "dev", State: "completed", OneOff: true, LastExit: &three, Stats: &Stats{}},
 		},
 		OOMKills: map[Function]uint64{{App: "a", Name: "f", Environment: "dev"}: 7},
@@ -52,6 +52,8 @@ func TestScrape(t *testing.T) {
 	text := scrape(t, example())
 	for _, want := range []string{
 		`purser_workloads{environment="dev",state="running"} 2`,
+		`purser_workloads_not_ready{environment="dev"} 0`,
+		`purser_workloads_not_ready{environment="prod"} 1`,
 		`purser_workload_cpu_seconds_total{app="a",environment="dev",function="f"} 3`,
 		`purser_workload_memory_bytes{app="a",environment="dev",function="f"} 30`,
 		`purser_workload_oom_kills_total{app="a",environment="dev",function="f"} 7`,

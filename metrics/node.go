@@ -47,11 +47,7 @@ func collectNode(ch chan<- prometheus.Metric, s Snapshot) {
 	amounts(ch, capacityDescs, s.Room.Capacity)
 	amounts(ch, allocatableDescs, s.Room.Allocatable)
 	amounts(ch, requestedDescs, s.Room.Requested)
-	draining := 0.0
-	if s.Draining {
-		draining = 1
-	}
-	gauge(ch, drainingDesc, draining)
+	gauge(ch, drainingDesc, number(s.Draining))
 }
 
 func amounts(ch chan<- prometheus.Metric, descs [3]*prometheus.Desc, a Amounts) {

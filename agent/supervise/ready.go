@@ -45,6 +45,15 @@ func (v View) Started() bool {
 	}
 }
 
+// Wanting says whether a workload is to run and does not do what it is for. One that is
+// stopped, or paused with its node, is not to run, and a job that has ended is not any
+// more.
+func (v View) Wanting() bool {
+	s := v.Status
+	over := s.Run == v.Desired.Run && (s.State == Completed || v.Desired.Policy.Job && s.State.Ended())
+	return v.Desired.Goal == Run && !v.Started() && !over
+}
+
 // WaitReady returns once a service is ready, or where it has no ready probe has run for
 // settleTime since it had started up; once it has crashed; once a job runs; or once
 // either is settled.

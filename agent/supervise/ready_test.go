@@ -116,3 +116,36 @@ func TestStarted(t *testing.T) {
 		}
 	}
 }
+
+// What is to run and is not ready can be alerted on; what is not to run, or is done, is
+// nothing to wake anybody for.
+func TestWanting(t *testing.T) {
+	for name, tc := range map[string]struct {
+		state State
+		goal  Goal
+		run   uint64
+		of    Policy
+		want  bool
+	}{
+		"a service runs":               {Running, Run, 1, Policy{}, false},
+		"its ready probe fails":        {Running, Run, 1, Policy{Ready: true}, true},
+		"its ready probe passes":       {Ready, Run, 1, Policy{Ready: true}, false},
+		"it has not started up":        {Starting, Run, 1, Policy{Startup: true}, true},
+		"it crashes again and again":   {BackingOff, Run, 1, Policy{}, true},
+		"it has failed for good":       {Failed, Run, 1, Policy{}, true},
+		"it has completed":             {Completed, Run, 1, Policy{}, false},
+		"it has not been started anew": {Completed, Run, 2, Policy{}, true},
+		"it was stopped":               {Stopped, Stop, 1, Policy{}, false},
+		"it is being removed":          {Stopping, Remove, 1, Policy{}, false},
+		"its node is drained":          {Pending, Pause, 1, Policy{}, false},
+		"a job waits for its image":    {Pulling, Run, 1, Policy{Job: true}, true},
+		"a job runs":                   {Running, Run, 1, Policy{Job: true}, false},
+		"a job has failed":             {Failed, Run, 1, Policy{Job: true}, false},
+	} {
+		v := View{Status: Status{State: tc.state, Run: 1, Instance: &Instance{}}}
+		v.Desired = Desired{Goal: tc.goal, Run: tc.run, Revision: &Revision{Policy: tc.of}}
+		if got := v.Wanting(); got != tc.want {
+			t.Errorf("%s: wanting %v", name, got)
+		}
+	}
+}
