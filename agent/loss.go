@@ -18,9 +18,15 @@ func (a *Agent) reportLoss() {
 	if loss.Aside != "" {
 		what = fmt.Sprintf("the database was damaged (%v) and is put aside as %s; an empty one was made", loss.Damage, loss.Aside)
 	}
-	a.emit(warning, "StateLost", "", "", "%s: workloads are taken over from their containers; those without one are lost, "+
+	a.stateLost("%s: workloads are taken over from their containers; those without one are lost, "+
 		"as are the histories of apps, how often workloads were restarted, and when images were used last; "+
 		"the audit trail goes on under a new head, and an older copy of the secrets in their place would not have been noticed this time", what)
+}
+
+// stateLost counts and tells of a loss.
+func (a *Agent) stateLost(format string, args ...any) {
+	a.metrics.StateLost()
+	a.emit(warning, "StateLost", "", "", format, args...)
 }
 
 // reportLosses tells what was lost by the time the database was opened. That one
@@ -31,6 +37,6 @@ func (a *Agent) reportLosses() {
 		a.reportLoss()
 	}
 	if len(loss.Records) > 0 {
-		a.emit(warning, "StateLost", "", "", "records of the database were damaged and are put aside within it: %s; all others are there", strings.Join(loss.Records, ", "))
+		a.stateLost("records of the database were damaged and are put aside within it: %s; all others are there", strings.Join(loss.Records, ", "))
 	}
 }

@@ -135,6 +135,9 @@ func TestDatabaseIsDeleted(t *testing.T) {
 		if w := n.get("a/job"); w.pid() != job.pid() {
 			t.Errorf("a deploy of the same has replaced %+v by %+v", job, w)
 		}
+		if got := n.metric("purser_state_losses_total"); got != "1" {
+			t.Errorf("%s losses of state, want 1", got)
+		}
 		if got := n.metric(`purser_adoptions_total{result="recovered"}`); got != "2" {
 			t.Errorf("%s containers recovered, want 2", got)
 		}

@@ -37,8 +37,15 @@ functions:
 		if w := n.await("a/f", "not ready", inState("running")); !strings.Contains(w.Reason, "404") || w.pid() != first.pid() {
 			t.Errorf("without what its ready probe asks for: %+v", w)
 		}
+		const notReady = `purser_workloads_not_ready{environment="dev"}`
+		if got := n.metric(notReady); got != "1" {
+			t.Errorf("%s workloads are not ready by the metric, want 1", got)
+		}
 		n.must("exec", "a/f", "--", "sh", "-c", "echo fine >/www/ok")
 		n.await("a/f", "ready again", inState("ready"))
+		if got := n.metric(notReady); got != "0" {
+			t.Errorf("%s workloads are not ready by the metric, want none", got)
+		}
 
 		n.must("exec", "a/f", "--", "touch", "/www/bad")
 		second := n.await("a/f", "ready anew", func(w workload) bool { return w.State == "ready" && w.pid() != first.pid() })

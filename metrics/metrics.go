@@ -64,6 +64,7 @@ type Metrics struct {
 	leaks     *prometheus.CounterVec
 	unaudited prometheus.Counter
 	helpers   prometheus.Counter
+	losses    prometheus.Counter
 	probes    *prometheus.CounterVec
 	adoptions *prometheus.CounterVec
 
@@ -106,6 +107,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			"reason", NotAdmittedReasons),
 		unaudited: single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
 		helpers:   single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),
+		losses:    single(r, "purser_state_losses_total", "Losses of state that the agent found: its database was damaged or gone, or records of it were damaged. It stays at zero."),
 		images: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "purser_images_bytes",
 			Help: "Compressed size of the node's images.",
@@ -196,6 +198,9 @@ func (m *Metrics) Unaudited() { m.unaudited.Inc() }
 
 // LogHelperRestarted notes that a log helper had died.
 func (m *Metrics) LogHelperRestarted() { m.helpers.Inc() }
+
+// StateLost notes that the database, or records of it, were damaged or gone.
+func (m *Metrics) StateLost() { m.losses.Inc() }
 
 // ProbeFailed notes a try of a probe (startup, ready or live) that failed.
 func (m *Metrics) ProbeFailed(probe string) { m.probes.WithLabelValues(probe).Inc() }

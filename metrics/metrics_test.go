@@ -72,6 +72,7 @@ func TestScrape(t *testing.T) {
 		`purser_node_requested_memory_bytes 512`,
 		`purser_node_requested_pids 8`,
 		`purser_node_draining 1`,
+		`purser_state_losses_total 0`,
 		`purser_not_admitted_total{reason="memory"} 1`,
 		`purser_not_admitted_total{reason="drained"} 0`,
 		`purser_build_info{commit="abc",version="1"} 1`,
