@@ -54,10 +54,24 @@ func stateText(w *purserv1.Workload, now time.Time) string {
 
 // reasonText is why a workload is in its state, and when it is tried again.
 func reasonText(w *purserv1.Workload, now time.Time) string {
+	return withNextTry(w.GetReason(), w, now)
+}
+
+// longestReason is how much of a reason a table has: it may have all that a probe was
+// answered in it, while most are shorter than this.
+const longestReason = 120
+
+// reasonCell is reasonText as a table has it.
+func reasonCell(w *purserv1.Workload, now time.Time) string {
+	oneLine := strings.Join(strings.Fields(w.GetReason()), " ")
+	return withNextTry(shorten(oneLine, longestReason), w, now)
+}
+
+func withNextTry(reason string, w *purserv1.Workload, now time.Time) string {
 	if w.GetNextTryAt() == nil {
-		return w.GetReason()
+		return reason
 	}
-	return strings.TrimPrefix(w.GetReason()+"; next try "+until(w.GetNextTryAt(), now), "; ")
+	return strings.TrimPrefix(reason+"; next try "+until(w.GetNextTryAt(), now), "; ")
 }
 
 // until is when at comes: in 3s, or now.

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,5 +72,26 @@ func TestBeside(t *testing.T) {
 	stop()
 	if !ended {
 		t.Error("it was not waited for")
+	}
+}
+
+// A table has one line of reasonable length of a reason, and when it is tried again.
+func TestLongReasonsInTables(t *testing.T) {
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	long := strings.Repeat("größer ", 600)
+	for name, c := range map[string]struct {
+		of   *purserv1.Workload
+		want string
+	}{
+		"short": {&purserv1.Workload{Reason: "exited with status 3"}, "exited with status 3"},
+		"lines": {&purserv1.Workload{Reason: "not ready: a\n\n  b\n"}, "not ready: a b"},
+		"long":  {&purserv1.Workload{Reason: long}, long[:len("größer ")*17] + "…"},
+		"later": {&purserv1.Workload{Reason: long, NextTryAt: timestamppb.New(now.Add(3 * time.Second))}, long[:len("größer ")*17] + "…; next try in 3s"},
+	} {
+		var out bytes.Buffer
+		(&session{out: &out}).workloadTable([]*purserv1.Workload{c.of}, now)
+		if _, row, _ := strings.Cut(out.String(), "\n"); !strings.HasSuffix(row, "  "+c.want+"\n") || strings.Count(row, "\n") != 1 {
+			t.Errorf("%s: got\n%s", name, row)
+		}
 	}
 }

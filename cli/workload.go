@@ -25,7 +25,7 @@ func newPs(s *session) *cobra.Command {
 		Aliases: []string{"list", "ls"},
 		Short:   "List the workloads that run or should",
 		Long: `List the workloads of an environment that run or should. Those that are stopped,
-completed or failed are listed with -a.`,
+completed or failed are listed with -a. Long reasons are cut: purser get ID has them whole.`,
 		Example: `  purser ps
   purser ps -a -E prod
   purser ps --all --all-environments -o json`,
@@ -110,7 +110,7 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 	for _, w := range workloads {
 		cells := []string{
 			w.GetId(), launchspec.Kind(w.GetSpec()), w.GetState(), age(w.GetSince(), now),
-			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), reasonText(w, now),
+			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), reasonCell(w, now),
 		}
 		if s.everywhere {
 			cells = append([]string{w.GetEnvironment()}, cells...)
