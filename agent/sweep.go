@@ -64,10 +64,24 @@ func (a *Agent) tellOfLeaks(leaks []runtime.Leak) {
 			a.emit(warning, "Leaked", "", "", "%s was left behind (%s); it has been removed", l.Name, l.Kind)
 			continue
 		}
-		// Unknown where the log has gone, too.
-		about, _ := a.runtime.Logs().About(l.Instance)
-		a.emit(warning, "Leaked", about.Environment, about.Workload, "container %s is gone and had left something behind (%s: %s); it has been removed", l.Instance, l.Kind, l.Name)
+		environment, workload := a.ownerOf(l)
+		a.emit(warning, "Leaked", environment, workload, "container %s is gone and had left something behind (%s: %s); it has been removed", l.Instance, l.Kind, l.Name)
 	}
+}
+
+// ownerOf says whose container left something, by its log or else by the records; empty
+// when both have gone.
+func (a *Agent) ownerOf(l runtime.Leak) (environment, workload string) {
+	if l.About.Workload != "" {
+		return l.About.Environment, l.About.Workload
+	}
+	for _, w := range a.all("", "") {
+		v, _ := w.supervisor.View()
+		if slices.Contains(w.logged(v.Status), l.Instance) {
+			return w.environment(), w.id()
+		}
+	}
+	return "", ""
 }
 
 // known are the instances that the agent has a record of: an instance is recorded before

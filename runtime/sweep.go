@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+
+	"github.com/purserd/purser/runtime/logs"
 )
 
 // What there is on the node of a container, besides its record in containerd, is in one
@@ -78,6 +80,8 @@ type Leak struct {
 	Kind string
 	// Instance that it was of; empty when of none.
 	Instance string
+	// About says whose that was; zero where its log had gone before.
+	About logs.About
 	// Name says which it was: a path, a process.
 	Name string
 	// Inherited: it was there when the first sweep looked, so that it was left by an
@@ -189,7 +193,9 @@ var errNotLeft = errors.New("it is of use by now")
 
 // remove removes things, some at a time. What cannot be removed is tried again.
 func (s *Sweeper) remove(ctx context.Context, due []thing) (gone []Leak, err error) {
-	for _, t := range due[:min(len(due), removedAtOnce)] {
+	due = due[:min(len(due), removedAtOnce)]
+	owners := s.owners(due)
+	for _, t := range due {
 		if ctx.Err() != nil {
 			return gone, errors.Join(err, ctx.Err())
 		}
@@ -208,11 +214,23 @@ func (s *Sweeper) remove(ctx context.Context, due []thing) (gone []Leak, err err
 			err = errors.Join(err, fmt.Errorf("removing %s %s, which a container left: %w", t.kind, t.name, removeErr))
 			continue
 		}
-		gone = append(gone, Leak{Kind: t.kind, Instance: t.owner, Name: t.name, Inherited: s.inherited[t.mark()]})
+		gone = append(gone, Leak{Kind: t.kind, Instance: t.owner, About: owners[t.owner], Name: t.name, Inherited: s.inherited[t.mark()]})
 		delete(s.seen, t.mark())
 		delete(s.inherited, t.mark())
 	}
 	return gone, err
+}
+
+// owners says by their logs whose the instances were that left something: before anything
+// is removed, as the logs may be among it.
+func (s *Sweeper) owners(due []thing) map[string]logs.About {
+	owners := map[string]logs.About{}
+	for _, t := range due {
+		if about, err := s.r.logs.About(t.owner); t.owner != "" && err == nil {
+			owners[t.owner] = about
+		}
+	}
+	return owners
 }
 
 // stillLeft asks once more, right before something is removed.

@@ -203,6 +203,10 @@ func (n *node) plantLeft() {
 		filepath.Join(n.states(), n.cfg.Namespace, "gone", "state.json"), n.runPath("instances", "known", "exec-old", "stdout"),
 		filepath.Join(n.cfg.RootDir, "trial-1", "upper", "f"),
 	)
+	about := filepath.Join(n.cfg.LogDir, "gone", "about.json")
+	if err := os.WriteFile(about, []byte(`{"environment": "dev", "workload": "a/f"}`), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
 	mounted := n.runPath("image-1")
 	if err := errors.Join(os.Mkdir(mounted, 0o700), unix.Mount("x", mounted, "tmpfs", 0, "size=64k")); err != nil {
 		n.t.Fatal(err)
@@ -236,6 +240,9 @@ func wantLeaksOfGone(t *testing.T, leaks []runtime.Leak) {
 	for _, l := range leaks {
 		if !l.Inherited || l.Instance != "" && l.Instance != "gone" {
 			t.Errorf("%+v", l)
+		}
+		if l.Instance == "gone" && (l.About.Environment != "dev" || l.About.Workload != "a/f") {
+			t.Errorf("%s of %+v", l.Kind, l.About)
 		}
 	}
 }

@@ -1,0 +1,30 @@
+package agent
+
+import (
+	"slices"
+	"testing"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/logs"
+)
+
+// Who hears of a leak hears whose it was, as long as anything tells.
+func TestLeaksNameTheirWorkload(t *testing.T) {
+	a := drainable(t)
+	onInstance(a, "a/f", "recorded")
+	a.tellOfLeaks([]runtime.Leak{
+		{Kind: runtime.LeakFiles, Instance: "logged", About: logs.About{Environment: "prod", Workload: "b/g"}},
+		{Kind: runtime.LeakFiles, Instance: "recorded"},
+		{Kind: runtime.LeakFiles, Instance: "unknown"},
+		{Kind: runtime.LeakMount},
+	})
+	var owners []string
+	err := a.Events(t.Context(), "", 0, false, func(e *purserv1.Event) error {
+		owners = append(owners, e.GetEnvironment()+" "+e.GetSubject())
+		return nil
+	})
+	if want := []string{"prod b/g", "dev a/f", " ", " "}; err != nil || !slices.Equal(owners, want) {
+		t.Errorf("%v, %q, want %q", err, owners, want)
+	}
+}
