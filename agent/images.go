@@ -116,7 +116,7 @@ func imageMessage(i runtime.Image) *purserv1.NodeImage {
 // runtimeError gives package runtime's errors their codes.
 func runtimeError(err error) error {
 	switch {
-	case errors.Is(err, runtime.ErrUnavailable):
+	case errors.Is(err, runtime.ErrUnavailable), errors.Is(err, runtime.ErrLost):
 		return &Refusal{Reason: Later, Err: err}
 	case errors.As(err, new(*runtime.PullError)):
 		return pullRefusal(err)

@@ -83,6 +83,12 @@ func native(err error) error {
 
 func isNotFound(err error) bool { return errdefs.IsNotFound(native(err)) }
 
+// shimDied tells by containerd's words that the connection to a shim has ended under a
+// call, for which it has no code.
+func shimDied(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "ttrpc: closed")
+}
+
 // notRunning makes "wrong state" the same as "not there", as which of the two
 // containerd says of a process that ends depends on the moment.
 func notRunning(err error) error {

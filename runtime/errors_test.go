@@ -2,7 +2,11 @@ package runtime
 
 import (
 	"errors"
+	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // What the runtimes say of a command that cannot be executed has the status of a shell,
@@ -31,5 +35,16 @@ func TestStartError(t *testing.T) {
 	}
 	if got := startError(errors.New("no such file or directory"), nil); got != nil {
 		t.Errorf("not the OCI runtime's: %+v", got)
+	}
+}
+
+// A command whose container's shim dies says so.
+func TestShimDied(t *testing.T) {
+	err := (&Runtime{}).wrapExec(status.Error(codes.Unknown, "ttrpc: closed: unknown"), "one")
+	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "its shim") {
+		t.Error(err)
+	}
+	if err := (&Runtime{}).wrapExec(errors.New("another"), "one"); errors.Is(err, ErrLost) {
+		t.Error(err)
 	}
 }

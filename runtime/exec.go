@@ -101,6 +101,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, e ExecSpec, stdout, stder
 }
 
 func (r *Runtime) wrapExec(err error, id string) error {
+	if shimDied(err) {
+		err = fmt.Errorf("%w: its shim, the process of containerd's that watched over it, died: %w", ErrLost, err)
+	}
 	return r.wrap(notRunning(err), "running a command in container %s", id)
 }
 
