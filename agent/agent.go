@@ -214,6 +214,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		LogJournald:  a.cfg.Logs.Journald,
 
 		LogHelperRestarted: a.metrics.LogHelperRestarted,
+		ShimHangs:          a.shimHangs,
 
 		CgroupParent:   a.cfg.CgroupParent,
 		Runtimes:       runtimes,

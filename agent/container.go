@@ -227,6 +227,10 @@ func (c containers) Wait(ctx context.Context, instance string) (supervise.Exit, 
 func exitOf(instance string, e runtime.Exit) *supervise.Exit {
 	exit := &supervise.Exit{Code: e.Code, Cause: supervise.Exited, Reason: supervise.ExitReason(e.Code), FinishedAt: e.At, Instance: instance}
 	switch {
+	case e.Unheard && e.Code == supervise.Unknown:
+		exit.Cause, exit.Reason = supervise.Lost, "ended; its shim, the process of containerd's that watched over it, did not answer, and its exit status is unknown"
+	case e.Unheard:
+		exit.Cause, exit.Reason = supervise.Lost, exit.Reason+"; its shim, the process of containerd's that watched over it, did not answer"
 	case e.Lost && e.Code == supervise.Unknown:
 		exit.Cause, exit.Reason = supervise.Lost, "its shim, the process of containerd's that watched over it, died; its exit status is unknown"
 	case e.Lost:
@@ -322,4 +326,13 @@ func gone(err error) error {
 		return fmt.Errorf("%w (%w)", err, supervise.ErrGone)
 	}
 	return err
+}
+
+// shimHangs tells of a container whose shim does not answer.
+func (a *Agent) shimHangs(instance, message string) {
+	for _, w := range a.all("", "") {
+		if v, _ := w.supervisor.View(); v.Status.Instance != nil && v.Status.Instance.ID == instance {
+			w.emit(warning, "ShimHangs", "container %s: %s", instance, message)
+		}
+	}
 }

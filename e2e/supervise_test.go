@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -84,6 +85,34 @@ func TestShimIsKilled(t *testing.T) {
 		}
 		if events := n.must("events"); !strings.Contains(events, "ContainerLost") {
 			t.Errorf("events:\n%s", events)
+		}
+	})
+}
+
+// A shim that hangs keeps nothing from being stopped, and is ended.
+func TestShimHangs(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		before := n.deploySleeper()
+		shim := rig.Parent(t, before.pid())
+		if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Kill(shim, syscall.SIGCONT) })
+		began := time.Now()
+		n.must("stop", "a/f")
+		w := n.await("a/f", "stopped", inState("stopped"))
+		t.Logf("stopped after %v: %+v", time.Since(began), w.LastExit)
+		if w.LastExit.Cause != "lost" || !strings.Contains(w.LastExit.Reason, "did not answer") || kernelTells(t) && w.LastExit.Code != 137 {
+			t.Errorf("last exit %+v", w.LastExit)
+		}
+		n.awaitEvents("ShimHangs")
+		n.eventually("the container and its shim to go", func() bool {
+			return !alive(before.pid()) && !alive(shim) && len(n.containers()) == 0
+		})
+		n.must("start", "a/f")
+		n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before.pid() })
+		if got := n.containers(); len(got) != 1 {
+			t.Errorf("containers: %v", got)
 		}
 	})
 }

@@ -2,6 +2,9 @@ package runtime
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -90,6 +93,43 @@ func (e *exits) status(ctx context.Context, id string) (code uint32, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// await returns when a container's first process has ended; false when ctx ends before,
+// or it is not held.
+func (e *exits) await(ctx context.Context, id string) bool {
+	fd, ok := e.borrow(id)
+	if !ok {
+		return false
+	}
+	// The runtime of Go waits for what does not block, without a thread.
+	_ = unix.SetNonblock(fd, true)
+	process := os.NewFile(uintptr(fd), "pidfd")
+	defer process.Close()
+	stop := context.AfterFunc(ctx, func() { _ = process.SetReadDeadline(time.Now()) })
+	defer stop()
+	raw, err := process.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Read(func(fd uintptr) bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0
+	})
+	return err == nil
+}
+
+// signal sends a signal to a container's first process.
+func (e *exits) signal(id string, sig syscall.Signal) error {
+	fd, ok := e.borrow(id)
+	if !ok {
+		return errors.New("its process is not known")
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("sending %s to its process: %w", sig, err)
+	}
+	return nil
 }
 
 // borrow duplicates a descriptor, so that it is not closed meanwhile.

@@ -68,6 +68,9 @@ type Config struct {
 	// LogHelperRestarted, if not nil, is called when a log helper had died and another
 	// one has been started.
 	LogHelperRestarted func()
+	// ShimHangs, if not nil, is told of a container whose shim does not answer, and what
+	// was done about it.
+	ShimHangs func(id, message string)
 	// CgroupParent is the cgroup under which each container gets its own;
 	// /purser when empty.
 	CgroupParent string
@@ -277,6 +280,9 @@ func withDefaults(cfg Config) (Config, error) {
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(string) {}
+	}
+	if cfg.ShimHangs == nil {
+		cfg.ShimHangs = func(id, message string) { cfg.Logger.Warn(message, "instance", id) }
 	}
 	if cfg.LogHelperRestarted == nil {
 		cfg.LogHelperRestarted = func() {}

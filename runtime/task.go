@@ -26,6 +26,8 @@ type Exit struct {
 	OOMKills uint64
 	// Lost: its shim died, and containerd does not know how it ended.
 	Lost bool
+	// Unheard: its shim had not died, but did not answer. It is Lost as well.
+	Unheard bool
 }
 
 // unknownCode is the exit status of what ended unseen.
@@ -49,14 +51,22 @@ func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
 // Wait returns when the container has ended and what it wrote has been kept, at
 // once if that is so already. Where containerd does not know how it ended, the kernel
 // is asked. It wraps ErrNotFound when there is no task and nobody knows, and ErrLost when
-// the container's shim died, with code 255 where nobody knows. After any other error the
+// the container's shim died, or does not answer although the container has ended, with
+// code 255 where nobody knows. After any other error the
 // container may well run: containerd is away, or was restarted. Wait again.
 func (r *Runtime) Wait(ctx context.Context, id string) (Exit, error) {
-	answer, err := r.client.TaskService().Wait(r.ctx(ctx), &tasks.WaitRequest{ContainerID: id})
+	told, giveUp := context.WithCancelCause(r.ctx(ctx))
+	defer giveUp(nil)
+	stop := r.endUnheard(ctx, id, giveUp)
+	answer, err := r.client.TaskService().Wait(told, &tasks.WaitRequest{ContainerID: id})
+	stop()
 	if err == nil {
 		// Whoever hears of the end may look for the output next.
 		r.drainStreams(ctx, id)
 		return Exit{Code: answer.ExitStatus, At: exitTime(answer.ExitedAt), OOMKills: r.oomKills(id)}, nil
+	}
+	if context.Cause(told) == errShimHangs {
+		return r.endedUnheard(ctx, id)
 	}
 	err = r.wrap(err, "waiting for container %s", id)
 	if ctx.Err() != nil || errors.Is(err, ErrUnavailable) {
@@ -122,11 +132,17 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig syscall.Signal) error
 }
 
 func (r *Runtime) kill(ctx context.Context, id, exec string, sig syscall.Signal) error {
-	_, err := r.client.TaskService().Kill(r.ctx(ctx), &tasks.KillRequest{
+	asked, cancel := context.WithTimeout(r.ctx(ctx), signalTime)
+	defer cancel()
+	_, err := r.client.TaskService().Kill(asked, &tasks.KillRequest{
 		ContainerID: id, ExecID: exec, Signal: uint32(sig),
 	})
-	if err = notRunning(err); absent(err) && exec == "" {
+	switch err = notRunning(err); {
+	case exec != "":
+	case absent(err):
 		err = r.killUnknown(ctx, id, sig, err)
+	case err != nil && asked.Err() != nil:
+		err = r.killUnheard(ctx, id, sig, err)
 	}
 	return r.wrap(err, "sending %s to %s", sig, id)
 }
@@ -231,6 +247,12 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if isNotFound(err) {
 		return r.endForgotten(ctx, id)
+	}
+	if unheard(answer, err) && r.shimHangs(ctx, id) {
+		if err := r.endShim(ctx, id); err != nil {
+			return err
+		}
+		return r.deleteForgotten(ctx, id)
 	}
 	if err != nil {
 		return err
