@@ -6,7 +6,7 @@ const (
 	OOMKilled   = "oom_killed"   // by the kernel, for want of memory
 	ProbeFailed = "probe_failed" // its startup or live probe
 	TimedOut    = "timed_out"    // a job's timeout
-	Lost        = "lost"         // its shim died, or nobody watched
+	Lost        = "lost"         // its shim died or hung, or nobody watched
 	Rebooted    = "rebooted"     // the node
 	Refused     = "refused"      // it could not be executed at all
 )
