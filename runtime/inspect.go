@@ -25,7 +25,9 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	switch {
 	case unheard(answer, err) && r.Status(ctx).Connected:
-		f = r.foundUnheard(id)
+		if f, err = r.cfg.foundUnheard(id); err != nil {
+			return Found{}, err
+		}
 		r.exits.hold(id, f.PID)
 	case err == nil:
 		f = found(answer.Process)
@@ -38,14 +40,6 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	}
 	f.ID, f.Created, f.Record = id, record.CreatedAt, r.record(record)
 	return f, nil
-}
-
-// foundUnheard is what the kernel knows of a container whose shim does not answer.
-func (r *Runtime) foundUnheard(id string) Found {
-	if pid := r.cfg.firstIn(id); pid > 0 {
-		return Found{State: StateRunning, PID: pid}
-	}
-	return Found{State: StateNone}
 }
 
 // Check says what in a spec this node cannot do, before anything is made.

@@ -66,6 +66,11 @@ func (r *Runtime) List(ctx context.Context) ([]Found, error) {
 			continue // no instance, but what some share
 		}
 		f := found(running[c.ID])
+		if running[c.ID].GetStatus() == task.Status_UNKNOWN && running[c.ID] != nil {
+			if f, err = r.cfg.foundUnheard(c.ID); err != nil {
+				f.State = StateRunning // it may, and is looked at again
+			}
+		}
 		f.ID, f.Created, f.Record = c.ID, c.CreatedAt, r.record(c)
 		all = append(all, f)
 	}

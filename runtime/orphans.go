@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
+	"golang.org/x/sys/unix"
 )
 
 // Commands that are run in containers outlive an agent that dies. Each has a directory
@@ -40,7 +42,7 @@ func (r *Runtime) takeUpExecs(id string) {
 
 func (x *execution) takeUp() error {
 	ctx := x.r.ctx(context.Background())
-	answer, err := x.r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: x.id, ExecID: x.exec})
+	answer, err := x.ask(ctx)
 	if err != nil && !isNotFound(err) {
 		return err
 	}
@@ -71,6 +73,34 @@ func (x *execution) takeUp() error {
 	}
 	x.runOn(ended)
 	return nil
+}
+
+// shimPatience is more than containerd's shim waits for somebody to open the streams of
+// a command that it starts.
+const shimPatience = 40 * time.Second
+
+// ask asks what became of a command. The shim may be waiting for the agent that died to
+// open the command's streams, and answers nothing until somebody does.
+func (x *execution) ask(ctx context.Context) (*tasks.GetResponse, error) {
+	for _, path := range []string{x.paths.stdin, x.paths.stdout, x.paths.stderr} {
+		if both, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0); err == nil {
+			defer both.Close()
+		}
+	}
+	for deadline := time.Now().Add(shimPatience); ; {
+		answer, err := x.r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: x.id, ExecID: x.exec})
+		if !unheard(answer, err) {
+			return answer, err
+		}
+		if time.Now().After(deadline) {
+			return nil, errShimHangs
+		}
+		select {
+		case <-x.r.closing:
+			return nil, errShimHangs
+		case <-time.After(lookAgain):
+		}
+	}
 }
 
 // giveUp ends a command of whose output not all could be opened: unread, it would be

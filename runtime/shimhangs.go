@@ -185,15 +185,27 @@ func (r *Runtime) killShim(id, served string) error {
 	return nil
 }
 
-// firstIn is the first process of a container by its cgroup: that which is 1 in its own
-// PID namespace. It is 0 where there is none.
-func (c Config) firstIn(id string) uint32 {
-	for _, pid := range c.containerCgroups()[id].members() {
-		if isFirst(pid) {
-			return uint32(pid)
-		}
+// foundUnheard is what the kernel knows of a container whose shim does not answer. It
+// wraps errShimHangs where that is not enough: a container without a cgroup, or one whose
+// command has not been executed yet.
+func (c Config) foundUnheard(id string) (Found, error) {
+	cgroup, there := c.containerCgroups()[id]
+	members := cgroup.members()
+	first := slices.IndexFunc(members, isFirst)
+	switch {
+	case there && first < 0:
+		return Found{State: StateNone}, nil
+	case there && !isRuntime(members[first]):
+		return Found{State: StateRunning, PID: uint32(members[first])}, nil
 	}
-	return 0
+	return Found{}, fmt.Errorf("asking what container %s does: %w", id, errShimHangs)
+}
+
+// isRuntime says whether a process is still an OCI runtime's, about to execute the
+// command of a container.
+func isRuntime(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err != nil || strings.HasPrefix(string(name), "runc:[") || strings.HasPrefix(string(name), "crun")
 }
 
 // isFirst says whether a process is the first of a PID namespace that is a child of ours.

@@ -1,0 +1,84 @@
+package runtime_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime"
+)
+
+// An agent that dies while a command is started leaves a shim that waits for the
+// command's streams to be opened and answers nothing meanwhile. The container runs all
+// the same, for who looks at it and who lists, and the next agent has the shim go on.
+func TestShimWaitsForAnAgentThatDied(t *testing.T) {
+	eachVersion(t, func(t *testing.T, n *node) {
+		n.start("l", spec("sleep", "1000"))
+		before := n.wantState("l", runtime.StateRunning)
+		old := strings.Contains(n.Status(t.Context()).Version, "1.6") // later ones answer meanwhile
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		client := n.client()
+		ctx := namespaces.WithNamespace(t.Context(), n.cfg.Namespace)
+		dir := filepath.Join(n.cfg.RunDir, "instances", "l", "exec-left")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		stdout := filepath.Join(dir, "stdout")
+		if err := unix.Mkfifo(stdout, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		process, err := typeurl.MarshalAnyToProto(&specs.Process{Args: []string{"sleep", "1000"}, Cwd: "/", Env: []string{"PATH=/bin"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.TaskService().Exec(ctx, &tasks.ExecProcessRequest{ContainerID: "l", ExecID: "exec-left", Stdout: stdout, Terminal: false, Spec: process}); err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan error, 1)
+		go func() {
+			_, err := client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: "l", ExecID: "exec-left"})
+			started <- err
+		}()
+		hangs := func() bool {
+			answer, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: "l"})
+			return err != nil || answer.GetProcess().GetStatus() == task.Status_UNKNOWN
+		}
+		for deadline := time.Now().Add(20 * time.Second); old && !hangs(); {
+			if time.Now().After(deadline) {
+				t.Fatal("the shim does not wait for anybody")
+			}
+		}
+		n.open()
+		if after := n.wantState("l", runtime.StateRunning); after.PID != before.PID {
+			t.Errorf("process %d, then %d", before.PID, after.PID)
+		}
+		all, err := n.List(t.Context())
+		if err != nil || len(all) != 1 || all[0].State != runtime.StateRunning || all[0].PID != before.PID {
+			t.Errorf("listed are %+v, %v", all, err)
+		}
+		began := time.Now()
+		if err := n.OpenLogs(t.Context(), "l", n.known); err != nil {
+			t.Fatal(err)
+		}
+		<-started
+		for exists := true; exists; _, err = os.Stat(dir) {
+			exists = !os.IsNotExist(err)
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("the shim went on after %v, by itself", took)
+		}
+		n.delete("l")
+		n.wantNothing()
+	})
+}
