@@ -108,6 +108,7 @@ func (r *Runtime) endUnheard(ctx context.Context, id string, giveUp context.Canc
 		if !r.exits.await(ctx, id) {
 			return
 		}
+		pause(ctx, signalTime) // as a rule it has told by then, and is not asked
 		for ctx.Err() == nil && !r.shimHangs(ctx, id) {
 			pause(ctx, answerTime)
 		}
