@@ -104,7 +104,7 @@ func (a *Agent) beginDrain(within *time.Duration) error {
 	}
 	a.drain.set(d)
 	if old == nil {
-		a.emit(normal, "DrainStarted", "", "", "the node starts nothing any more, and stops %d workloads%s", len(a.runningNow()), deadlineText(d))
+		a.emit(normal, "DrainStarted", "", "", "the node starts nothing any more, and stops what runs: %d workload(s)%s", len(a.runningNow()), deadlineText(d))
 	}
 	a.wishAnew()
 	return nil
