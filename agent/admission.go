@@ -43,7 +43,7 @@ func findCapacity(c config.Capacity, cgroupParent string) (capacity.Node, error)
 // carried out, so that nobody else is promised the same room.
 func (a *Agent) admit(plans ...plan) error {
 	var asked []capacity.Use
-	added := capacity.Amounts{}
+	var added capacity.Amounts
 	planned := map[string]bool{}
 	for _, p := range plans {
 		planned[state.Key(p.record.GetEnvironment(), p.record.GetId())] = true
@@ -56,7 +56,7 @@ func (a *Agent) admit(plans ...plan) error {
 		}
 	}
 	if !added.Grows() {
-		return nil // which is so of most launches
+		return nil // a restart, or what has no limits: what others have does not matter
 	}
 	others := a.uses(func(w *workload) bool { return !planned[w.key] })
 	return a.refuseShortage(a.capacity.Fits(others, asked, added))
@@ -69,7 +69,7 @@ func (a *Agent) refuseShortage(err error) error {
 		return err
 	}
 	for _, lack := range short.Lacks {
-		a.metrics.NotAdmitted(string(lack.Resource))
+		a.metrics.NotAdmitted(lack.Resource.String())
 	}
 	return refuse(NoRoom, "the node has no room for it: %w; ask for less, or stop something: purser node shows the room", short)
 }

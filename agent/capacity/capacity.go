@@ -24,24 +24,28 @@ import (
 )
 
 // Resource is what a workload can ask for.
-type Resource string
+type Resource int
 
 // The resources.
 const (
-	CPU    Resource = "cpu"
-	Memory Resource = "memory"
-	Pids   Resource = "pids"
+	CPU Resource = iota
+	Memory
+	Pids
+	resources // how many there are
 )
 
 // Resources are all of them, in the order in which they are told.
 var Resources = []Resource{CPU, Memory, Pids}
 
+// String is the resource as specs have it.
+func (r Resource) String() string { return [resources]string{"cpu", "memory", "pids"}[r] }
+
 // Amounts are so much of each: thousandths of a core, so that sums are exact; bytes;
 // processes and threads.
-type Amounts map[Resource]int64
+type Amounts [resources]int64
 
 // Factors multiply amounts.
-type Factors map[Resource]float64
+type Factors [resources]float64
 
 // Of is what a spec asks for. The limit of processes that a spec without one gets is
 // no request.
@@ -56,26 +60,22 @@ func Millicores(cores float64) int64 { return int64(math.Ceil(cores*1000 - 1e-6)
 
 // Plus is a sum.
 func (a Amounts) Plus(b Amounts) Amounts {
-	sum := Amounts{}
-	for _, r := range Resources {
-		sum[r] = a[r] + b[r]
+	for r := range b {
+		a[r] += b[r]
 	}
-	return sum
+	return a
 }
 
 // Minus is a difference.
 func (a Amounts) Minus(b Amounts) Amounts {
-	rest := Amounts{}
-	for _, r := range Resources {
-		rest[r] = a[r] - b[r]
+	for r := range b {
+		a[r] -= b[r]
 	}
-	return rest
+	return a
 }
 
 // Grows says whether there is more of any resource than nothing.
-func (a Amounts) Grows() bool {
-	return slices.ContainsFunc(Resources, func(r Resource) bool { return a[r] > 0 })
-}
+func (a Amounts) Grows() bool { return slices.Max(a[:]) > 0 }
 
 // Node is what a node has and how much of it workloads may be promised.
 type Node struct {
@@ -85,8 +85,8 @@ type Node struct {
 
 // Allocatable is what workloads may ask for in all.
 func (n Node) Allocatable() Amounts {
-	all := Amounts{}
-	for _, r := range Resources {
+	var all Amounts
+	for r := range all {
 		all[r] = int64(float64(max(0, n.Total[r]-n.Reserve[r])) * n.Overcommit[r])
 	}
 	return all
@@ -101,7 +101,7 @@ type Use struct {
 
 // Sum is what workloads ask for together.
 func Sum(uses []Use) Amounts {
-	sum := Amounts{}
+	var sum Amounts
 	for _, u := range uses {
 		sum = sum.Plus(u.Amounts)
 	}

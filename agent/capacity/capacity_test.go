@@ -25,7 +25,7 @@ func TestAllocatable(t *testing.T) {
 	got := node().Allocatable()
 	for r, want := range (Amounts{CPU: 6000, Memory: 4000 * mi, Pids: 4000}) {
 		if got[r] != want {
-			t.Errorf("%s: got %d, want %d", r, got[r], want)
+			t.Errorf("%s: got %d, want %d", Resource(r), got[r], want)
 		}
 	}
 	small := node()

@@ -31,11 +31,11 @@ func Found(parent string) (Amounts, error) {
 func (m machine) amounts() (Amounts, error) {
 	memory, err := m.memory()
 	if err != nil {
-		return nil, err
+		return Amounts{}, err
 	}
 	pids, err := m.number("proc/sys/kernel/pid_max")
 	if err != nil {
-		return nil, fmt.Errorf("looking for the number of processes that the node can have: %w", err)
+		return Amounts{}, fmt.Errorf("looking for the number of processes that the node can have: %w", err)
 	}
 	a := Amounts{CPU: int64(m.cpus) * 1000, Memory: memory, Pids: pids}
 	for _, dir := range m.cgroups() {
@@ -47,7 +47,7 @@ func (m machine) amounts() (Amounts, error) {
 }
 
 // limit lowers an amount.
-func (a Amounts) limit(r Resource, n int64) { a[r] = min(a[r], n) }
+func (a *Amounts) limit(r Resource, n int64) { a[r] = min(a[r], n) }
 
 // unlimited is the limit of a cgroup that has none.
 const unlimited = math.MaxInt64
