@@ -226,7 +226,7 @@ func (a *Agent) Apps(environment string) ([]*purserv1.App, error) {
 		}
 		for _, w := range a.functionsOf(h.GetEnvironment(), h.GetName()) {
 			app.Functions++
-			if v, _ := w.supervisor.View(); v.Started() || v.Status.State == supervise.Completed {
+			if v, _ := w.supervisor.View(); v.Ready() || v.Status.State == supervise.Completed {
 				app.Healthy++
 			}
 		}

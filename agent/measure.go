@@ -24,7 +24,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 		spec := w.record().GetSpec()
 		m := metrics.Workload{
 			App: spec.GetApp(), Function: spec.GetFunction(), Environment: w.environment(),
-			State: string(v.Status.State), NotReady: v.Wanting(), OneOff: launchspec.OneOff(spec),
+			State: string(v.Status.State), NotReady: v.NotReady(), OneOff: launchspec.OneOff(spec),
 		}
 		if e := v.Status.LastExit; e != nil {
 			m.LastExit = &e.Code

@@ -30,9 +30,9 @@ func (v View) Crashed() bool {
 		s.Attempts > 0 && s.LastExit != nil && s.Reason == s.LastExit.Reason
 }
 
-// Started says whether the instance that is wanted does what it is for, as far as its
+// Ready says whether the instance that is wanted does what it is for, as far as its
 // probes tell: they have passed, or there are none.
-func (v View) Started() bool {
+func (v View) Ready() bool {
 	switch {
 	case !v.Runs():
 		return false
@@ -45,13 +45,13 @@ func (v View) Started() bool {
 	}
 }
 
-// Wanting says whether a workload is to run and does not do what it is for. One that is
-// stopped, or paused with its node, is not to run, and a job that has ended is not any
-// more.
-func (v View) Wanting() bool {
+// NotReady says whether a workload is to run and is not ready. One that is stopped, or
+// paused with its node, is not to run, and a job that has ended is not any more: they
+// are neither ready nor missed.
+func (v View) NotReady() bool {
 	s := v.Status
 	over := s.Run == v.Desired.Run && (s.State == Completed || v.Desired.Policy.Job && s.State.Ended())
-	return v.Desired.Goal == Run && !v.Started() && !over
+	return v.Desired.Goal == Run && !v.Ready() && !over
 }
 
 // WaitReady returns once a service is ready, or where it has no ready probe has run for
@@ -59,8 +59,8 @@ func (v View) Wanting() bool {
 // either is settled.
 func (s *Supervisor) WaitReady(ctx context.Context) (View, error) {
 	for {
-		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Started() || v.Crashed() })
-		if err != nil || !v.Started() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
+		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Ready() || v.Crashed() })
+		if err != nil || !v.Ready() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
 			return v, err
 		}
 		left := time.Until(v.Status.Since.Add(settleTime))

@@ -96,7 +96,7 @@ func TestReadyEndsWithItsContext(t *testing.T) {
 }
 
 // What runs and does not pass its probes does not do yet what it is for.
-func TestStarted(t *testing.T) {
+func TestReady(t *testing.T) {
 	for name, tc := range map[string]struct {
 		state State
 		of    Policy
@@ -111,15 +111,15 @@ func TestStarted(t *testing.T) {
 	} {
 		v := View{Status: Status{State: tc.state, Instance: &Instance{}}}
 		v.Desired.Revision = &Revision{Policy: tc.of}
-		if got := v.Started(); got != tc.want {
-			t.Errorf("%s: started %v", name, got)
+		if got := v.Ready(); got != tc.want {
+			t.Errorf("%s: ready %v", name, got)
 		}
 	}
 }
 
 // What is to run and is not ready can be alerted on; what is not to run, or is done, is
 // nothing to wake anybody for.
-func TestWanting(t *testing.T) {
+func TestNotReady(t *testing.T) {
 	for name, tc := range map[string]struct {
 		state State
 		goal  Goal
@@ -144,8 +144,8 @@ func TestWanting(t *testing.T) {
 	} {
 		v := View{Status: Status{State: tc.state, Run: 1, Instance: &Instance{}}}
 		v.Desired = Desired{Goal: tc.goal, Run: tc.run, Revision: &Revision{Policy: tc.of}}
-		if got := v.Wanting(); got != tc.want {
-			t.Errorf("%s: wanting %v", name, got)
+		if got := v.NotReady(); got != tc.want {
+			t.Errorf("%s: not ready %v", name, got)
 		}
 	}
 }
