@@ -24,8 +24,8 @@ func (c containers) PreStop(ctx context.Context, instance string, revision *supe
 	}
 	err = fmt.Errorf("hooks.pre_stop: %w", gone(err))
 	switch {
-	case errors.Is(context.Cause(ctx), supervise.ErrOverdue):
-		c.w.emit(warning, "PreStopFailed", "container %s: hooks.pre_stop took longer than stop.grace, which is for both: the container is killed without its stop signal", instance)
+	case errors.Is(context.Cause(ctx), supervise.ErrOverridden):
+		c.w.emit(warning, "PreStopFailed", "container %s: hooks.pre_stop has not ended in the time there was for it and the stop signal together (by stop.grace, the grace asked for, or the deadline of a drain): the container is killed without the signal", instance)
 	case ctx.Err() == nil && !errors.Is(err, supervise.ErrGone):
 		c.w.emit(warning, "PreStopFailed", "container %s: %v", instance, err)
 	}

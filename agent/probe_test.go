@@ -101,6 +101,12 @@ func (l *lived) with(probes *purserv1.Probes, preStop ...string) *supervise.Revi
 	return &r
 }
 
+// lastEvent is what was told last.
+func (l *lived) lastEvent() *purserv1.Event {
+	entries, _, _ := l.events.After(l.events.Last() - 1)
+	return entries[0].Value
+}
+
 // verdict asks probes until there is a verdict, as "live false why".
 func (l *lived) verdict(probes *purserv1.Probes) string {
 	l.t.Helper()
@@ -203,6 +209,12 @@ func testPreStop(t *testing.T, l *lived) {
 	err = l.PreStop(ctx, l.instance, l.with(nil, "sleep", "1000"))
 	if !errors.Is(err, context.DeadlineExceeded) || err.Error() != "hooks.pre_stop: was killed before it had ended" {
 		t.Errorf("got %v", err)
+	}
+	overridden, override := context.WithCancelCause(t.Context())
+	defer time.AfterFunc(time.Second, func() { override(supervise.ErrOverridden) }).Stop()
+	err = l.PreStop(overridden, l.instance, l.with(nil, "sleep", "1000"))
+	if last := l.lastEvent(); !errors.Is(err, context.Canceled) || last.GetType() != "PreStopFailed" || !strings.Contains(last.GetMessage(), "killed without the signal") {
+		t.Errorf("got %v, and %v", err, last)
 	}
 	err = l.PreStop(t.Context(), "nobody", l.with(nil, "true"))
 	if !errors.Is(err, supervise.ErrGone) {

@@ -60,9 +60,9 @@ type Found struct {
 var (
 	// ErrGone: there is no such container.
 	ErrGone = errors.New("no such container")
-	// ErrOverdue is the cause of the end of a context of an action that something
-	// else is not to wait for: a start that is called off, a stop whose grace is over.
-	ErrOverdue = errors.New("it is not waited for any more")
+	// ErrOverridden is the cause of the end of the context of an action that another one
+	// does not wait for: a start is called off, the time for a stop is over.
+	ErrOverridden = errors.New("it is not waited for any more")
 	// ErrSuperseded: what was to be forgotten is wanted again.
 	ErrSuperseded = errors.New("superseded")
 )
@@ -226,7 +226,7 @@ func (s *Supervisor) step(ctx context.Context) time.Time {
 	s.probe(ctx, status)
 	if s.inflight.action != Wait {
 		if overrides(action, s.inflight.action) {
-			s.inflight.cancel(ErrOverdue) // its outcome leads to the next step
+			s.inflight.cancel(ErrOverridden) // its outcome leads to the next step
 		}
 		return next
 	}
