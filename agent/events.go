@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -24,7 +25,8 @@ const (
 // emit tells of something that happened, to who follows the events and in the
 // agent's own log.
 func (a *Agent) emit(severity, kind, environment, subject, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	// A name of a file may be anything, and what is no text cannot be sent.
+	text := strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")
 	a.events.Append(func(n uint64) *purserv1.Event {
 		return &purserv1.Event{
 			Sequence: n, Time: timestamppb.Now(), Severity: severity, Type: kind,
