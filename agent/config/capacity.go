@@ -3,19 +3,17 @@ package config
 import (
 	"errors"
 	"fmt"
-
-	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Capacity says what the node has for workloads to ask for.
 type Capacity struct {
 	// CPU in cores, Memory and Pids are what the node has; what is found when zero.
 	CPU    float64 `toml:"cpu"`
-	Memory Bytes   `toml:"memory"`
+	Memory Size    `toml:"memory"`
 	Pids   int64   `toml:"pids"`
 	// The reserve is for all that is no workload.
 	ReserveCPU    float64 `toml:"reserve_cpu"`
-	ReserveMemory Bytes   `toml:"reserve_memory"`
+	ReserveMemory Size    `toml:"reserve_memory"`
 	ReservePids   int64   `toml:"reserve_pids"`
 	// Workloads may ask for so many times the rest.
 	OvercommitCPU    float64 `toml:"overcommit_cpu"`
@@ -29,24 +27,6 @@ type Capacity struct {
 var defaultCapacity = Capacity{
 	ReserveCPU: 0.1, ReserveMemory: 256 << 20, ReservePids: 1000,
 	OvercommitCPU: 4, OvercommitMemory: 1, OvercommitPids: 1,
-}
-
-// Bytes is a number of bytes, as 16Mi, that may be 0.
-type Bytes int64
-
-// UnmarshalText reads a quantity as launch specs have them.
-func (b *Bytes) UnmarshalText(text []byte) error {
-	q, err := resource.ParseQuantity(string(text))
-	if err != nil || q.Sign() < 0 {
-		return fmt.Errorf("%q is not a size such as 512Mi, nor 0", text)
-	}
-	*b = Bytes(q.Value())
-	return nil
-}
-
-// MarshalText writes it as it is read.
-func (b Bytes) MarshalText() ([]byte, error) {
-	return []byte(resource.NewQuantity(int64(b), resource.BinarySI).String()), nil
 }
 
 // The most that a key may say keeps sums within 64 bits.

@@ -22,8 +22,8 @@ func TestCapacity(t *testing.T) {
 func TestCapacityThatCannotBe(t *testing.T) {
 	for in, want := range map[string]string{
 		"cpu = -1":                  "capacity.cpu: -1 is not a number from 0",
-		"memory = '-1Gi'":           "is not a size such as 512Mi, nor 0",
-		"memory = 'much'":           "is not a size such as 512Mi, nor 0",
+		"memory = '-1Gi'":           "is not a size such as 512Mi",
+		"memory = 'much'":           "is not a size such as 512Mi",
 		"pids = -5":                 "capacity.pids: -5 is not a number",
 		"reserve_cpu = inf":         "capacity.reserve_cpu: +Inf is not a number",
 		"overcommit_memory = 0":     "capacity.overcommit_memory: 0 is not a number from 0.1 to 1000",

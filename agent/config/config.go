@@ -164,14 +164,14 @@ type Audit struct {
 	Files    int  `toml:"files"`
 }
 
-// Size is a number of bytes, as 16Mi.
+// Size is a number of bytes, as 16Mi. It may be 0.
 type Size int64
 
 // UnmarshalText reads a quantity as launch specs have them.
 func (s *Size) UnmarshalText(text []byte) error {
 	q, err := resource.ParseQuantity(string(text))
-	if err != nil || q.Value() <= 0 {
-		return fmt.Errorf("%q is not a size such as 512Ki or 16Mi", text)
+	if err != nil || q.Sign() < 0 {
+		return fmt.Errorf("%q is not a size such as 512Mi", text)
 	}
 	*s = Size(q.Value())
 	return nil
