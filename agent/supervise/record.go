@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -134,7 +135,7 @@ func exitFrom(m *purserv1.Exit) *Exit {
 	return &Exit{
 		Code:       m.GetCode(),
 		Reason:     m.GetReason(),
-		Cause:      m.GetCause(),
+		Cause:      cmp.Or(m.GetCause(), Exited), // an earlier purser noted none
 		StartedAt:  moment(m.GetStartedAt()),
 		FinishedAt: moment(m.GetFinishedAt()),
 		Instance:   m.GetInstance(),

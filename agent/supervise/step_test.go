@@ -245,6 +245,14 @@ func TestRecordKeepsWhatMatters(t *testing.T) {
 	}
 }
 
+// What ended a container is one of the causes, also where an earlier purser noted none.
+func TestRecordOfAnExitWithoutACause(t *testing.T) {
+	s := Status{State: BackingOff, LastExit: &Exit{Code: 3, Instance: "one"}}
+	if got := FromRecord(s.Record()).LastExit.Cause; got != Exited {
+		t.Errorf("got %q", got)
+	}
+}
+
 // What was recorded as waiting for its image may have been started since.
 func TestRecordOfAStart(t *testing.T) {
 	for _, state := range []State{Pulling, Creating} {
