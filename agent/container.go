@@ -214,10 +214,7 @@ const unstarted = 128
 
 func (c containers) Wait(ctx context.Context, instance string) (supervise.Exit, error) {
 	exit, err := c.w.agent.runtime.Wait(ctx, instance)
-	if errors.Is(err, runtime.ErrLost) {
-		return *c.w.exited(instance, exit), nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, runtime.ErrLost) {
 		return supervise.Exit{}, gone(err)
 	}
 	return *c.w.exited(instance, exit), nil
@@ -330,9 +327,7 @@ func gone(err error) error {
 
 // shimHangs tells of a container whose shim does not answer.
 func (a *Agent) shimHangs(instance, message string) {
-	for _, w := range a.all("", "") {
-		if v, _ := w.supervisor.View(); v.Status.Instance != nil && v.Status.Instance.ID == instance {
-			w.emit(warning, "ShimHangs", "container %s: %s", instance, message)
-		}
+	if w := a.workloadOf(instance); w != nil {
+		w.emit(warning, "ShimHangs", "container %s: %s", instance, message)
 	}
 }

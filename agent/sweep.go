@@ -75,13 +75,22 @@ func (a *Agent) ownerOf(l runtime.Leak) (environment, workload string) {
 	if l.About.Workload != "" {
 		return l.About.Environment, l.About.Workload
 	}
-	for _, w := range a.all("", "") {
-		v, _ := w.supervisor.View()
-		if slices.Contains(w.logged(v.Status), l.Instance) {
-			return w.environment(), w.id()
-		}
+	if w := a.workloadOf(l.Instance); w != nil {
+		return w.environment(), w.id()
 	}
 	return "", ""
+}
+
+// workloadOf is the workload that an instance is, or was, of; nil when it is not on
+// record any more.
+func (a *Agent) workloadOf(instance string) *workload {
+	for _, w := range a.all("", "") {
+		v, _ := w.supervisor.View()
+		if slices.Contains(w.logged(v.Status), instance) {
+			return w
+		}
+	}
+	return nil
 }
 
 // known are the instances that the agent has a record of: an instance is recorded before
