@@ -134,7 +134,9 @@ func (a *Agent) open() error {
 		return errors.Join(err, a.secrets.Close())
 	}
 	a.warnOfJournal()
-	a.metrics = metrics.New(a.build, a, metrics.Labels{AuditActions: auditActions(), ExitCauses: supervise.Causes, LeakKinds: runtime.LeakKinds})
+	a.metrics = metrics.New(a.build, a, metrics.Labels{
+		AuditActions: auditActions(), ExitCauses: supervise.Causes, LeakKinds: runtime.LeakKinds, Resources: capacity.Names[:],
+	})
 	if err := a.openAudit(keys); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}

@@ -79,6 +79,8 @@ type Labels struct {
 	ExitCauses []string
 	// LeakKinds are what containers leave on the node.
 	LeakKinds []string
+	// Resources are what workloads ask for.
+	Resources []string
 }
 
 // New makes the registry of a build; source is asked at every scrape.
@@ -104,7 +106,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 		adoptions: counters(r, "purser_adoptions_total", "Containers that were there when the agent started, by what became of them.",
 			"result", []string{Adopted, Recovered, Undone, Unexplained}),
 		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, or the node is drained.",
-			"reason", NotAdmittedReasons),
+			"reason", slices.Concat(labels.Resources, []string{Drained})),
 		unaudited: single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
 		helpers:   single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),
 		losses:    single(r, "purser_state_losses_total", "Losses of state that the agent found: its database was damaged or gone, or records of it were damaged. It stays at zero."),

@@ -8,11 +8,8 @@ type Amounts struct{ CPUCores, MemoryBytes, Pids float64 }
 // Room is what a node has, what of it workloads may ask for, and what they do ask for.
 type Room struct{ Capacity, Allocatable, Requested Amounts }
 
-// NotAdmittedReasons are why something is not started: there is too little of a
-// resource, or the node is drained.
-var NotAdmittedReasons = []string{"cpu", "memory", "pids", Drained}
-
-// Drained is the reason of what is refused on a node that is drained.
+// Drained is the reason of what is refused on a node that is drained. All others are
+// resources that there is too little of.
 const Drained = "drained"
 
 var (

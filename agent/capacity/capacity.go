@@ -37,8 +37,10 @@ const (
 // Resources are all of them, in the order in which they are told.
 var Resources = []Resource{CPU, Memory, Pids}
 
-// String is the resource as specs have it.
-func (r Resource) String() string { return [resources]string{"cpu", "memory", "pids"}[r] }
+// Names are those of the resources, as specs have them.
+var Names = [resources]string{"cpu", "memory", "pids"}
+
+func (r Resource) String() string { return Names[r] }
 
 // Amounts are so much of each: thousandths of a core, so that sums are exact; bytes;
 // processes and threads.
