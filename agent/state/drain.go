@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"go.etcd.io/bbolt"
-	"google.golang.org/protobuf/proto"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 )
@@ -26,15 +25,11 @@ func (db *DB) Drain() (drain *statev1.Drain, err error) {
 
 // SetDrain notes how far the node is drained; nil that it is not.
 func (db *DB) SetDrain(drain *statev1.Drain) error {
-	return db.bolt.Update(func(tx *bbolt.Tx) error {
+	return db.Update(func(t *Tx) error {
 		if drain == nil {
-			return tx.Bucket(metaBucket).Delete(drainKey)
+			return t.tx.Bucket(metaBucket).Delete(drainKey)
 		}
-		data, err := proto.Marshal(drain)
-		if err != nil {
-			return err
-		}
-		return putSummed(tx.Bucket(metaBucket), drainKey, data)
+		return t.put(metaBucket, string(drainKey), drain)
 	})
 }
 
