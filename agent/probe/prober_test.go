@@ -226,7 +226,7 @@ func TestHangThatEnds(t *testing.T) {
 		probes: &purserv1.Probes{Live: asking("live", nil)},
 		answer: func(_ context.Context, _ string, n int) error {
 			if n == 1 {
-				time.Sleep(15 * time.Second)
+				<-time.After(15 * time.Second)
 			}
 			return nil
 		},
@@ -249,7 +249,7 @@ func TestHangOutside(t *testing.T) {
 		probes: &purserv1.Probes{Live: asking("live", func(p *purserv1.Probe) { p.Failures = new(uint32(1)) })},
 		answer: func(_ context.Context, _ string, n int) error {
 			if n == 1 {
-				time.Sleep(62 * time.Second)
+				<-time.After(62 * time.Second)
 				return errRefused
 			}
 			return nil
@@ -272,7 +272,7 @@ func TestHangThatIsCutOff(t *testing.T) {
 	var begun time.Time
 	s := &scene{
 		probes: &purserv1.Probes{Live: asking("live", nil)},
-		answer: func(context.Context, string, int) error { time.Sleep(time.Hour); return nil },
+		answer: func(context.Context, string, int) error { <-time.After(time.Hour); return nil },
 		till:   2 * time.Hour,
 		unreachable: func() bool {
 			at := time.Since(begun)
@@ -289,7 +289,7 @@ func TestHangThatIsCutOff(t *testing.T) {
 func TestSlowerThanItsPeriod(t *testing.T) {
 	s := &scene{
 		probes: &purserv1.Probes{Ready: asking("ready", func(p *purserv1.Probe) { p.Period, p.Timeout = new("1s"), new("5s") })},
-		answer: func(context.Context, string, int) error { time.Sleep(1500 * time.Millisecond); return nil },
+		answer: func(context.Context, string, int) error { <-time.After(1500 * time.Millisecond); return nil },
 		till:   5 * time.Second,
 	}
 	play(t, s, func(time.Duration) { s.check("0s ready", "1.5s =ready true ", "2s ready", "4s ready") })

@@ -71,7 +71,7 @@ func TestAdoptedWhileStarting(t *testing.T) {
 		if err := r.Adopt(t.Context(), service(), stray("there", service().Run, true, true)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		v, _ := r.View()
 		if n.starts() != 0 || v.Status.State != Running || v.Status.Instance.ID != "there" || v.Status.Instance.Unverified {
@@ -80,7 +80,7 @@ func TestAdoptedWhileStarting(t *testing.T) {
 		// It is the workload's as any other.
 		n.end("there", 3)
 		n.set(func(n *node) { n.slowStart = 0 })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		v, _ = r.View()
 		if n.starts() != 1 || v.Status.LastExit.Code != 3 || v.Status.Restarts != 1 {
 			t.Errorf("after its exit: %d starts, %+v", n.starts(), v.Status)

@@ -24,7 +24,7 @@ func TestDrainedServiceComesBack(t *testing.T) {
 			if v, _ := r.View(); v.Status.Reason != Drained || v.Status.Instance != nil {
 				t.Errorf("%s: got %+v", restart, v.Status)
 			}
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 			r.is(Pending)
 			r.Want(d)
 			r.is(Running)
@@ -48,7 +48,7 @@ func TestDrainThatEndsWhileServiceStops(t *testing.T) {
 		r.is(Stopping)
 		r.Want(d)
 		r.is(Stopping)
-		time.Sleep(d.Policy.Grace)
+		<-time.After(d.Policy.Grace)
 		r.is(Running)
 		if n.starts() != 2 {
 			t.Errorf("%d starts", n.starts())
@@ -86,15 +86,15 @@ func TestDeadlineCutsGraceShort(t *testing.T) {
 		n.stubborn = true
 		r := begin(t, n, service(), Begin(service()))
 		r.Want(drained(service()))
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Stopping)
 		// The deadline is set while the grace runs.
 		d := drained(service())
 		d.KillBy = time.Now().Add(2 * time.Second)
 		r.Want(d)
-		time.Sleep(2*time.Second - time.Millisecond)
+		<-time.After(2*time.Second - time.Millisecond)
 		r.is(Stopping)
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		r.is(Pending)
 		r.end()
 	})

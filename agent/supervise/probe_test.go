@@ -39,7 +39,7 @@ func TestProbesSayWhatAServiceIs(t *testing.T) {
 		if n.probed() != 0 {
 			t.Error("what has ended is being probed")
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Starting)
 		n.probe(Probed{Probe: launchspec.ProbeStartup, Message: "too late"})
 		r.is(BackingOff)
@@ -132,9 +132,9 @@ func TestPreStopComesBeforeTheSignal(t *testing.T) {
 		d := probedService(func(p *Policy) { p.PreStop = true })
 		r := begin(t, n, d, Begin(d))
 		r.goal(Stop)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		r.is(Stopping)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Stopped)
 		if n.preStops != 1 || n.kills != 0 {
 			t.Errorf("%d commands, %d kills", n.preStops, n.kills)
@@ -151,9 +151,9 @@ func TestPreStopThatHangs(t *testing.T) {
 		d := probedService(func(p *Policy) { p.PreStop = true })
 		r := begin(t, n, d, Begin(d))
 		r.goal(Stop)
-		time.Sleep(10*time.Second - time.Nanosecond)
+		<-time.After(10*time.Second - time.Nanosecond)
 		r.is(Stopping)
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		r.is(Stopped)
 		if n.kills != 1 {
 			t.Errorf("%d kills", n.kills)
