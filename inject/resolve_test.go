@@ -273,12 +273,7 @@ func TestFailingSourceIsNotAMissingSecret(t *testing.T) {
 // A workload gets the same variables from its pins, whatever is written later.
 func TestPinsKeepAWorkloadWhereItIs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		source := drawSource(t, 1)
-		refs := drawRefs(t)
-		first, err := inject.Resolve(context.Background(), source, inject.Request{Environment: "dev", Refs: refs})
-		if err != nil {
-			t.Skip("something is missing")
-		}
+		source, refs, first := drawResolved(t)
 		for i, pin := range first.Pins {
 			if pin.GetSecret() != refs[i].GetName() {
 				t.Fatalf("pin %d is of %s, reference of %s", i, pin.GetSecret(), refs[i].GetName())
@@ -301,11 +296,7 @@ func TestPinsKeepAWorkloadWhereItIs(t *testing.T) {
 // and every key that was asked for is a variable.
 func TestResolveDeliversWhatIsAskedFor(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		source, refs := drawSource(t, 1), drawRefs(t)
-		resolution, err := inject.Resolve(context.Background(), source, inject.Request{Environment: "dev", Refs: refs})
-		if err != nil {
-			t.Skip("something is missing")
-		}
+		source, refs, resolution := drawResolved(t)
 		byName := map[string]inject.Resolved{}
 		for _, secret := range resolution.Secrets {
 			byName[secret.Name] = secret
@@ -340,6 +331,21 @@ func expectedVars(ref *purserv1.SecretRef, data map[string]inject.Value) map[str
 }
 
 var keyNames = []string{"A", "B", "C", "D"}
+
+// drawResolved draws references, of which nothing is missing, to what a source has.
+func drawResolved(t *rapid.T) (memory, []*purserv1.SecretRef, *inject.Resolution) {
+	type drawn struct {
+		source     memory
+		refs       []*purserv1.SecretRef
+		resolution *inject.Resolution
+	}
+	d := rapid.Custom(func(t *rapid.T) (d drawn) {
+		d.source, d.refs = drawSource(t, 1), drawRefs(t)
+		d.resolution, _ = inject.Resolve(context.Background(), d.source, inject.Request{Environment: "dev", Refs: d.refs})
+		return d
+	}).Filter(func(d drawn) bool { return d.resolution != nil }).Draw(t, "resolved")
+	return d.source, d.refs, d.resolution
+}
 
 func drawSource(t *rapid.T, from uint32) memory {
 	source := memory{}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/purserd/purser/api/version"
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // fixed is a source that never changes.
@@ -84,13 +84,7 @@ func TestScrape(t *testing.T) {
 }
 
 func TestPromtoolIsContent(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("promtool is not installed: apt-get install prometheus")
-		}
-		t.Skip("promtool is not installed: apt-get install prometheus")
-	}
+	promtool := rig.Program(t, "promtool", "apt-get install prometheus")
 	cmd := exec.Command(promtool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(scrape(t, example()))
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {

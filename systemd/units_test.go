@@ -5,10 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 var units = []string{"purser.service", "run-purser-private.mount"}
@@ -63,11 +66,7 @@ func TestMountIsWhatTheAgentWouldMake(t *testing.T) {
 	got := settings(t, "run-purser-private.mount")
 	options := strings.Split(got["Mount.Options"], ",")
 	for _, want := range []string{"noswap", "mode=0700", "nosuid", "nodev", "noexec"} {
-		found := false
-		for _, o := range options {
-			found = found || o == want
-		}
-		if !found {
+		if !slices.Contains(options, want) {
 			t.Errorf("Options=%s lacks %s", got["Mount.Options"], want)
 		}
 	}
@@ -78,13 +77,7 @@ func TestMountIsWhatTheAgentWouldMake(t *testing.T) {
 
 // systemd reads the units without complaint.
 func TestVerify(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("systemd-analyze is not installed: apt-get install systemd")
-		}
-		t.Skip("systemd-analyze is not installed: apt-get install systemd")
-	}
+	analyze := rig.Program(t, "systemd-analyze", "apt-get install systemd")
 	dir := t.TempDir()
 	var paths []string
 	for _, name := range units {

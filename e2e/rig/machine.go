@@ -65,6 +65,22 @@ func swapOff(dir string) error {
 	return errors.Join(errs...)
 }
 
+// SmallDisk mounts a file system of a size, such as 64k, which goes with the test.
+func SmallDisk(t testing.TB, size string) string {
+	t.Helper()
+	Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmounting %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
 // MemoryCgroup makes a cgroup of the memory controller and returns its directory.
 // It goes with dir, a directory that Dir has made.
 func MemoryCgroup(t testing.TB, dir string) string {

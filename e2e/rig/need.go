@@ -25,6 +25,17 @@ func Lacking(t testing.TB, what string, args ...any) {
 	t.Skipf("SKIPPED: this test needs "+what, args...)
 }
 
+// Program returns the path of a program, or ends the test here for want of it; hint says
+// how to get it.
+func Program(t testing.TB, name, hint string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Lacking(t, "%s, which is not installed: %s", name, hint)
+	}
+	return path
+}
+
 // need returns the path of a program, or fails the test saying where it comes from.
 func need(t testing.TB, program, hint string) string {
 	t.Helper()

@@ -15,6 +15,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // write makes a file with its parents.
@@ -151,16 +153,11 @@ func checkConfig(t *testing.T, image v1.Image) {
 }
 
 func TestSkopeoReadsTheLayout(t *testing.T) {
-	if _, err := exec.LookPath("skopeo"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("skopeo is not installed: apt-get install skopeo")
-		}
-		t.Skip("skopeo is not installed: apt-get install skopeo")
-	}
+	skopeo := rig.Program(t, "skopeo", "apt-get install skopeo")
 	dir := t.TempDir()
 	write(t, dir+"/rag", "binary", 0o755)
 	mustRun(t, "-o", dir+"/out", "-ref", "localhost/rag:1.4", "-label", "team=search", dir+"/rag")
-	out, err := exec.CommandContext(t.Context(), "skopeo", "inspect", "oci:"+dir+"/out:localhost/rag:1.4").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), skopeo, "inspect", "oci:"+dir+"/out:localhost/rag:1.4").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), `"team": "search"`) {
 		t.Errorf("skopeo inspect: %v\n%s", err, out)
 	}

@@ -8,19 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/inject/audit"
 )
 
 // A full disk costs records, which are counted, and never the trail.
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("mounting a tmpfs: %v", err)
-		}
-		t.Skipf("needs root, to mount a tmpfs: run the tests with sudo: %v", err)
-	}
-	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	dir := rig.SmallDisk(t, "64k")
 	p := newPlace(t)
 	p.dir, p.options.FileSize = filepath.Join(dir, "audit"), 12<<10
 	l := p.open(t)

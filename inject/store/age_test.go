@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/inject/store"
 )
 
@@ -34,13 +35,7 @@ func TestAgeOpensAVersion(t *testing.T) {
 	} {
 		t.Run("library/"+name, func(t *testing.T) { wantReadable(t, openWithLibrary(t, path, identity)) })
 		t.Run("command/"+name, func(t *testing.T) {
-			command, err := exec.LookPath("age")
-			if err != nil {
-				if os.Getenv("CI") == "true" {
-					t.Fatal("the age command is not here: apt-get install age")
-				}
-				t.Skip("the age command is not here: apt-get install age")
-			}
+			command := rig.Program(t, "age", "apt-get install age")
 			out, err := exec.CommandContext(t.Context(), command, "-d", "-i", identity, path).Output()
 			must(t, err)
 			wantReadable(t, out)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/inject/keyring"
 	"github.com/purserd/purser/inject/store"
 )
@@ -16,14 +17,7 @@ import (
 // smallDisk is a file system of a few hundred KiB, with a store on it.
 func smallDisk(t *testing.T) (place, string) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("mounting a tmpfs: %v", err)
-		}
-		t.Skipf("needs root, to mount a tmpfs: run the tests with sudo: %v", err)
-	}
-	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	dir := rig.SmallDisk(t, "256k")
 	keys, err := keyring.Open(filepath.Join(t.TempDir(), "identity.age"))
 	must(t, err)
 	return place{dir: filepath.Join(dir, "secrets"), keys: keys}, dir

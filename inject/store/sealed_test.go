@@ -131,7 +131,7 @@ func FuzzContents(f *testing.F) {
 		again.fill(values)
 		encoded, err := again.encode()
 		if err != nil {
-			t.Skip("a time that JSON cannot write")
+			return // a time that JSON cannot write
 		}
 		c, err = decodeContents(encoded)
 		if err != nil {

@@ -291,13 +291,7 @@ func TestWriteToFullDisk(t *testing.T) {
 
 // Of what found room in part nothing is there, as it is told of as lost.
 func TestWriteThatFindsRoomInPart(t *testing.T) {
-	rig.Root(t)
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	s, err := Open(dir)
+	s, err := Open(rig.SmallDisk(t, "64k"))
 	if err != nil {
 		t.Fatal(err)
 	}
