@@ -333,18 +333,7 @@ func (n *node) eventually(what string, ok func() bool) {
 }
 
 // eventuallyIs waits for a condition, and tells whether it came true.
-func (n *node) eventuallyIs(ok func() bool) bool { return comesTrue(patience, ok) }
-
-func comesTrue(limit time.Duration, ok func() bool) bool {
-	deadline := time.Now().Add(limit)
-	for !ok() {
-		if time.Now().After(deadline) {
-			return false
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return true
-}
+func (n *node) eventuallyIs(ok func() bool) bool { return rig.ComesTrue(patience, ok) }
 
 // file writes a file for a test and returns its path.
 func file(t testing.TB, name, content string) string {

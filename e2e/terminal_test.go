@@ -279,7 +279,7 @@ func (n *node) nothingLeft(id string, shim int) {
 	n.t.Helper()
 	closed := func() bool { return n.shimFiles(id) < shim+endsAtOnce }
 	// Longer than others, as containerd 1.6 and gVisor take half a minute.
-	if !comesTrue(2*patience, closed) {
+	if !rig.ComesTrue(2*patience, closed) {
 		n.t.Errorf("the shim had %d files open, and has %d", shim, n.shimFiles(id))
 	}
 	n.eventually("the FIFOs to be gone", func() bool {

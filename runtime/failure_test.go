@@ -183,8 +183,8 @@ func TestUnavailable(t *testing.T) {
 		t.Errorf("list: %v", err)
 	}
 	n.daemon.Start()
-	for !n.Status(t.Context()).Connected {
-		<-time.After(10 * time.Millisecond)
+	if !rig.ComesTrue(30*time.Second, func() bool { return n.Status(t.Context()).Connected }) {
+		t.Fatal("it does not connect again")
 	}
 	n.wantState("u", runtime.StateRunning)
 }

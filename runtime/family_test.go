@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // imagined are processes by ID, of which a signal ends some.
@@ -160,10 +162,8 @@ func TestFamilyOnTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The shell, and three that sleep.
-	for deadline := time.Now().Add(10 * time.Second); len(f.known) < 4; f.look() {
-		if time.Now().After(deadline) {
-			t.Fatalf("found %v", f.known)
-		}
+	if !rig.ComesTrue(10*time.Second, func() bool { f.look(); return len(f.known) >= 4 }) {
+		t.Fatalf("found %v", f.known)
 	}
 	f.kill()
 	if f.look(); len(f.known) > 0 {

@@ -54,10 +54,8 @@ func testNetwork(t *testing.T, n *node, oci string) {
 	defer network.Close()
 	tcp, http := &purserv1.Probe{Tcp: &purserv1.TcpProbe{Port: new(uint32(8080))}}, get(8080, "/ok")
 	// It listens a moment after it has started.
-	for deadline := time.Now().Add(10 * time.Second); network.Try(t.Context(), tcp, io.Discard) != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("nobody listens")
-		}
+	if !rig.ComesTrue(10*time.Second, func() bool { return network.Try(t.Context(), tcp, io.Discard) == nil }) {
+		t.Fatal("nobody listens")
 	}
 	if err := network.Try(t.Context(), http, io.Discard); err != nil {
 		t.Error(err)

@@ -50,17 +50,7 @@ func eachSharing(t *testing.T, test func(*testing.T, *node)) {
 // shimOf is the parent of a container's first process.
 func (n *node) shimOf(id string) int {
 	n.t.Helper()
-	all, err := n.List(n.t.Context())
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	for _, f := range all {
-		if f.ID == id {
-			return rig.Parent(n.t, int(f.PID))
-		}
-	}
-	n.t.Fatalf("%s is not listed", id)
-	return 0
+	return rig.Parent(n.t, int(n.wantState(id, runtime.StateRunning).PID))
 }
 
 // wantNoShim checks that neither shims nor what holds them is left.
@@ -76,14 +66,8 @@ func (n *node) wantNoShim() {
 		n.t.Errorf("sandboxes left: %v, %v", all, err)
 	}
 	// containerd cleans up after a shim when that has ended.
-	deadline := time.After(10 * time.Second)
-	for left := n.leftOfShims(); left != nil; left = n.leftOfShims() {
-		select {
-		case <-deadline:
-			n.t.Errorf("left of shims: %v", left)
-			return
-		case <-time.After(10 * time.Millisecond):
-		}
+	if !rig.ComesTrue(10*time.Second, func() bool { return n.leftOfShims() == nil }) {
+		n.t.Errorf("left of shims: %v", n.leftOfShims())
 	}
 }
 

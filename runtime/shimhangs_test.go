@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -54,10 +55,8 @@ func TestShimWaitsForAnAgentThatDied(t *testing.T) {
 			answer, err := client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: "l"})
 			return err != nil || answer.GetProcess().GetStatus() == task.Status_UNKNOWN
 		}
-		for deadline := time.Now().Add(20 * time.Second); old && !hangs(); {
-			if time.Now().After(deadline) {
-				t.Fatal("the shim does not wait for anybody")
-			}
+		if old && !rig.ComesTrue(20*time.Second, hangs) {
+			t.Fatal("the shim does not wait for anybody")
 		}
 		n.open()
 		if after := n.wantState("l", runtime.StateRunning); after.PID != before.PID {
@@ -72,11 +71,8 @@ func TestShimWaitsForAnAgentThatDied(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-started
-		for exists := true; exists; _, err = os.Stat(dir) {
-			exists = !os.IsNotExist(err)
-		}
-		if took := time.Since(began); took > 20*time.Second {
-			t.Errorf("the shim went on after %v, by itself", took)
+		if !rig.ComesTrue(time.Until(began.Add(20*time.Second)), func() bool { _, err := os.Stat(dir); return os.IsNotExist(err) }) {
+			t.Error("the shim went on late, by itself, or what the command had is still there")
 		}
 		n.delete("l")
 		n.wantNothing()

@@ -140,7 +140,8 @@ func end(t testing.TB, cmd *exec.Cmd, dir string) {
 		t.Errorf("a process of somebody else's: %v", err)
 	}
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(5 * time.Second); os.Remove(dir) != nil && time.Now().Before(deadline); {
+	if !rig.ComesTrue(5*time.Second, func() bool { return os.Remove(dir) == nil }) {
+		t.Errorf("%s cannot be removed", dir)
 	}
 }
 
@@ -371,11 +372,8 @@ func (n *node) loseShim(id string) {
 // awaitNoShim gives a shim the moment that it takes to end.
 func (n *node) awaitNoShim(id string) {
 	n.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); len(n.shimsOf(id)) > 0; {
-		if time.Now().After(deadline) {
-			n.t.Errorf("the shim of %s is still there", id)
-			return
-		}
+	if !rig.ComesTrue(5*time.Second, func() bool { return len(n.shimsOf(id)) == 0 }) {
+		n.t.Errorf("the shim of %s is still there", id)
 	}
 }
 
@@ -426,10 +424,12 @@ func TestSweepWithoutContainerd(t *testing.T) {
 		t.Error(err)
 	}
 	n.daemon.Start()
-	leaks, err := s.Sweep(t.Context())
-	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, runtime.ErrUnavailable) && time.Now().Before(deadline); {
-		leaks, err = s.Sweep(t.Context()) // it connects again within a second
-	}
+	var leaks []runtime.Leak
+	var err error
+	rig.ComesTrue(10*time.Second, func() bool { // it connects again within a second
+		leaks, err = s.Sweep(t.Context())
+		return !errors.Is(err, runtime.ErrUnavailable)
+	})
 	if err != nil || len(leaks) != 1 {
 		t.Errorf("removed %+v, %v", leaks, err)
 	}

@@ -494,7 +494,7 @@ func (c *chaos) sweep(points []string, action string) (missed []string) {
 		call()
 		c.n.awaitAgent(30 * time.Second)
 	}
-	comesTrue(2*time.Second, func() bool { return !c.n.armed(points) }) // deletions follow the calls
+	rig.ComesTrue(2*time.Second, func() bool { return !c.n.armed(points) }) // deletions follow the calls
 	before := maps.Clone(c.hits)
 	c.check("the sweep")
 	for _, point := range points {

@@ -232,7 +232,7 @@ func (n *node) killAgent() {
 // awaitAgent waits until an agent serves.
 func (n *node) awaitAgent(limit time.Duration) {
 	n.t.Helper()
-	if !comesTrue(limit, func() bool {
+	if !rig.ComesTrue(limit, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_, err := n.api.Node.Get(ctx, connect.NewRequest(&purserv1.GetNodeRequest{}))
@@ -299,7 +299,7 @@ func (n *node) close() {
 	unix.Sync()
 	// A log helper that has nothing to do takes a moment to leave.
 	var err error
-	if !comesTrue(15*time.Second, func() bool { err = unix.Unmount(n.daemon.Dir, 0); return err == nil }) {
+	if !rig.ComesTrue(15*time.Second, func() bool { err = unix.Unmount(n.daemon.Dir, 0); return err == nil }) {
 		n.t.Errorf("something of the node still uses its disk: %v", err)
 	}
 	unix.Sync()
@@ -332,18 +332,6 @@ func (n *node) story() {
 func tail(text string, lines int) string {
 	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// comesTrue waits for a condition, and tells whether it came true.
-func comesTrue(limit time.Duration, ok func() bool) bool {
-	deadline := time.Now().Add(limit)
-	for !ok() {
-		if time.Now().After(deadline) {
-			return false
-		}
-		<-time.After(30 * time.Millisecond)
-	}
-	return true
 }
 
 // arm says what is to happen at a step.

@@ -31,7 +31,7 @@ func (n *node) rest(m *model) (wrong []string) {
 	var states map[string]*purserv1.Workload
 	var here map[string][]process
 	reasons := map[string]string{}
-	comesTrue(patience, func() bool {
+	rig.ComesTrue(patience, func() bool {
 		var err error
 		if states, err = n.states(); err != nil {
 			reasons = map[string]string{"agent": err.Error()}
@@ -105,7 +105,7 @@ var instanceName = regexp.MustCompile(`\b[a-z2-7]{13}\b`)
 // that is just being deleted is gone a moment later.
 func (n *node) leftovers(m *model) (wrong []string) {
 	var left map[string][]string
-	comesTrue(15*time.Second, func() bool {
+	rig.ComesTrue(15*time.Second, func() bool {
 		now := n.unexplained()
 		if left == nil {
 			left = now
@@ -121,7 +121,7 @@ func (n *node) leftovers(m *model) (wrong []string) {
 		wrong = append(wrong, fmt.Sprintf("of instance %s there is left: %v", id, where))
 	}
 	most := 3 * len(m.things)
-	if !comesTrue(15*time.Second, func() bool { return n.logsKept() <= most }) {
+	if !rig.ComesTrue(15*time.Second, func() bool { return n.logsKept() <= most }) {
 		wrong = append(wrong, fmt.Sprintf("%d logs are kept of %d workloads", n.logsKept(), len(m.things)))
 	}
 	return wrong

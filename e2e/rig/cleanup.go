@@ -70,25 +70,23 @@ func (d *Daemon) cleanup() {
 // container is left. containerd itself cleans up after a shim that died, with the
 // runtime's state, which has to be there until then.
 func (d *Daemon) AwaitEnd() {
-	d.await(5*time.Second, func() []string {
+	await(5*time.Second, func() []string {
 		return slices.DeleteFunc(d.leaks(), func(leak string) bool { return strings.HasPrefix(leak, "mount ") })
 	})
 }
 
 // awaitNoLeaks gives shims the moment they take to exit.
 func (d *Daemon) awaitNoLeaks(limit time.Duration) []string {
-	return d.await(limit, d.leaks)
+	return await(limit, d.leaks)
 }
 
-func (d *Daemon) await(limit time.Duration, left func() []string) []string {
-	deadline := time.Now().Add(limit)
-	for {
-		leaks := left()
-		if len(leaks) == 0 || time.Now().After(deadline) {
-			return leaks
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+// await waits until nothing is left, and returns what is all the same.
+func await(limit time.Duration, left func() []string) (leaks []string) {
+	ComesTrue(limit, func() bool {
+		leaks = left()
+		return len(leaks) == 0
+	})
+	return leaks
 }
 
 // leaks are what containers leave when they are not removed properly.
@@ -180,14 +178,14 @@ func wipe(dir string) error {
 // endOwned ends every process that belongs to dir, and returns those that do not end.
 func endOwned(dir string) []process {
 	// Again and again: a shim that dies may let another process out.
-	deadline := time.Now().Add(20 * time.Second)
-	left := owned(dir)
-	for ; len(left) > 0 && time.Now().Before(deadline); left = owned(dir) {
+	var left []process
+	ComesTrue(20*time.Second, func() bool {
+		left = owned(dir)
 		for _, p := range left {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}
-		<-time.After(20 * time.Millisecond)
-	}
+		return len(left) == 0
+	})
 	return left
 }
 

@@ -39,14 +39,7 @@ func ContainerdPath(t testing.TB, v Version) string {
 // Leaks are the processes, mounts and cgroups that a node which was stopped
 // has left. Shims get a moment to exit.
 func Leaks(dir string) []string {
-	deadline := time.Now().Add(5 * time.Second)
-	for {
-		leaks := leaksOf(dir)
-		if len(leaks) == 0 || time.Now().After(deadline) {
-			return leaks
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	return await(5*time.Second, func() []string { return leaksOf(dir) })
 }
 
 func leaksOf(dir string) []string {

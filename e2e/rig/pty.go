@@ -80,10 +80,8 @@ func (term *Terminal) Type(keys string) {
 // Await waits until a text is shown, as a whole and as often as it says.
 func (term *Terminal) Await(text string, times int) {
 	term.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); strings.Count(term.Shown(), text) < times; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			term.t.Fatalf("%q is not shown %d times: %q", text, times, term.Shown())
-		}
+	if !ComesTrue(30*time.Second, func() bool { return strings.Count(term.Shown(), text) >= times }) {
+		term.t.Fatalf("%q is not shown %d times: %q", text, times, term.Shown())
 	}
 }
 

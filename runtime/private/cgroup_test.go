@@ -61,9 +61,7 @@ func TestCgroup(t *testing.T) {
 
 func await(t *testing.T, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); {
-		if time.Now().After(deadline) {
-			t.Fatal("the process is not in the cgroup")
-		}
+	if !rig.ComesTrue(10*time.Second, is) {
+		t.Fatal("the process is not in the cgroup")
 	}
 }
