@@ -226,8 +226,9 @@ func (m *model) judgeJob(t *thing, w *purserv1.Workload, truth told) (wrong []st
 	}
 	attempts, excused := len(truth.starts)-t.starts, t.kills+m.away
 	switch {
-	case attempts == 0:
-		return nil // as it was when the node was at rest last
+	case attempts == 0 && t.fresh && excused == 0:
+		complain("it was launched, and is %s without having run", w.GetState())
+	case attempts == 0: // as it was when the node was at rest last
 	case t.kind == good && w.GetState() != "completed" && excused == 0:
 		complain("a job that ends well is %s: %s", w.GetState(), w.GetReason())
 	case t.kind == good && attempts > 1+excused:

@@ -105,8 +105,12 @@ var instanceName = regexp.MustCompile(`\b[a-z2-7]{13}\b`)
 // that is just being deleted is gone a moment later.
 func (n *node) leftovers(m *model) (wrong []string) {
 	var left map[string][]string
+	var err error
 	rig.ComesTrue(15*time.Second, func() bool {
-		now := n.unexplained()
+		var now map[string][]string
+		if now, err = n.unexplained(); err != nil {
+			return false // who has seen nothing has not seen that there is nothing
+		}
 		if left == nil {
 			left = now
 		}
@@ -117,6 +121,9 @@ func (n *node) leftovers(m *model) (wrong []string) {
 		}
 		return len(left) == 0
 	})
+	if err != nil {
+		wrong = append(wrong, fmt.Sprintf("looking for what is left: %v", err))
+	}
 	for id, where := range left {
 		wrong = append(wrong, fmt.Sprintf("of instance %s there is left: %v", id, where))
 	}
@@ -132,22 +139,22 @@ func (n *node) logsKept() int {
 	return len(logs)
 }
 
-// unexplained are all traces of instances that are not those of the agent, and errors.
-func (n *node) unexplained() map[string][]string {
+// unexplained are all traces of instances that are not those of the agent.
+func (n *node) unexplained() (map[string][]string, error) {
 	states, err := n.states()
 	if err != nil {
-		return map[string][]string{"the agent": {err.Error()}}
+		return nil, fmt.Errorf("asking the agent: %w", err)
 	}
 	traces, err := n.traces()
 	if err != nil {
-		return map[string][]string{"containerd": {err.Error()}}
+		return nil, fmt.Errorf("asking containerd: %w", err)
 	}
 	for _, w := range states {
 		for _, i := range w.GetInstances() {
 			delete(traces, i.GetId())
 		}
 	}
-	return traces
+	return traces, nil
 }
 
 // traces are where instances show: in containerd, in directories, mounts, cgroups and
