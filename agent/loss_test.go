@@ -27,14 +27,19 @@ func losing(t *testing.T, path string) *Agent {
 	return a
 }
 
-// expectLosses compares how many losses were counted, and told of.
+// expectLosses compares how many losses were counted.
 func (a *Agent) expectLosses(t *testing.T, want string) {
 	t.Helper()
-	answer := httptest.NewRecorder()
-	a.metrics.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
-	if !strings.Contains(answer.Body.String(), "\npurser_state_losses_total "+want+"\n") {
+	if !strings.Contains(a.scrape(), "\npurser_state_losses_total "+want+"\n") {
 		t.Errorf("not counted: %s", want)
 	}
+}
+
+// scrape is what Prometheus gets.
+func (a *Agent) scrape() string {
+	answer := httptest.NewRecorder()
+	a.metrics.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	return answer.Body.String()
 }
 
 func TestLossesAreCounted(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -125,9 +124,7 @@ func (l *lived) verdict(probes *purserv1.Probes) string {
 
 // failures is how often a probe has failed by the metric's account.
 func (l *lived) failures(probe string) string {
-	answer := httptest.NewRecorder()
-	l.metrics.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
-	found := regexp.MustCompile(`purser_probe_failures_total{probe="` + probe + `"} (\S+)`).FindStringSubmatch(answer.Body.String())
+	found := regexp.MustCompile(`purser_probe_failures_total{probe="` + probe + `"} (\S+)`).FindStringSubmatch(l.scrape())
 	if found == nil {
 		return "not there"
 	}

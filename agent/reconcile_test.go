@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,14 +104,7 @@ func words(l lot) string {
 	for _, f := range l.undo {
 		all = append(all, "undo "+f.ID)
 	}
-	text := ""
-	for i, w := range all {
-		if i > 0 {
-			text += ", "
-		}
-		text += w
-	}
-	return text
+	return strings.Join(all, ", ")
 }
 
 // What is wanted of a workload, and whether its container is that.

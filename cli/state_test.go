@@ -23,7 +23,6 @@ func TestSentence(t *testing.T) {
 		{&purserv1.Workload{State: "running"}, "a/f is running", ""},
 		{&purserv1.Workload{State: "running", Reason: "not ready: status 503"}, "a/f is running: not ready: status 503", "running: not ready: status 503"},
 		{&purserv1.Workload{State: "starting"}, "a/f is starting", ""},
-		{&purserv1.Workload{State: "running", Reason: "not ready: why"}, "a/f is running: not ready: why", "running: not ready: why"},
 		{&purserv1.Workload{State: "failed", Reason: "exited with status 3"}, "a/f is failed: exited with status 3", ""},
 		{&purserv1.Workload{State: "pulling", Reason: "image x:1"}, "a/f is pulling image x:1", "pulling: image x:1"},
 		{&purserv1.Workload{State: "backing_off", Reason: "why", NextTryAt: in(3 * time.Second)}, "a/f is backing_off: why; next try in 3s", "backing_off: why"},

@@ -184,7 +184,6 @@ func TestOlderDatabase(t *testing.T) {
 		n.deploy(strings.Replace(ticking, "'100000'", "'300000'", 1) + "  - {function: late, command: [sleep, '1000000']}\n")
 		all := map[string]workload{}
 		for _, id := range []string{"a/f", "a/job", "a/late"} {
-			id := id
 			all[id] = n.await(id, "running", func(w workload) bool {
 				return w.State == "running" && w.pid() != 0 && (id != "a/f" || w.Pins[0].Version == 2)
 			})
@@ -418,6 +417,7 @@ func TestTwoNodesOnOneContainerd(t *testing.T) {
 
 // Agents of one node would take each other's containers for their own.
 func TestTwoAgentsOnOneRunDirectory(t *testing.T) {
+	t.Parallel()
 	n := emptyNode(t, rig.V24)
 	config := fmt.Sprintf("state_dir = %q\nrun_dir = %q\nsocket = %q\n[containerd]\naddress = %q\n[metrics]\naddress = \"\"\n",
 		filepath.Join(t.TempDir(), "state"), filepath.Join(n.dir, "run"), filepath.Join(n.dir, "other.sock"), filepath.Join(n.dir, "containerd.sock"))

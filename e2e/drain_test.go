@@ -56,7 +56,6 @@ func TestDrain(t *testing.T) {
 
 		// It stays so when the agent is killed, and what is kept can be used.
 		n.killAgent()
-		n.eventually("the agent", func() bool { return n.run("node").code == 0 })
 		n.isDrained(t)
 		if r := n.runWith("one", "secret", "set", "s", "KEY=-"); r.code != 0 {
 			t.Errorf("a secret cannot be set: %s", r.stderr)
@@ -105,11 +104,7 @@ func (n *node) isDrained(t *testing.T) {
 // ready asks /readyz.
 func (n *node) ready() (bool, string) {
 	n.t.Helper()
-	var answer struct {
-		Address string `json:"metrics_address"`
-	}
-	n.json(&answer, "node") // another agent's is another one
-	response, err := http.Get("http://" + answer.Address + "/readyz")
+	response, err := http.Get("http://" + n.metricsAddress() + "/readyz")
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -151,7 +146,6 @@ functions:
 	}
 
 	n.killAgent()
-	n.eventually("the agent", func() bool { return n.run("node").code == 0 })
 	if w := n.await("a/stubborn", "stopping", inState("stopping")); w.pid() != pid {
 		t.Errorf("it is process %d and was %d", w.pid(), pid)
 	}

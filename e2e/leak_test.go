@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -73,10 +71,7 @@ func testLeaks(t *testing.T, n *node) {
 func (n *node) plant(paths ...string) {
 	n.t.Helper()
 	for _, path := range paths {
-		path = filepath.Join(n.dir, path)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("{}"), 0o600)); err != nil {
-			n.t.Fatal(err)
-		}
+		rig.Plant(n.t, filepath.Join(n.dir, path))
 	}
 }
 
@@ -89,7 +84,7 @@ func (n *node) has(path string) bool {
 func (n *node) leaks() map[string]int {
 	n.t.Helper()
 	all := map[string]int{}
-	for line := range strings.Lines(finish(n.t, exec.Command("curl", "-sS", n.metrics)).stdout) {
+	for line := range strings.Lines(n.scrape()) {
 		if rest, ok := strings.CutPrefix(line, `purser_leaks_total{kind="`); ok {
 			kind, count, _ := strings.Cut(strings.TrimSpace(rest), `"} `)
 			all[kind], _ = strconv.Atoi(count)

@@ -440,18 +440,30 @@ func (n *node) killAgent() {
 	n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
 }
 
-// metric is the value of a metric without labels.
-func (n *node) metric(name string) string {
+// metricsAddress is that of this agent: another one's is another one.
+func (n *node) metricsAddress() string {
 	n.t.Helper()
 	var answer struct {
 		Address string `json:"metrics_address"`
 	}
-	n.json(&answer, "node") // another agent's is another one
-	out, err := exec.Command("curl", "-sf", "http://"+answer.Address+"/metrics").Output()
+	n.json(&answer, "node")
+	return answer.Address
+}
+
+// scrape is what Prometheus gets.
+func (n *node) scrape() string {
+	n.t.Helper()
+	out, err := exec.Command("curl", "-sf", "http://"+n.metricsAddress()+"/metrics").Output()
 	if err != nil {
 		n.t.Fatalf("scraping: %v", err)
 	}
-	for line := range strings.Lines(string(out)) {
+	return string(out)
+}
+
+// metric is the value of a metric, whose labels are part of its name here.
+func (n *node) metric(name string) string {
+	n.t.Helper()
+	for line := range strings.Lines(n.scrape()) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strings.TrimSpace(value)
 		}

@@ -8,13 +8,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// node is what a sweep sees, as a model: things with owners, who are known or not.
+// nodeModel is what a sweep sees: things with owners, who are known or not.
 type nodeModel struct {
 	things map[mark]string // their owners
 	known  map[string]bool
 	seen   map[mark]time.Time
-	// sighted is how often in a row a thing without an explanation was on a list, and
-	// since when: what seen ought to say.
+	// since when a thing has been on every list, without an explanation: what seen
+	// ought to say.
 	since map[mark]time.Time
 	now   time.Time
 }

@@ -81,16 +81,6 @@ func kinds(leaks []runtime.Leak) []string {
 	return slices.Compact(all)
 }
 
-// plant makes files, with the directories that they are in.
-func plant(t testing.TB, paths ...string) {
-	t.Helper()
-	for _, path := range paths {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("{}"), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // plantSnapshot makes one as an agent of a node's name does.
 func (n *node) plantSnapshot(key, node string, view bool) {
 	n.t.Helper()
@@ -119,18 +109,7 @@ func (n *node) hasSnapshot(key string) bool {
 // plantProcess leaves a process in a cgroup below the containers' parent.
 func (n *node) plantProcess(name string) (cmd *exec.Cmd, dir string) {
 	n.t.Helper()
-	dir = filepath.Join("/sys/fs/cgroup/memory", n.cfg.CgroupParent, name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		n.t.Fatalf("making a cgroup of version 1: %v", err)
-	}
-	cmd = exec.Command("sleep", "1000")
-	if err := cmd.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, cmd.Process.Pid), 0); err != nil {
-		n.t.Fatal(err)
-	}
-	return cmd, dir
+	return rig.PlantProcess(n.t, filepath.Join(n.cfg.CgroupParent, name))
 }
 
 // end kills a process that was to live.
@@ -197,7 +176,7 @@ func (n *node) states() string { return n.runPath("private", "runtimes", "runc",
 // plantLeft makes one of each kind of what is left, but for what runs.
 func (n *node) plantLeft() {
 	n.t.Helper()
-	plant(n.t,
+	rig.Plant(n.t,
 		n.runPath("instances", "gone", "stdout"), n.runPath("private", "files", "gone", "0", "KEY"), n.runPath("private", "holders", "gone"),
 		filepath.Join(n.cfg.RootDir, "gone", "upper", "f"), filepath.Join(n.cfg.RootDir, "gone", "work", "f"),
 		n.runPath("private", "logs", "instances", "gone", "spec.json"), filepath.Join(n.cfg.LogDir, "gone", "about.json"),
@@ -223,7 +202,7 @@ func (n *node) plantOthers() []string {
 		n.runPath("own", "file"), filepath.Join(n.cfg.RootDir, "backup", "file"), filepath.Join(n.cfg.LogDir, "notes", "file"),
 		filepath.Join(n.states(), "others", "gone", "state.json"),
 	}
-	plant(n.t, files...)
+	rig.Plant(n.t, files...)
 	n.plantSnapshot("theirs", "another", false)
 	return files
 }
@@ -266,11 +245,11 @@ func (n *node) wantNoneNamed(name, but string) {
 func TestSweepTellsWhatIsInherited(t *testing.T) {
 	n := newNodeOn(t, rig.Containerd(t, rig.V24), "")
 	files := func(id string) string { return filepath.Join(n.cfg.RunDir, "instances", id, "stdout") }
-	plant(t, files("before"), filepath.Join(n.cfg.RunDir, "trial-1", "f"))
+	rig.Plant(t, files("before"), filepath.Join(n.cfg.RunDir, "trial-1", "f"))
 	s := n.Sweeper(record().known).Impatient()
 	s.Temporary(time.Hour)
 	n.sweep(s)
-	plant(t, files("after"))
+	rig.Plant(t, files("after"))
 	got := map[string]bool{}
 	for range 3 {
 		for _, l := range n.sweep(s) {
@@ -398,7 +377,7 @@ func TestSweepLeavesTendedContainersAlone(t *testing.T) {
 	other.importTar(rig.Archive(t, rig.Busybox(t, rig.Image{})), runtime.ImportOptions{})
 	// The writable layers' directory is the same for both.
 	other.start("x", spec("sleep", "1000"))
-	plant(t, filepath.Join(n.cfg.RunDir, "instances", "x", "stdout"))
+	rig.Plant(t, filepath.Join(n.cfg.RunDir, "instances", "x", "stdout"))
 	if leaks := n.sweepAll(n.Sweeper(record().known).Impatient()); len(leaks) != 0 {
 		t.Errorf("removed %+v", leaks)
 	}
@@ -411,7 +390,7 @@ func TestSweepLeavesTendedContainersAlone(t *testing.T) {
 func TestSweepWithoutContainerd(t *testing.T) {
 	n := newNodeOn(t, rig.Containerd(t, rig.V24), "")
 	files := filepath.Join(n.cfg.RunDir, "instances", "gone", "stdout")
-	plant(t, files)
+	rig.Plant(t, files)
 	s := n.Sweeper(record().known).Impatient()
 	n.sweep(s)
 	n.daemon.Stop()

@@ -35,7 +35,7 @@ func copyOf(t *testing.T, name string) string {
 func TestFirstSchemaIsBroughtForward(t *testing.T) {
 	path := copyOf(t, "schema1.db")
 	for range 2 { // the second time there is nothing to do
-		db := open2(t, path)
+		db := open(t, path)
 		if loss := db.Loss(); loss.Made || loss.Aside != "" || loss.Records != nil {
 			t.Errorf("lost: %+v", loss)
 		}
@@ -83,15 +83,6 @@ func wantFirst(t *testing.T, db *DB) {
 	}
 }
 
-func open2(t *testing.T, path string) *DB {
-	t.Helper()
-	db, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return db
-}
-
 // A record of the first schema that cannot be read takes no other along.
 func TestUnreadableRecordOfFirstSchema(t *testing.T) {
 	path := copyOf(t, "schema1.db")
@@ -106,7 +97,7 @@ func TestUnreadableRecordOfFirstSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw.Close()
-	db := open2(t, path)
+	db := open(t, path)
 	defer db.Close()
 	if got := fmt.Sprint(db.Loss().Records); got != "[workloads/dev/a/broken]" {
 		t.Errorf("lost %s", got)

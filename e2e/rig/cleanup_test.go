@@ -27,7 +27,7 @@ func TestSweep(t *testing.T) {
 	if err := unix.Mount("tmpfs", mounted, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
 	}
-	left := leaveProcess(t, filepath.Base(dir))
+	left, _ := PlantProcess(t, filepath.Join(filepath.Base(dir), "container"))
 	sweep(t)
 	if err := left.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("its process: %v", err)
@@ -41,28 +41,6 @@ func TestSweep(t *testing.T) {
 	if c := cgroups(filepath.Base(dir)); len(c) != 0 {
 		t.Errorf("its cgroups: %v", c)
 	}
-}
-
-// leaveProcess starts a process in a cgroup of that name.
-func leaveProcess(t *testing.T, cgroup string) *exec.Cmd {
-	t.Helper()
-	hierarchy := "/sys/fs/cgroup/pids"
-	if !isDir(hierarchy) {
-		hierarchy = "/sys/fs/cgroup"
-	}
-	inner := filepath.Join(hierarchy, cgroup, "container")
-	if err := os.MkdirAll(inner, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	left := exec.Command("sleep", "1000")
-	if err := left.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = left.Process.Kill() })
-	if err := os.WriteFile(filepath.Join(inner, "cgroup.procs"), fmt.Append(nil, left.Process.Pid), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return left
 }
 
 // TestLiveTestsAreLeftAlone sweeps while this process has a directory.
