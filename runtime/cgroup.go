@@ -123,11 +123,17 @@ func inCgroup(pid int, path string) bool {
 // memory, by the counter of its cgroup, which is there until the container is deleted;
 // containerd's events come late, or never. Where there is no cgroup it is zero.
 func (r *Runtime) oomKills(id string) uint64 {
-	path := filepath.Join(cgroupRoot, r.cfg.CgroupParent, id, "memory.events")
-	if cgroups.Mode() != cgroups.Unified {
-		path = filepath.Join(cgroupRoot, "memory", r.cfg.CgroupParent, id, "memory.oom_control")
+	return oomKillsIn(cgroupRoot, filepath.Join(r.cfg.CgroupParent, id), cgroups.Mode() == cgroups.Unified)
+}
+
+// oomKillsIn is oomKills of a cgroup, in the hierarchy of version 2 or in version 1's of
+// memory.
+func oomKillsIn(root, path string, unified bool) uint64 {
+	file := filepath.Join(root, path, "memory.events")
+	if !unified {
+		file = filepath.Join(root, "memory", path, "memory.oom_control")
 	}
-	counters, err := os.ReadFile(path)
+	counters, err := os.ReadFile(file)
 	if err != nil {
 		return 0
 	}

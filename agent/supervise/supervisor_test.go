@@ -24,6 +24,8 @@ type node struct {
 	preStop   time.Duration // how long the command before it takes
 	preStops  int
 	probes    map[string]func(Probed) // of instances that are being probed
+	startedUp bool                    // what the latest probing was told
+	creating  func(id string)         // unless nil, is told of every instance before it is started
 	boot      string
 	surely    bool // a start is completed although it is called off
 	slowStart time.Duration
@@ -42,8 +44,11 @@ var errDown = errors.New("containerd is unavailable")
 
 func (n *node) Start(ctx context.Context, id string, _ *Revision, enter func(State, string)) (Started, error) {
 	n.mu.Lock()
-	down, err, slow, pull := n.down, n.startErr, n.slowStart, n.slowPull
+	down, err, slow, pull, creating := n.down, n.startErr, n.slowStart, n.slowPull, n.creating
 	n.mu.Unlock()
+	if creating != nil {
+		creating(id)
+	}
 	if down {
 		return Started{}, errDown
 	}
@@ -112,8 +117,8 @@ func (n *node) Wait(ctx context.Context, id string) (Exit, error) {
 	}
 }
 
-func (n *node) Probe(ctx context.Context, id string, _ *Revision, _ bool, report func(Probed)) {
-	n.set(func(n *node) { n.probes[id] = report })
+func (n *node) Probe(ctx context.Context, id string, _ *Revision, startedUp bool, report func(Probed)) {
+	n.set(func(n *node) { n.probes[id], n.startedUp = report, startedUp })
 	<-ctx.Done()
 	n.set(func(n *node) { delete(n.probes, id) })
 }
@@ -205,6 +210,7 @@ type memory struct {
 	mu     sync.Mutex
 	status Status
 	gone   bool
+	err    error // of every SaveStatus
 	// superseded happens while the record is being forgotten.
 	superseded func()
 }
@@ -212,8 +218,27 @@ type memory struct {
 func (m *memory) SaveStatus(s Status) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
 	m.status = s
 	return nil
+}
+
+// instance is the one on record; empty for none.
+func (m *memory) instance() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.status.Instance == nil {
+		return ""
+	}
+	return m.status.Instance.ID
+}
+
+func (m *memory) fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
 }
 
 func (m *memory) Forget(Desired) error {
