@@ -59,6 +59,9 @@ func TestDrainPausesAndUndrainResumes(t *testing.T) {
 	if changed, err := a.Undrain(); err != nil || !changed {
 		t.Errorf("undrain: %v, %v", changed, err)
 	}
+	if d, err := a.db.Drain(); err != nil || d != nil {
+		t.Errorf("an agent that comes next finds the node drained: %v, %v", d, err)
+	}
 	if d := a.goalOf("f"); d.Goal != supervise.Run || d.Paused != "" || !d.KillBy.IsZero() {
 		t.Errorf("afterwards: %+v", d)
 	}

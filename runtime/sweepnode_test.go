@@ -334,6 +334,15 @@ func (n *node) wantNoneLeft(id string) {
 // loseShim has containerd start without seeing a container's shim, and forget its record.
 func (n *node) loseShim(id string) {
 	n.t.Helper()
+	n.loseTask(id)
+	if err := n.client().ContainerService().Delete(n.t.Context(), id); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// loseTask has containerd start without seeing a container's shim.
+func (n *node) loseTask(id string) {
+	n.t.Helper()
 	bundles := filepath.Join(n.daemon.Dir, "state", "io.containerd.runtime.v2.task", n.cfg.Namespace)
 	n.daemon.Stop()
 	if err := os.Rename(filepath.Join(bundles, id), filepath.Join(bundles, "."+id)); err != nil {
@@ -343,12 +352,30 @@ func (n *node) loseShim(id string) {
 	if err := os.Rename(filepath.Join(bundles, "."+id), filepath.Join(bundles, id)); err != nil {
 		n.t.Fatal(err)
 	}
-	if err := n.client().ContainerService().Delete(n.t.Context(), id); err != nil {
-		n.t.Fatal(err)
-	}
 }
 
 // awaitNoShim gives a shim the moment that it takes to end.
+// A container whose shim containerd has lost sight of is deleted with all that runs of it:
+// its successor would run beside it otherwise.
+func TestDeleteEndsWhatContainerdHasForgotten(t *testing.T) {
+	eachVersion(t, func(t *testing.T, n *node) {
+		n.start("s", spec("sleep", "1000"))
+		before, err := n.Inspect(t.Context(), "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.loseTask("s")
+		if err := n.Delete(t.Context(), "s"); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(int(before.PID), 0); err == nil {
+			t.Errorf("process %d runs on", before.PID)
+		}
+		n.wantNothing()
+		n.awaitNoShim("s")
+	})
+}
+
 func (n *node) awaitNoShim(id string) {
 	n.t.Helper()
 	if !rig.ComesTrue(5*time.Second, func() bool { return len(n.shimsOf(id)) == 0 }) {
