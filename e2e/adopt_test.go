@@ -312,6 +312,14 @@ functions: [{function: f}, {function: g}, {function: h}]
 // under dir, and returns the node as that agent's clients see it.
 func (n *node) agentOn(dir, stateDir, containerd string) (second *node, kill func()) {
 	n.t.Helper()
+	second, end := n.endableAgentOn(dir, stateDir, containerd)
+	return second, func() { _ = end(syscall.SIGKILL) }
+}
+
+// endableAgentOn does so for an agent that may be ended by any signal; end returns how it
+// ended.
+func (n *node) endableAgentOn(dir, stateDir, containerd string) (second *node, end func(syscall.Signal) error) {
+	n.t.Helper()
 	config := fmt.Sprintf(`
 state_dir = %q
 run_dir = %q
@@ -327,14 +335,15 @@ address = ""
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	kill = sync.OnceFunc(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	n.t.Cleanup(kill)
+	ended := sync.OnceValue(cmd.Wait)
+	end = func(sig syscall.Signal) error {
+		_ = cmd.Process.Signal(sig)
+		return ended()
+	}
+	n.t.Cleanup(func() { _ = end(syscall.SIGKILL) })
 	second = &node{t: n.t, version: n.version, dir: dir, host: "unix://" + filepath.Join(dir, "purser.sock")}
 	second.eventually("the second agent", func() bool { return second.run("node").code == 0 })
-	return second, kill
+	return second, end
 }
 
 // leaveNothing ends what agents on dir have left for those after them.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime"
 )
 
 func kill(t *testing.T, pid int) {
@@ -190,7 +191,7 @@ func (n *node) reboot() {
 	n.start()
 }
 
-// forgetBoot makes the records of all instances those of another boot.
+// forgetBoot makes the records of all instances those of another boot. They are of this one.
 func (n *node) forgetBoot() {
 	n.t.Helper()
 	db, err := state.Open(filepath.Join(n.dir, "state", "state.db"))
@@ -198,6 +199,10 @@ func (n *node) forgetBoot() {
 		n.t.Fatal(err)
 	}
 	defer db.Close()
+	boot, err := runtime.Boot()
+	if err != nil {
+		n.t.Fatal(err)
+	}
 	all, err := db.Workloads()
 	if err != nil {
 		n.t.Fatal(err)
@@ -205,6 +210,9 @@ func (n *node) forgetBoot() {
 	for _, w := range all {
 		s := proto.CloneOf(w.GetStatus())
 		for _, i := range s.GetInstances() {
+			if i.GetBoot() != boot {
+				n.t.Errorf("%s was started in boot %q by its record, and that is %s", w.GetId(), i.GetBoot(), boot)
+			}
 			i.Boot = "another"
 		}
 		if err := db.Update(func(tx *state.Tx) error { return tx.PutStatus(state.Key(w.GetEnvironment(), w.GetId()), s) }); err != nil {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +68,34 @@ functions:
 	})
 }
 
+// An agent that is asked to end does so and leaves containers running, which the next one
+// takes over.
+func TestAgentIsStopped(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		dir := filepath.Join(n.dir, "second")
+		t.Cleanup(func() { leaveNothing(n, dir) })
+		socket := filepath.Join(n.dir, "containerd.sock")
+		second, end := n.endableAgentOn(dir, "state", socket)
+		second.runWith("one", "secret", "set", "s", "KEY=-")
+		second.deploy(ticking, "--wait")
+		service, job := second.get("a/f"), second.await("a/job", "running", inState("running"))
+		if err := end(syscall.SIGTERM); err != nil {
+			t.Errorf("the agent ended with %v", err)
+		}
+		for _, w := range []workload{service, job} {
+			if !alive(w.pid()) {
+				t.Errorf("%s has ended with the agent", w.ID)
+			}
+		}
+		second, _ = n.endableAgentOn(dir, "state", socket)
+		second.wantAdopted("a/f", service)
+		second.wantAdopted("a/job", job)
+		second.wantTicking("a/f")
+		second.must("app", "rm", "-f", "a")
+		second.eventually("its containers to go", func() bool { return len(n.containers()) == 0 })
+	})
+}
+
 // An exit while no agent runs is known to the next one.
 func TestExitWhileTheAgentIsAway(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
@@ -83,6 +112,46 @@ functions:
 		n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
 		if w := n.await("a/f", "failed", inState("failed")); w.LastExit.Code != 137 {
 			t.Errorf("exit status %d, want 137", w.LastExit.Code)
+		}
+	})
+}
+
+// Of what is lost while no agent runs, with the shim that knew, nobody can tell how it
+// ended. That is said, is not taken for a reboot, and the policy is applied once.
+func TestShimIsKilledWhileTheAgentIsAway(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.deploy(`
+app: a
+defaults: {image: {ref: `+image+`}, command: [sleep, "1000000"]}
+functions:
+  - {function: never, restart: {policy: never}}
+  - {function: always, restart: {backoff_min: 100ms}}
+  - {function: job, kind: job, retries: 1}
+`, "--wait")
+		before := map[string]workload{}
+		for _, id := range []string{"a/never", "a/always", "a/job"} {
+			before[id] = n.await(id, "running", inState("running"))
+		}
+		n.betweenAgents(func() {
+			for id, w := range before {
+				kill(t, rig.Parent(t, w.pid()))
+				n.eventually(id+" to end", func() bool { return !alive(w.pid()) })
+			}
+		})
+		w := n.await("a/never", "failed", inState("failed"))
+		if e := w.LastExit; e.Code != 255 || e.Cause != "lost" || !strings.Contains(e.Reason, "unknown") || e.Instance != before["a/never"].Instances[0].ID {
+			t.Errorf("what is not to be restarted: %+v", e)
+		}
+		w = n.await("a/always", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before["a/always"].pid() })
+		if w.Restarts != 1 || w.LastExit.Code != 255 {
+			t.Errorf("what is restarted: %d times, %+v", w.Restarts, w.LastExit)
+		}
+		w = n.await("a/job", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before["a/job"].pid() })
+		if w.LastExit.Code != 255 {
+			t.Errorf("the job: %+v", w.LastExit)
+		}
+		if got := n.containers(); len(got) != 2 {
+			t.Errorf("containers: %v", got)
 		}
 	})
 }
