@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -188,6 +190,53 @@ func TestDamagedRecord(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// So it is with every kind of record: the database opens, says which one was damaged, and
+// has none in its place.
+func TestDamagedRecordOfEachKind(t *testing.T) {
+	dev := []byte(Key("dev", "a/f00003"))
+	for _, tc := range []struct {
+		bucket, key []byte
+		want        string
+	}{
+		{workloadsBucket, dev, "workloads/dev/a/f00003"}, {statusBucket, dev, "status/dev/a/f00003"},
+		{appsBucket, []byte(Key("dev", "a")), "apps/dev/a"}, {metaBucket, sequenceKey, "meta/secrets_sequence"},
+		{metaBucket, auditKey, "meta/audit_head"}, {metaBucket, drainKey, "meta/drain"},
+	} {
+		t.Run(tc.want, func(t *testing.T) {
+			data, _ := filled(t, 10)
+			path := filepath.Join(t.TempDir(), "state.db")
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			db := open(t, path)
+			if err := errors.Join(db.SetAuditHead([]byte("head")), db.SetDrain(&statev1.Drain{Since: timestamppb.Now()})); err != nil {
+				t.Fatal(err)
+			}
+			err := db.bolt.Update(func(tx *bbolt.Tx) error {
+				flipped := bytes.Clone(tx.Bucket(tc.bucket).Get(tc.key))
+				flipped[len(flipped)-1] ^= 4
+				return tx.Bucket(tc.bucket).Put(tc.key, flipped)
+			})
+			if err = errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			db = open(t, path)
+			if loss := db.Loss(); !slices.Equal(loss.Records, []string{tc.want}) || loss.Aside != "" {
+				t.Errorf("lost: %+v", loss)
+			}
+			db.bolt.View(func(tx *bbolt.Tx) error {
+				if is := tx.Bucket(tc.bucket).Get(tc.key); is != nil {
+					t.Errorf("in its place is %q", is)
+				}
+				return nil
+			})
+			if _, err := db.Drain(); err != nil {
+				t.Errorf("an agent cannot start: %v", err)
+			}
+		})
+	}
 }
 
 // A page in use that counts as free would be written over with the next change.
