@@ -21,25 +21,31 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	if err != nil {
 		return Found{}, r.wrap(err, "looking for container %s", id)
 	}
-	f := Found{State: StateNone}
-	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	switch {
-	case unheard(answer, err) && r.Status(ctx).Connected:
-		if f, err = r.cfg.foundUnheard(id); err != nil {
-			return Found{}, err
-		}
-		r.exits.hold(id, f.PID)
-	case err == nil:
-		f = found(answer.Process)
-		r.exits.hold(id, f.PID)
-	case !isNotFound(err):
-		return Found{}, r.wrap(err, "asking what container %s does", id)
+	f, err := r.task(ctx, id)
+	if err != nil {
+		return Found{}, err
 	}
+	r.exits.hold(id, f.PID)
 	if f.State == StateStopped {
 		f.Exit.OOMKills = r.oomKills(id)
 	}
 	f.ID, f.Created, f.Record = id, record.CreatedAt, r.record(record)
 	return f, nil
+}
+
+// task finds out what a container does that has a record. It wraps errShimHangs when
+// nobody can tell.
+func (r *Runtime) task(ctx context.Context, id string) (Found, error) {
+	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	switch {
+	case r.unheard(ctx, answer.GetProcess(), err):
+		return r.cfg.foundUnheard(id)
+	case isNotFound(err):
+		return Found{State: StateNone}, nil
+	case err != nil:
+		return Found{}, r.wrap(err, "asking what container %s does", id)
+	}
+	return found(answer.Process), nil
 }
 
 // Check says what in a spec this node cannot do, before anything is made.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,9 +67,12 @@ func (r *Runtime) List(ctx context.Context) ([]Found, error) {
 			continue // no instance, but what some share
 		}
 		f := found(running[c.ID])
-		if running[c.ID].GetStatus() == task.Status_UNKNOWN && running[c.ID] != nil {
-			if f, err = r.cfg.foundUnheard(c.ID); err != nil {
+		// One whose shim does not answer is on the list without a status, or not at all.
+		if running[c.ID].GetStatus() == task.Status_UNKNOWN {
+			if f, err = r.task(ctx, c.ID); errors.Is(err, errShimHangs) {
 				f.State = StateRunning // it may, and is looked at again
+			} else if err != nil {
+				return nil, err
 			}
 		}
 		f.ID, f.Created, f.Record = c.ID, c.CreatedAt, r.record(c)

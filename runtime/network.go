@@ -67,6 +67,9 @@ func (r *Runtime) Runs(ctx context.Context, id string) error {
 // firstProcess is the process ID on the node of what a container runs.
 func (r *Runtime) firstProcess(ctx context.Context, id string) (int, error) {
 	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if r.unheard(ctx, answer.GetProcess(), err) {
+		err = errShimHangs
+	}
 	if err != nil {
 		return 0, r.wrap(err, "asking what container %s does", id)
 	}

@@ -35,25 +35,22 @@ const (
 // errShimHangs is why a container's end was not waited for any longer.
 var errShimHangs = errors.New("its shim, the process of containerd's that watches over it, does not answer")
 
-// shimAnswers asks a container's shim what the container does. While containerd itself does not
-// answer, nothing can be said of the shim.
+// shimAnswers asks a container's shim what the container does.
 func (r *Runtime) shimAnswers(ctx context.Context, id string) bool {
 	asked, cancel := context.WithTimeout(r.ctx(ctx), answerTime)
 	defer cancel()
 	answer, err := r.client.TaskService().Get(asked, &tasks.GetRequest{ContainerID: id})
-	if !unheard(answer, err) || ctx.Err() != nil {
-		return true
-	}
-	return err != nil && !r.Status(ctx).Connected
+	return !r.unheard(ctx, answer.GetProcess(), err)
 }
 
-// unheard says of what containerd answered that it had no answer of the shim's in time.
-// Which of the two it is depends on its version.
-func unheard(answer *tasks.GetResponse, err error) bool {
-	if err != nil {
-		return errdefs.IsDeadlineExceeded(native(err))
+// unheard says of what containerd answered that it had no answer of the shim's in time:
+// by its words, or as it knows no status. While containerd itself does not answer,
+// nothing can be said of the shim.
+func (r *Runtime) unheard(ctx context.Context, p *task.Process, err error) bool {
+	if err == nil {
+		return p.GetStatus() == task.Status_UNKNOWN
 	}
-	return answer.GetProcess().GetStatus() == task.Status_UNKNOWN
+	return errdefs.IsDeadlineExceeded(native(err)) && ctx.Err() == nil && r.Status(ctx).Connected
 }
 
 // shimHangs says whether a container's shim does not answer for hangTime.

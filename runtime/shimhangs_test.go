@@ -1,9 +1,12 @@
 package runtime_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,6 +78,43 @@ func TestShimWaitsForAnAgentThatDied(t *testing.T) {
 			t.Error("the shim went on late, by itself, or what the command had is still there")
 		}
 		n.delete("l")
+		n.wantNothing()
+	})
+}
+
+// A container whose shim hangs runs, for who looks at it and who lists.
+func TestShimHangs(t *testing.T) {
+	eachVersion(t, func(t *testing.T, n *node) {
+		n.start("h", spec("sleep", "1000"))
+		pid := n.wantState("h", runtime.StateRunning).PID
+		shim := rig.Parent(t, int(pid))
+		if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Kill(shim, syscall.SIGCONT) })
+		stopped := func() bool {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", shim))
+			return err != nil || strings.Contains(string(stat), ") T ")
+		}
+		for deadline := time.Now().Add(10 * time.Second); !stopped(); {
+			if time.Now().After(deadline) {
+				t.Fatal("the shim does not stop")
+			}
+		}
+		if f := n.wantState("h", runtime.StateRunning); f.PID != pid {
+			t.Errorf("inspected is %+v", f)
+		}
+		all, err := n.List(t.Context())
+		if err != nil || len(all) != 1 || all[0].State != runtime.StateRunning || all[0].PID != pid {
+			t.Errorf("listed are %+v, %v", all, err)
+		}
+		if err := n.Runs(t.Context(), "h"); err == nil || errors.Is(err, runtime.ErrNotFound) {
+			t.Errorf("nobody can tell whether it runs: %v", err)
+		}
+		if err := syscall.Kill(shim, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		n.delete("h")
 		n.wantNothing()
 	})
 }

@@ -248,7 +248,7 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	if isNotFound(err) {
 		return r.endForgotten(ctx, id)
 	}
-	if unheard(answer, err) && r.shimHangs(ctx, id) {
+	if r.unheard(ctx, answer.GetProcess(), err) && r.shimHangs(ctx, id) {
 		if err := r.endShim(ctx, id); err != nil {
 			return err
 		}
