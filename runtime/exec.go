@@ -205,7 +205,7 @@ type execution struct {
 }
 
 func (r *Runtime) openExec(id string, e ExecSpec, stdout, stderr io.Writer) (*execution, error) {
-	name := execPrefix + strings.ToLower(rand.Text()[:12])
+	name := r.execPrefix + strings.ToLower(rand.Text()[:12])
 	x := &execution{r: r, id: id, exec: name, dir: filepath.Join(r.cfg.instanceDir(id), name), tty: e.Terminal != nil}
 	if err := x.open(e.Stdin != nil, stdout, stderr); err != nil {
 		x.cleanup()

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -80,6 +82,46 @@ func TestExec(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	})
+}
+
+// A command that runs before those of an earlier process are taken up is none of them.
+func TestExecBeforeTheContainerIsTakenUp(t *testing.T) {
+	eachVersion(t, func(t *testing.T, n *node) {
+		n.start("e", spec("sleep", "1000"))
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		n.open()
+		left := n.runPath("instances", "e", "exec-zzz")
+		if err := os.Mkdir(left, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		running, ended := make(notify, 1), make(chan error, 1)
+		stdin, input := io.Pipe()
+		defer input.Close()
+		go func() {
+			code, err := n.Exec(t.Context(), "e", runtime.ExecSpec{
+				Command: []string{"sh", "-c", "echo here; read line; exit 7"}, Stdin: stdin,
+			}, running, io.Discard)
+			if err == nil && code != 7 {
+				err = fmt.Errorf("status %d, want 7", code)
+			}
+			ended <- err
+		}()
+		<-running
+		if err := n.OpenLogs(t.Context(), "e", n.known); err != nil {
+			t.Fatal(err)
+		}
+		if !rig.ComesTrue(10*time.Second, func() bool { _, err := os.Stat(left); return os.IsNotExist(err) }) {
+			t.Error("what an earlier process left is still there")
+		}
+		_, _ = input.Write([]byte("go on\n"))
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		n.delete("e")
+		n.wantNothing()
 	})
 }
 

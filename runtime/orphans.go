@@ -2,9 +2,11 @@ package runtime
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -21,6 +23,10 @@ const execPrefix = "exec-"
 // detachedMark, in a command's directory, says that its client let it run on.
 const detachedMark = "detached"
 
+// newExecPrefix begins the names of the commands of one process, so that it does not take
+// them for those of an earlier one: a command may run before its container's are taken up.
+func newExecPrefix() string { return execPrefix + strings.ToLower(rand.Text()[:6]) + "-" }
+
 // takeUpExecs deals with the commands that an earlier process left in a container.
 // Those whose clients let them run on do so, and what they write is read; the others
 // end, as their clients have.
@@ -30,6 +36,9 @@ func (r *Runtime) takeUpExecs(id string) {
 		return // of a bad pattern alone, which this is not
 	}
 	for _, dir := range dirs {
+		if strings.HasPrefix(filepath.Base(dir), r.execPrefix) {
+			continue
+		}
 		x := &execution{r: r, id: id, exec: filepath.Base(dir), dir: dir, paths: fifosIn(dir)}
 		x.tty = x.paths.stderr == ""
 		r.lookAfter(func() {
@@ -89,7 +98,7 @@ func (x *execution) ask(ctx context.Context) (*tasks.GetResponse, error) {
 	}
 	for deadline := time.Now().Add(shimPatience); ; {
 		answer, err := x.r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: x.id, ExecID: x.exec})
-		if !unheard(answer, err) {
+		if !x.r.unheard(ctx, answer.GetProcess(), err) {
 			return answer, err
 		}
 		if time.Now().After(deadline) {

@@ -104,6 +104,8 @@ type Runtime struct {
 	helper   *loghelper.Client
 	handover *handover.Server
 	locked   *os.File // the run directory's lock
+	// execPrefix begins the names of the commands that this process runs.
+	execPrefix string
 	// unswapped is where OCI runtimes are that have been given secrets.
 	unswapped private.Cgroup
 	images    imageCache
@@ -213,6 +215,7 @@ func open(cfg Config) (*Runtime, error) {
 	}
 	r := &Runtime{
 		cfg:         cfg,
+		execPrefix:  newExecPrefix(),
 		helper:      helper,
 		client:      c,
 		connections: semaphore.NewWeighted(connections),
