@@ -58,7 +58,7 @@ func (s *session) drain(ctx context.Context, request *purserv1.DrainRequest, noW
 	}
 	stream, err := api.Node.Drain(ctx, connect.NewRequest(request))
 	if err != nil {
-		return err
+		return s.drainGoesOn(ctx, err, nil)
 	}
 	defer stream.Close()
 	var last *purserv1.DrainResponse
