@@ -119,7 +119,7 @@ functions:
 		if !strings.Contains(events, "PreStopFailed") || !strings.Contains(events, "no balancer") {
 			t.Errorf("events:\n%s", events)
 		}
-		if !strings.Contains(events, "longer than stop.grace") {
+		if !strings.Contains(events, "killed without the signal") {
 			t.Errorf("nothing tells of the command that hangs:\n%s", events)
 		}
 		if w := n.get("a/hanging"); w.LastExit.Code != 137 {
