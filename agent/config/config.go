@@ -56,6 +56,7 @@ type Config struct {
 	Logs       Logs               `toml:"logs"`
 	Sweep      Sweep              `toml:"sweep"`
 	Metrics    Metrics            `toml:"metrics"`
+	Network    Network            `toml:"network"`
 	Secrets    Secrets            `toml:"secrets"`
 	Audit      Audit              `toml:"audit"`
 	Runtimes   map[string]Runtime `toml:"runtimes"`
@@ -211,6 +212,7 @@ func Default() *Config {
 		Logs:    Logs{SegmentSize: 10 << 20, Segments: 5},
 		Sweep:   Sweep{Period: Duration(5 * time.Minute)},
 		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
+		Network: defaultNetwork,
 		Secrets: Secrets{KeepVersions: 10},
 		Audit:   Audit{FailClosed: true, FileSize: 16 << 20, Files: 16},
 	}
@@ -310,7 +312,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.Capacity.check())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.Capacity.check(), c.Network.check())
 }
 
 // soleRuntime is the runtime to use when nothing says which.

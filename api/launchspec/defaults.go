@@ -20,7 +20,7 @@ const (
 	DefaultBackoffMin    = time.Second
 	DefaultBackoffMax    = 60 * time.Second
 	DefaultStopGrace     = 10 * time.Second
-	DefaultNetworkMode   = NetworkNone
+	DefaultProtocol      = ProtocolTCP
 	DefaultPullPolicy    = PullIfNotPresent
 	DefaultPids          = 512
 	DefaultMountType     = MountBind
@@ -29,6 +29,9 @@ const (
 	DefaultSecretRedact  = true
 	DefaultFileFormat    = FormatKeys
 	DefaultFileMode      = 0o400
+
+	// DefaultMinReady is that of a service without a ready probe; with one it is 0.
+	DefaultMinReady = 10 * time.Second
 
 	DefaultProbePeriod   = 10 * time.Second
 	DefaultProbeTimeout  = time.Second
@@ -50,8 +53,15 @@ const (
 	RestartOnFailure = "on_failure"
 	RestartNever     = "never"
 
-	NetworkNone = "none"
-	NetworkHost = "host"
+	NetworkNone   = "none"
+	NetworkHost   = "host"
+	NetworkBridge = "bridge"
+
+	ProtocolTCP = "tcp"
+	ProtocolUDP = "udp"
+
+	StrategyRolling = "rolling"
+	StrategyRestart = "restart"
 
 	PullIfNotPresent = "if_not_present"
 	PullAlways       = "always"
@@ -152,11 +162,6 @@ func TTL(s *purserv1.LaunchSpec) (time.Duration, bool) {
 // Runtime is the name of the OCI runtime; empty means the node's default.
 func Runtime(s *purserv1.LaunchSpec) string {
 	return s.GetRuntime()
-}
-
-// NetworkMode is [NetworkNone] or [NetworkHost].
-func NetworkMode(s *purserv1.LaunchSpec) string {
-	return stringOr(s.GetNetwork().GetMode(), DefaultNetworkMode)
 }
 
 // CPU is the limit in cores; false without a limit.

@@ -36,6 +36,8 @@ func beyondRules(s *purserv1.LaunchSpec) []violation {
 	c.env(path{"image", "env"}, s.GetImage().GetEnv())
 	c.stopSignal(s.GetStop())
 	c.probes(s)
+	c.network(s)
+	c.rotation(s)
 	c.secrets(s.GetSecrets())
 	c.secretFiles(s)
 	return c.found

@@ -77,7 +77,9 @@ type LaunchSpec struct {
 	// How to tell whether the workload works.
 	Probes *Probes `protobuf:"bytes,26,opt,name=probes,proto3" json:"probes,omitempty"`
 	// What to run in the container at moments of its life.
-	Hooks         *Hooks `protobuf:"bytes,27,opt,name=hooks,proto3" json:"hooks,omitempty"`
+	Hooks *Hooks `protobuf:"bytes,27,opt,name=hooks,proto3" json:"hooks,omitempty"`
+	// Service: how an instance is replaced.
+	Rotation      *Rotation `protobuf:"bytes,28,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -297,6 +299,13 @@ func (x *LaunchSpec) GetProbes() *Probes {
 func (x *LaunchSpec) GetHooks() *Hooks {
 	if x != nil {
 		return x.Hooks
+	}
+	return nil
+}
+
+func (x *LaunchSpec) GetRotation() *Rotation {
+	if x != nil {
+		return x.Rotation
 	}
 	return nil
 }
@@ -722,11 +731,18 @@ func (x *Resources) GetPids() uint32 {
 	return 0
 }
 
-// Network says what the container can reach.
+// Network says what the container can reach, and at which ports it is reached.
 type Network struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// none: a namespace with loopback alone. host: the node's own.
-	Mode          *string `protobuf:"bytes,1,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// none: a namespace with loopback alone. host: the node's own. bridge: an address of
+	// its own on the node's container network.
+	Mode *string `protobuf:"bytes,1,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// Ports of the node that lead to the container. Mode bridge.
+	Ports []*Port `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	// The container reaches nothing; its ports are served. Mode bridge.
+	BlockNetwork *bool `protobuf:"varint,3,opt,name=block_network,json=blockNetwork,proto3,oneof" json:"block_network,omitempty"`
+	// What the container reaches, as CIDRs of either family; all when empty. Mode bridge.
+	CidrAllowlist []string `protobuf:"bytes,4,rep,name=cidr_allowlist,json=cidrAllowlist,proto3" json:"cidr_allowlist,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,6 +784,165 @@ func (x *Network) GetMode() string {
 	return ""
 }
 
+func (x *Network) GetPorts() []*Port {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Network) GetBlockNetwork() bool {
+	if x != nil && x.BlockNetwork != nil {
+		return *x.BlockNetwork
+	}
+	return false
+}
+
+func (x *Network) GetCidrAllowlist() []string {
+	if x != nil {
+		return x.CidrAllowlist
+	}
+	return nil
+}
+
+// Port is one of the node that leads to a container.
+type Port struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the container listens.
+	Container *uint32 `protobuf:"varint,1,opt,name=container,proto3,oneof" json:"container,omitempty"`
+	// The node's; the same as the container's when absent.
+	Host *uint32 `protobuf:"varint,2,opt,name=host,proto3,oneof" json:"host,omitempty"`
+	// The address of the node's that it is bound to; all, of both families, when absent.
+	HostIp   *string `protobuf:"bytes,3,opt,name=host_ip,json=hostIp,proto3,oneof" json:"host_ip,omitempty"`
+	Protocol *string `protobuf:"bytes,4,opt,name=protocol,proto3,oneof" json:"protocol,omitempty"`
+	// Begin each connection with the client's address, by that version of HAProxy's PROXY
+	// protocol. TCP.
+	ProxyProtocol *string `protobuf:"bytes,5,opt,name=proxy_protocol,json=proxyProtocol,proto3,oneof" json:"proxy_protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Port) Reset() {
+	*x = Port{}
+	mi := &file_purser_v1_spec_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Port) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Port) ProtoMessage() {}
+
+func (x *Port) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Port.ProtoReflect.Descriptor instead.
+func (*Port) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Port) GetContainer() uint32 {
+	if x != nil && x.Container != nil {
+		return *x.Container
+	}
+	return 0
+}
+
+func (x *Port) GetHost() uint32 {
+	if x != nil && x.Host != nil {
+		return *x.Host
+	}
+	return 0
+}
+
+func (x *Port) GetHostIp() string {
+	if x != nil && x.HostIp != nil {
+		return *x.HostIp
+	}
+	return ""
+}
+
+func (x *Port) GetProtocol() string {
+	if x != nil && x.Protocol != nil {
+		return *x.Protocol
+	}
+	return ""
+}
+
+func (x *Port) GetProxyProtocol() string {
+	if x != nil && x.ProxyProtocol != nil {
+		return *x.ProxyProtocol
+	}
+	return ""
+}
+
+// Rotation says how an instance is replaced by one that is made from something newer.
+type Rotation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// rolling: the new one is healthy before the old one is stopped. restart: the old one is
+	// stopped first.
+	Strategy *string `protobuf:"bytes,1,opt,name=strategy,proto3,oneof" json:"strategy,omitempty"`
+	// For how long a new instance has to have been ready to count as healthy.
+	MinReady      *string `protobuf:"bytes,2,opt,name=min_ready,json=minReady,proto3,oneof" json:"min_ready,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rotation) Reset() {
+	*x = Rotation{}
+	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rotation) ProtoMessage() {}
+
+func (x *Rotation) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
+func (*Rotation) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Rotation) GetStrategy() string {
+	if x != nil && x.Strategy != nil {
+		return *x.Strategy
+	}
+	return ""
+}
+
+func (x *Rotation) GetMinReady() string {
+	if x != nil && x.MinReady != nil {
+		return *x.MinReady
+	}
+	return ""
+}
+
 // Stop says how a container is asked to end.
 type Stop struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -781,7 +956,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_purser_v1_spec_proto_msgTypes[7]
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +968,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[7]
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +981,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Stop) GetSignal() string {
@@ -838,7 +1013,7 @@ type Probes struct {
 
 func (x *Probes) Reset() {
 	*x = Probes{}
-	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	mi := &file_purser_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1025,7 @@ func (x *Probes) String() string {
 func (*Probes) ProtoMessage() {}
 
 func (x *Probes) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[8]
+	mi := &file_purser_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1038,7 @@ func (x *Probes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probes.ProtoReflect.Descriptor instead.
 func (*Probes) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Probes) GetStartup() *Probe {
@@ -910,7 +1085,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	mi := &file_purser_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1097,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	mi := &file_purser_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1110,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Probe) GetExec() *ExecProbe {
@@ -1011,7 +1186,7 @@ type ExecProbe struct {
 
 func (x *ExecProbe) Reset() {
 	*x = ExecProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[10]
+	mi := &file_purser_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1198,7 @@ func (x *ExecProbe) String() string {
 func (*ExecProbe) ProtoMessage() {}
 
 func (x *ExecProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[10]
+	mi := &file_purser_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1211,7 @@ func (x *ExecProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProbe.ProtoReflect.Descriptor instead.
 func (*ExecProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExecProbe) GetCommand() []string {
@@ -1064,7 +1239,7 @@ type HttpProbe struct {
 
 func (x *HttpProbe) Reset() {
 	*x = HttpProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[11]
+	mi := &file_purser_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1251,7 @@ func (x *HttpProbe) String() string {
 func (*HttpProbe) ProtoMessage() {}
 
 func (x *HttpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[11]
+	mi := &file_purser_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1264,7 @@ func (x *HttpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpProbe.ProtoReflect.Descriptor instead.
 func (*HttpProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HttpProbe) GetPort() uint32 {
@@ -1137,7 +1312,7 @@ type TcpProbe struct {
 
 func (x *TcpProbe) Reset() {
 	*x = TcpProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[12]
+	mi := &file_purser_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1324,7 @@ func (x *TcpProbe) String() string {
 func (*TcpProbe) ProtoMessage() {}
 
 func (x *TcpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[12]
+	mi := &file_purser_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1337,7 @@ func (x *TcpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpProbe.ProtoReflect.Descriptor instead.
 func (*TcpProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TcpProbe) GetPort() uint32 {
@@ -1185,7 +1360,7 @@ type GrpcProbe struct {
 
 func (x *GrpcProbe) Reset() {
 	*x = GrpcProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[13]
+	mi := &file_purser_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1372,7 @@ func (x *GrpcProbe) String() string {
 func (*GrpcProbe) ProtoMessage() {}
 
 func (x *GrpcProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[13]
+	mi := &file_purser_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1385,7 @@ func (x *GrpcProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcProbe.ProtoReflect.Descriptor instead.
 func (*GrpcProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GrpcProbe) GetPort() uint32 {
@@ -1238,7 +1413,7 @@ type Hooks struct {
 
 func (x *Hooks) Reset() {
 	*x = Hooks{}
-	mi := &file_purser_v1_spec_proto_msgTypes[14]
+	mi := &file_purser_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1425,7 @@ func (x *Hooks) String() string {
 func (*Hooks) ProtoMessage() {}
 
 func (x *Hooks) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[14]
+	mi := &file_purser_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1438,7 @@ func (x *Hooks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hooks.ProtoReflect.Descriptor instead.
 func (*Hooks) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hooks) GetPreStop() []string {
@@ -1292,7 +1467,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_purser_v1_spec_proto_msgTypes[15]
+	mi := &file_purser_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1479,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[15]
+	mi := &file_purser_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1492,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Mount) GetType() string {
@@ -1370,7 +1545,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_purser_v1_spec_proto_msgTypes[16]
+	mi := &file_purser_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1557,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[16]
+	mi := &file_purser_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1570,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AppFile) GetApp() string {
@@ -1430,7 +1605,7 @@ var File_purser_v1_spec_proto protoreflect.FileDescriptor
 
 const file_purser_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x14purser/v1/spec.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\"\x8f\x17\n" +
+	"\x14purser/v1/spec.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\"\xed\x18\n" +
 	"\n" +
 	"LaunchSpec\x12B\n" +
 	"\x03app\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x03app\x88\x01\x01\x12O\n" +
@@ -1470,15 +1645,17 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x05stdin\x18\x18 \x01(\bH\fR\x05stdin\x88\x01\x01\x12\x15\n" +
 	"\x03tty\x18\x19 \x01(\bH\rR\x03tty\x88\x01\x01\x12)\n" +
 	"\x06probes\x18\x1a \x01(\v2\x11.purser.v1.ProbesR\x06probes\x12&\n" +
-	"\x05hooks\x18\x1b \x01(\v2\x10.purser.v1.HooksR\x05hooks\x1a6\n" +
+	"\x05hooks\x18\x1b \x01(\v2\x10.purser.v1.HooksR\x05hooks\x12/\n" +
+	"\brotation\x18\x1c \x01(\v2\x13.purser.v1.RotationR\brotation\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x8a\x03\xbaH\x86\x03\x1a\xdf\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xb7\x04\xbaH\xb3\x04\x1a\xdf\x01\n" +
 	"\n" +
-	"job.fields\x12\\must not be given for a service: timeout, retries and ttl_after_finished belong to kind: job\x1as(has(this.kind) && this.kind == 'job') || !(has(this.timeout) || has(this.retries) || has(this.ttl_after_finished))\x1a\xa1\x01\n" +
+	"job.fields\x12\\must not be given for a service: timeout, retries and ttl_after_finished belong to kind: job\x1as(has(this.kind) && this.kind == 'job') || !(has(this.timeout) || has(this.retries) || has(this.ttl_after_finished))\x1a\xaa\x01\n" +
+	"\x10service.rotation\x12Wmust not be given for a job, which is left to finish: rotation belongs to kind: service\x1a=!(has(this.kind) && this.kind == 'job' && has(this.rotation))\x1a\xa1\x01\n" +
 	"\x0fservice.restart\x12Pmust not be given for a job, which has retries: restart belongs to kind: service\x1a<!(has(this.kind) && this.kind == 'job' && has(this.restart))B\x06\n" +
 	"\x04_appB\x0e\n" +
 	"\f_environmentB\v\n" +
@@ -1567,10 +1744,36 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x04pids\x18\x03 \x01(\rB\f\xbaH\t*\a\x18\x80\x80\x80\x02(\x01H\x02R\x04pids\x88\x01\x01B\x06\n" +
 	"\x04_cpuB\t\n" +
 	"\a_memoryB\a\n" +
-	"\x05_pids\">\n" +
-	"\aNetwork\x12*\n" +
-	"\x04mode\x18\x01 \x01(\tB\x11\xbaH\x0er\fR\x04noneR\x04hostH\x00R\x04mode\x88\x01\x01B\a\n" +
-	"\x05_mode\"\xb8\x01\n" +
+	"\x05_pids\"\xaf\x02\n" +
+	"\aNetwork\x122\n" +
+	"\x04mode\x18\x01 \x01(\tB\x19\xbaH\x16r\x14R\x04noneR\x04hostR\x06bridgeH\x00R\x04mode\x88\x01\x01\x120\n" +
+	"\x05ports\x18\x02 \x03(\v2\x0f.purser.v1.PortB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x05ports\x12(\n" +
+	"\rblock_network\x18\x03 \x01(\bH\x01R\fblockNetwork\x88\x01\x01\x12y\n" +
+	"\x0ecidr_allowlist\x18\x04 \x03(\tBR\xbaHO\x92\x01L\x10\x80\x02\"G\xba\x01D\n" +
+	"\x04cidr\x12)must be a CIDR, as 10.0.0.0/8 or fd00::/8\x1a\x11this.isIpPrefix()R\rcidrAllowlistB\a\n" +
+	"\x05_modeB\x10\n" +
+	"\x0e_block_network\"\xb6\x02\n" +
+	"\x04Port\x121\n" +
+	"\tcontainer\x18\x01 \x01(\rB\x0e\xbaH\v\xc8\x01\x01*\x06\x18\xff\xff\x03(\x01H\x00R\tcontainer\x88\x01\x01\x12$\n" +
+	"\x04host\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\x03(\x01H\x01R\x04host\x88\x01\x01\x12%\n" +
+	"\ahost_ip\x18\x03 \x01(\tB\a\xbaH\x04r\x02p\x01H\x02R\x06hostIp\x88\x01\x01\x120\n" +
+	"\bprotocol\x18\x04 \x01(\tB\x0f\xbaH\fr\n" +
+	"R\x03tcpR\x03udpH\x03R\bprotocol\x88\x01\x01\x129\n" +
+	"\x0eproxy_protocol\x18\x05 \x01(\tB\r\xbaH\n" +
+	"r\bR\x02v1R\x02v2H\x04R\rproxyProtocol\x88\x01\x01B\f\n" +
+	"\n" +
+	"_containerB\a\n" +
+	"\x05_hostB\n" +
+	"\n" +
+	"\b_host_ipB\v\n" +
+	"\t_protocolB\x11\n" +
+	"\x0f_proxy_protocol\"\xb8\x01\n" +
+	"\bRotation\x128\n" +
+	"\bstrategy\x18\x01 \x01(\tB\x17\xbaH\x14r\x12R\arollingR\arestartH\x00R\bstrategy\x88\x01\x01\x12W\n" +
+	"\tmin_ready\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\bminReady\x88\x01\x01B\v\n" +
+	"\t_strategyB\f\n" +
+	"\n" +
+	"_min_ready\"\xb8\x01\n" +
 	"\x04Stop\x12I\n" +
 	"\x06signal\x18\x01 \x01(\tB,\xbaH)r'2%^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$H\x00R\x06signal\x88\x01\x01\x12P\n" +
 	"\x05grace\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\x05grace\x88\x01\x01B\t\n" +
@@ -1676,7 +1879,7 @@ func file_purser_v1_spec_proto_rawDescGZIP() []byte {
 	return file_purser_v1_spec_proto_rawDescData
 }
 
-var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_purser_v1_spec_proto_goTypes = []any{
 	(*LaunchSpec)(nil), // 0: purser.v1.LaunchSpec
 	(*Image)(nil),      // 1: purser.v1.Image
@@ -1685,52 +1888,56 @@ var file_purser_v1_spec_proto_goTypes = []any{
 	(*Restart)(nil),    // 4: purser.v1.Restart
 	(*Resources)(nil),  // 5: purser.v1.Resources
 	(*Network)(nil),    // 6: purser.v1.Network
-	(*Stop)(nil),       // 7: purser.v1.Stop
-	(*Probes)(nil),     // 8: purser.v1.Probes
-	(*Probe)(nil),      // 9: purser.v1.Probe
-	(*ExecProbe)(nil),  // 10: purser.v1.ExecProbe
-	(*HttpProbe)(nil),  // 11: purser.v1.HttpProbe
-	(*TcpProbe)(nil),   // 12: purser.v1.TcpProbe
-	(*GrpcProbe)(nil),  // 13: purser.v1.GrpcProbe
-	(*Hooks)(nil),      // 14: purser.v1.Hooks
-	(*Mount)(nil),      // 15: purser.v1.Mount
-	(*AppFile)(nil),    // 16: purser.v1.AppFile
-	nil,                // 17: purser.v1.LaunchSpec.EnvEntry
-	nil,                // 18: purser.v1.LaunchSpec.LabelsEntry
-	nil,                // 19: purser.v1.Image.EnvEntry
-	nil,                // 20: purser.v1.SecretRef.KeysEntry
-	nil,                // 21: purser.v1.HttpProbe.HeadersEntry
+	(*Port)(nil),       // 7: purser.v1.Port
+	(*Rotation)(nil),   // 8: purser.v1.Rotation
+	(*Stop)(nil),       // 9: purser.v1.Stop
+	(*Probes)(nil),     // 10: purser.v1.Probes
+	(*Probe)(nil),      // 11: purser.v1.Probe
+	(*ExecProbe)(nil),  // 12: purser.v1.ExecProbe
+	(*HttpProbe)(nil),  // 13: purser.v1.HttpProbe
+	(*TcpProbe)(nil),   // 14: purser.v1.TcpProbe
+	(*GrpcProbe)(nil),  // 15: purser.v1.GrpcProbe
+	(*Hooks)(nil),      // 16: purser.v1.Hooks
+	(*Mount)(nil),      // 17: purser.v1.Mount
+	(*AppFile)(nil),    // 18: purser.v1.AppFile
+	nil,                // 19: purser.v1.LaunchSpec.EnvEntry
+	nil,                // 20: purser.v1.LaunchSpec.LabelsEntry
+	nil,                // 21: purser.v1.Image.EnvEntry
+	nil,                // 22: purser.v1.SecretRef.KeysEntry
+	nil,                // 23: purser.v1.HttpProbe.HeadersEntry
 }
 var file_purser_v1_spec_proto_depIdxs = []int32{
 	1,  // 0: purser.v1.LaunchSpec.image:type_name -> purser.v1.Image
-	17, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
+	19, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
 	2,  // 2: purser.v1.LaunchSpec.secrets:type_name -> purser.v1.SecretRef
 	4,  // 3: purser.v1.LaunchSpec.restart:type_name -> purser.v1.Restart
 	5,  // 4: purser.v1.LaunchSpec.resources:type_name -> purser.v1.Resources
 	6,  // 5: purser.v1.LaunchSpec.network:type_name -> purser.v1.Network
-	7,  // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
-	15, // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
-	18, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
-	8,  // 9: purser.v1.LaunchSpec.probes:type_name -> purser.v1.Probes
-	14, // 10: purser.v1.LaunchSpec.hooks:type_name -> purser.v1.Hooks
-	19, // 11: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
-	20, // 12: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
-	3,  // 13: purser.v1.SecretRef.file:type_name -> purser.v1.SecretFile
-	9,  // 14: purser.v1.Probes.startup:type_name -> purser.v1.Probe
-	9,  // 15: purser.v1.Probes.ready:type_name -> purser.v1.Probe
-	9,  // 16: purser.v1.Probes.live:type_name -> purser.v1.Probe
-	10, // 17: purser.v1.Probe.exec:type_name -> purser.v1.ExecProbe
-	11, // 18: purser.v1.Probe.http:type_name -> purser.v1.HttpProbe
-	12, // 19: purser.v1.Probe.tcp:type_name -> purser.v1.TcpProbe
-	13, // 20: purser.v1.Probe.grpc:type_name -> purser.v1.GrpcProbe
-	21, // 21: purser.v1.HttpProbe.headers:type_name -> purser.v1.HttpProbe.HeadersEntry
-	0,  // 22: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
-	0,  // 23: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	9,  // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
+	17, // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
+	20, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
+	10, // 9: purser.v1.LaunchSpec.probes:type_name -> purser.v1.Probes
+	16, // 10: purser.v1.LaunchSpec.hooks:type_name -> purser.v1.Hooks
+	8,  // 11: purser.v1.LaunchSpec.rotation:type_name -> purser.v1.Rotation
+	21, // 12: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
+	22, // 13: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
+	3,  // 14: purser.v1.SecretRef.file:type_name -> purser.v1.SecretFile
+	7,  // 15: purser.v1.Network.ports:type_name -> purser.v1.Port
+	11, // 16: purser.v1.Probes.startup:type_name -> purser.v1.Probe
+	11, // 17: purser.v1.Probes.ready:type_name -> purser.v1.Probe
+	11, // 18: purser.v1.Probes.live:type_name -> purser.v1.Probe
+	12, // 19: purser.v1.Probe.exec:type_name -> purser.v1.ExecProbe
+	13, // 20: purser.v1.Probe.http:type_name -> purser.v1.HttpProbe
+	14, // 21: purser.v1.Probe.tcp:type_name -> purser.v1.TcpProbe
+	15, // 22: purser.v1.Probe.grpc:type_name -> purser.v1.GrpcProbe
+	23, // 23: purser.v1.HttpProbe.headers:type_name -> purser.v1.HttpProbe.HeadersEntry
+	0,  // 24: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
+	0,  // 25: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_spec_proto_init() }
@@ -1746,19 +1953,21 @@ func file_purser_v1_spec_proto_init() {
 	file_purser_v1_spec_proto_msgTypes[5].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[6].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[7].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[8].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[9].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[11].OneofWrappers = []any{}
-	file_purser_v1_spec_proto_msgTypes[12].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[13].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[14].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[15].OneofWrappers = []any{}
-	file_purser_v1_spec_proto_msgTypes[16].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[17].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_spec_proto_rawDesc), len(file_purser_v1_spec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -179,7 +179,9 @@ type Instance struct {
 	// Generation of the spec that it was made from.
 	Generation uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Digest of the image that it was made from.
-	ImageDigest   string `protobuf:"bytes,5,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	ImageDigest string `protobuf:"bytes,5,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
+	// Its own addresses on the node's container network; empty in other network modes.
+	Addresses     []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +249,13 @@ func (x *Instance) GetImageDigest() string {
 		return x.ImageDigest
 	}
 	return ""
+}
+
+func (x *Instance) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 // Workload is a launch spec that this node has accepted, and its state.
@@ -2111,7 +2120,7 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\vfinished_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishedAt\x12\x1a\n" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x14\n" +
-	"\x05cause\x18\x06 \x01(\tR\x05cause\"\xaa\x01\n" +
+	"\x05cause\x18\x06 \x01(\tR\x05cause\"\xc8\x01\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x129\n" +
@@ -2120,7 +2129,8 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x04 \x01(\x04R\n" +
 	"generation\x12!\n" +
-	"\fimage_digest\x18\x05 \x01(\tR\vimageDigest\"\xb0\x04\n" +
+	"\fimage_digest\x18\x05 \x01(\tR\vimageDigest\x12\x1c\n" +
+	"\taddresses\x18\x06 \x03(\tR\taddresses\"\xb0\x04\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +

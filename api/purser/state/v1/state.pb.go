@@ -290,7 +290,9 @@ type Instance struct {
 	// The boot of the node that it was started in.
 	Boot string `protobuf:"bytes,9,opt,name=boot,proto3" json:"boot,omitempty"`
 	// Why it is being ended although it is wanted; absent when it is not.
-	Ending        *Ending `protobuf:"bytes,10,opt,name=ending,proto3" json:"ending,omitempty"`
+	Ending *Ending `protobuf:"bytes,10,opt,name=ending,proto3" json:"ending,omitempty"`
+	// Its addresses on the node's container network.
+	Addresses     []string `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,6 +393,13 @@ func (x *Instance) GetBoot() string {
 func (x *Instance) GetEnding() *Ending {
 	if x != nil {
 		return x.Ending
+	}
+	return nil
+}
+
+func (x *Instance) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -603,7 +612,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\tlast_exit\x18\n" +
 	" \x01(\v2\x0f.purser.v1.ExitR\blastExit\x12/\n" +
 	"\x13observed_generation\x18\v \x01(\x04R\x12observedGeneration\x12+\n" +
-	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\"\xf9\x02\n" +
+	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\"\x97\x03\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -619,7 +628,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x04pins\x18\b \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x12\n" +
 	"\x04boot\x18\t \x01(\tR\x04boot\x12/\n" +
 	"\x06ending\x18\n" +
-	" \x01(\v2\x17.purser.state.v1.EndingR\x06ending\"6\n" +
+	" \x01(\v2\x17.purser.state.v1.EndingR\x06ending\x12\x1c\n" +
+	"\taddresses\x18\v \x03(\tR\taddresses\"6\n" +
 	"\x06Ending\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +

@@ -1,0 +1,80 @@
+package launchspec
+
+import (
+	"net/netip"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// NetworkMode is [NetworkNone], [NetworkHost] or [NetworkBridge]. A spec that names none
+// is given the node's when it is accepted; until then what only a bridge has asks for one.
+func NetworkMode(s *purserv1.LaunchSpec) string {
+	n := s.GetNetwork()
+	if n.GetMode() == "" && needsBridge(n) {
+		return NetworkBridge
+	}
+	return stringOr(n.GetMode(), NetworkNone)
+}
+
+// needsBridge tells whether something is asked for that other modes do not have.
+func needsBridge(n *purserv1.Network) bool {
+	return len(n.GetPorts()) > 0 || n.GetBlockNetwork() || len(n.GetCidrAllowlist()) > 0
+}
+
+// HostPort is the port of the node's that leads to a container's.
+func HostPort(p *purserv1.Port) uint16 {
+	if p.Host == nil {
+		return uint16(p.GetContainer())
+	}
+	return uint16(p.GetHost())
+}
+
+// Protocol is [ProtocolTCP] or [ProtocolUDP].
+func Protocol(p *purserv1.Port) string { return stringOr(p.GetProtocol(), DefaultProtocol) }
+
+// HostIP is the address that a port is bound to; not valid when it is all.
+func HostIP(p *purserv1.Port) netip.Addr {
+	ip, _ := netip.ParseAddr(p.GetHostIp())
+	return ip.Unmap()
+}
+
+// CIDRs are what a container may reach; all when there are none and nothing is blocked.
+func CIDRs(s *purserv1.LaunchSpec) []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range s.GetNetwork().GetCidrAllowlist() {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			all = append(all, p.Masked())
+		}
+	}
+	return all
+}
+
+// network checks what the rules of single fields cannot say.
+func (c *collector) network(s *purserv1.LaunchSpec) {
+	n := s.GetNetwork()
+	if mode := n.GetMode(); mode != "" && mode != NetworkBridge && needsBridge(n) {
+		c.add(path{"network", "mode"}, "network.bridge", "must be bridge, or left out: ports, block_network and cidr_allowlist belong to it")
+	}
+	if n.GetBlockNetwork() && len(n.GetCidrAllowlist()) > 0 {
+		c.add(path{"network", "cidr_allowlist"}, "network.blocked", "must not be given with block_network, which lets nothing be reached")
+	}
+	taken := map[hostPort]bool{}
+	for i, p := range n.GetPorts() {
+		at := path{"network", "ports", i}
+		if p.GetProxyProtocol() != "" && Protocol(p) == ProtocolUDP {
+			c.add(at.join("proxy_protocol"), "port.proxy", "must be left out: the PROXY protocol belongs to tcp")
+		}
+		key := hostPort{Protocol(p), HostIP(p), HostPort(p)}
+		if taken[key] {
+			c.add(at.join("host"), "port.unique", "must not name a port of the node twice")
+		}
+		taken[key] = true
+	}
+}
+
+// hostPort is one of the node's, on one of its addresses or all.
+type hostPort struct {
+	protocol string
+	ip       netip.Addr
+	port     uint16
+}
