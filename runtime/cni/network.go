@@ -1,0 +1,461 @@
+package cni
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sync/semaphore"
+)
+
+// interfaceName is the container's interface.
+const interfaceName = "eth0"
+
+// ErrExhausted is wrapped when there is no free address.
+var ErrExhausted = errors.New("the container network has no free address: stop something, or give it larger subnets (network.subnets in the configuration)")
+
+// Attachment is a network namespace that is connected.
+type Attachment struct {
+	// NetNS is the path of the namespace.
+	NetNS string
+	// Addresses are its own, and Gateways the node's on the same network; IPv4 first.
+	Addresses, Gateways []netip.Addr
+
+	record record
+	mu     sync.Mutex
+	gone   bool // disconnected; guarded by mu
+}
+
+// Network is the node's container network. Its methods may be called by many goroutines.
+type Network struct {
+	cfg Config
+	cni *libcni.CNIConfig
+	// making bounds how many attachments are made at the same time.
+	making *semaphore.Weighted
+	// due, of capacity 1, asks for a look at what is ready and what is dead.
+	due     chan struct{}
+	keeping sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	network libcni.NetworkConfigList // what is in force; guarded by mu
+	subnets []netip.Prefix           // of the bridge; none with a configuration of the node's own
+	wanted  bool                     // somebody uses the network
+	ready   []*Attachment
+	claimed map[string]*Attachment // by owner
+	dead    []*Attachment          // to be disconnected
+}
+
+// atOnce is how many attachments are made at the same time.
+const atOnce = 4
+
+// lockPatience is how long plugins of an earlier process have to end.
+const lockPatience = 10 * time.Second
+
+// Open takes up what there is. No plugin is needed, nor executed, before something is.
+func Open(cfg Config) (*Network, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, string, time.Duration) {}
+	}
+	if err := cfg.makeDirs(); err != nil {
+		return nil, err
+	}
+	lock := filepath.Join(cfg.RunDir, "plugins.lock")
+	if err := awaitPlugins(lock, lockPatience); err != nil {
+		return nil, err
+	}
+	n := &Network{
+		cfg:     cfg,
+		cni:     libcni.NewCNIConfigWithCacheDir(cfg.PluginDirs, cfg.cacheDir(), &plugins{lock: lock}),
+		making:  semaphore.NewWeighted(atOnce),
+		due:     make(chan struct{}, 1),
+		claimed: map[string]*Attachment{},
+	}
+	if err := n.takeUp(); err != nil {
+		return nil, err
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.keeping.Go(n.keep)
+	n.look()
+	return n, nil
+}
+
+// Close leaves all attachments as they are, for the next process.
+func (n *Network) Close() error {
+	n.cancel()
+	n.keeping.Wait()
+	return nil
+}
+
+// takeUp reads the records, and sorts out what became of each attachment.
+func (n *Network) takeUp() error {
+	records, err := n.cfg.records()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		a := n.attachment(r)
+		switch {
+		case r.Result == nil || !pinned(a.NetNS):
+			n.dead = append(n.dead, a)
+		case r.Owner != "":
+			n.claimed[r.Owner] = a
+			n.wanted = true
+		default:
+			n.ready = append(n.ready, a)
+			n.wanted = true
+		}
+	}
+	if len(n.ready) > 0 {
+		if _, err := n.refresh(); err != nil {
+			n.cfg.Log.Warn("the container network cannot be used", "error", err)
+		}
+	}
+	return errors.Join(n.dropPins(records), n.dropAddresses(records))
+}
+
+// dropPins removes namespaces that no record explains.
+func (n *Network) dropPins(records []record) error {
+	entries, err := os.ReadDir(n.cfg.pinDir())
+	if err != nil {
+		return fmt.Errorf("reading the network namespaces: %w", err)
+	}
+	for _, e := range entries {
+		if !recorded(records, e.Name()) {
+			err = errors.Join(err, unpin(n.cfg.pinPath(e.Name())))
+		}
+	}
+	return err
+}
+
+// dropAddresses frees addresses on the bridge that no record explains, as when the state
+// directory was lost. host-local keeps a file for each, which says whose it is.
+func (n *Network) dropAddresses(records []record) error {
+	files, err := filepath.Glob(filepath.Join(n.cfg.ipamDir(), "*", "*"))
+	for _, file := range files {
+		if _, parsed := netip.ParseAddr(filepath.Base(file)); parsed != nil {
+			continue
+		}
+		id, _, _ := strings.Cut(string(readFile(file)), "\r\n")
+		if id = strings.TrimSpace(id); !recorded(records, id) {
+			err = errors.Join(err, os.Remove(file))
+		}
+	}
+	return err
+}
+
+func recorded(records []record, id string) bool {
+	return slices.ContainsFunc(records, func(r record) bool { return r.ID == id })
+}
+
+func (n *Network) attachment(r record) *Attachment {
+	return &Attachment{NetNS: n.cfg.pinPath(r.ID), Addresses: r.addresses(), Gateways: r.gateways(), record: r}
+}
+
+// Check says what keeps containers from the network; nil if nothing is known to. It has
+// attachments made ready, as somebody is about to need one.
+func (n *Network) Check() error {
+	_, err := n.refresh()
+	if err == nil {
+		n.mu.Lock()
+		n.wanted = true
+		n.mu.Unlock()
+		n.look()
+	}
+	return err
+}
+
+// Room is how many containers the network has addresses for; false when that is not
+// known, as with a configuration of the node's own.
+func (n *Network) Room() (int, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	least, known := 0, false
+	for _, s := range n.subnets {
+		free := s.Addr().BitLen() - s.Bits()
+		if free > 30 {
+			continue
+		}
+		// Without the network's own, the node's, and that of broadcasts.
+		if room := 1<<free - 3; !known || room < least {
+			least, known = room, true
+		}
+	}
+	return least, known
+}
+
+// refresh reads what configuration is in force now, and returns it. Attachments that are
+// ready by another one are not used any more.
+func (n *Network) refresh() (*libcni.NetworkConfigList, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var subnets []netip.Prefix
+	list, err := n.cfg.own()
+	if err == nil && list == nil {
+		list, subnets, err = n.cfg.bridged()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := n.cfg.missing(list); err != nil {
+		return nil, err
+	}
+	n.network, n.subnets = *list, subnets
+	n.ready = slices.DeleteFunc(n.ready, func(a *Attachment) bool {
+		outdated := !a.record.made(list.Bytes)
+		if outdated {
+			n.dead = append(n.dead, a)
+		}
+		return outdated
+	})
+	return list, nil
+}
+
+// Claim gives an owner, who has none yet, an attachment.
+func (n *Network) Claim(ctx context.Context, owner string) (*Attachment, error) {
+	if _, taken := n.Of(owner); taken {
+		return nil, fmt.Errorf("%s has a network namespace already", owner)
+	}
+	a := n.takeReady()
+	if a == nil {
+		var err error
+		if a, err = n.make(ctx); err != nil {
+			return nil, err
+		}
+	}
+	a.record.Owner = owner
+	if err := n.cfg.save(a.record); err != nil {
+		n.bury(a)
+		return nil, err
+	}
+	n.mu.Lock()
+	n.claimed[owner], n.wanted = a, true
+	n.mu.Unlock()
+	n.look()
+	return a, nil
+}
+
+// takeReady takes one that is ready, and whose namespace nobody has unmounted.
+func (n *Network) takeReady() *Attachment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.ready) > 0 {
+		a := n.ready[0]
+		n.ready = n.ready[1:]
+		if pinned(a.NetNS) {
+			return a
+		}
+		n.dead = append(n.dead, a)
+	}
+	return nil
+}
+
+// Of is the attachment of an owner.
+func (n *Network) Of(owner string) (*Attachment, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, ok := n.claimed[owner]
+	return a, ok
+}
+
+// Owners are all who have one.
+func (n *Network) Owners() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.claimed))
+}
+
+// Ready is how many attachments are ready.
+func (n *Network) Ready() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.ready)
+}
+
+// Release disconnects what an owner has, whose container is gone. It may be called again
+// until it succeeds, and for one that has nothing.
+func (n *Network) Release(ctx context.Context, owner string) error {
+	a, ok := n.Of(owner)
+	if !ok {
+		return nil
+	}
+	if err := n.disconnect(ctx, a); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	if n.claimed[owner] == a {
+		delete(n.claimed, owner)
+	}
+	n.mu.Unlock()
+	n.look()
+	return nil
+}
+
+// make makes an attachment. When ctx ends it completes it all the same, for somebody else.
+func (n *Network) make(ctx context.Context) (*Attachment, error) {
+	if err := n.making.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer n.making.Release(1)
+	list, err := n.refresh()
+	if err != nil {
+		return nil, err
+	}
+	a, err := n.connect(list)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		n.mu.Lock()
+		n.ready = append(n.ready, a)
+		n.mu.Unlock()
+		return nil, ctx.Err()
+	}
+	return a, nil
+}
+
+// connect makes a namespace and has plugins connect it. On an error nothing of it is left,
+// or will not be for long.
+func (n *Network) connect(list *libcni.NetworkConfigList) (*Attachment, error) {
+	r := record{ID: newID(), Config: canonical(list.Bytes)}
+	if err := n.cfg.save(r); err != nil {
+		return nil, err
+	}
+	a := n.attachment(r)
+	began := time.Now()
+	result, err := n.add(list, a)
+	n.cfg.Observe(Add, resultOf(err), time.Since(began))
+	if err == nil {
+		r.Result = result
+		if err = n.cfg.save(r); err == nil {
+			return n.attachment(r), nil
+		}
+	}
+	if exhausted(err) {
+		err = fmt.Errorf("%w (%w)", ErrExhausted, err)
+	}
+	if undone := n.disconnect(context.Background(), a); undone != nil {
+		n.bury(a)
+	}
+	return nil, err
+}
+
+func (n *Network) add(list *libcni.NetworkConfigList, a *Attachment) (*types100.Result, error) {
+	n.mu.Lock()
+	subnets := n.subnets
+	n.mu.Unlock()
+	if len(subnets) > 0 {
+		if err := errors.Join(n.cfg.noteBridge(), n.cfg.masquerade(subnets)); err != nil {
+			return nil, err
+		}
+	}
+	if err := pin(a.NetNS); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pluginTime)
+	defer cancel()
+	result, err := n.cni.AddNetworkList(ctx, list, runtimeConf(a))
+	if err != nil {
+		return nil, fmt.Errorf("connecting a network namespace to %s: %w", list.Name, err)
+	}
+	return types100.NewResultFromResult(result)
+}
+
+func runtimeConf(a *Attachment) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: a.record.ID, NetNS: a.NetNS, IfName: interfaceName}
+}
+
+func newID() string {
+	id := make([]byte, 8)
+	rand.Read(id)
+	return "purser-" + hex.EncodeToString(id)
+}
+
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return OK
+	case exhausted(err):
+		return Exhausted
+	}
+	return Failed
+}
+
+// disconnect undoes connect, whatever of it had been done, once.
+func (n *Network) disconnect(ctx context.Context, a *Attachment) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone {
+		return nil
+	}
+	began := time.Now()
+	err := n.del(ctx, a)
+	n.cfg.Observe(Del, resultOf(err), time.Since(began))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(unpin(a.NetNS), n.cfg.forget(a.record.ID)); err != nil {
+		return err
+	}
+	a.gone = true
+	return nil
+}
+
+// del has plugins disconnect a namespace. For one that is not there any more CNI wants no
+// path.
+func (n *Network) del(ctx context.Context, a *Attachment) error {
+	if len(a.record.Config) == 0 {
+		return nil // its record was damaged
+	}
+	list, err := libcni.NetworkConfFromBytes(a.record.Config)
+	if err != nil {
+		return fmt.Errorf("reading by what configuration %s was connected: %w", a.record.ID, err)
+	}
+	if err := n.cfg.missing(list); err != nil {
+		return err
+	}
+	conf := runtimeConf(a)
+	if !pinned(a.NetNS) {
+		conf.NetNS = ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, pluginTime)
+	defer cancel()
+	if err = n.cni.DelNetworkList(ctx, list, conf); err != nil && conf.NetNS == "" {
+		// What libcni has kept of it may have been damaged with the power that was lost.
+		n.dropCache(list.Name, a)
+		err = n.cni.DelNetworkList(ctx, list, conf)
+	}
+	if err != nil {
+		return fmt.Errorf("disconnecting network namespace %s from %s: %w", a.record.ID, list.Name, err)
+	}
+	return nil
+}
+
+func (n *Network) dropCache(network string, a *Attachment) {
+	_ = os.Remove(filepath.Join(n.cfg.cacheDir(), "results", fmt.Sprintf("%s-%s-%s", network, a.record.ID, interfaceName)))
+}
+
+// bury leaves an attachment to be disconnected in the background.
+func (n *Network) bury(a *Attachment) {
+	n.mu.Lock()
+	n.dead = append(n.dead, a)
+	n.mu.Unlock()
+	n.look()
+}
