@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/purserd/purser/api/launchspec"
-	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -43,15 +43,21 @@ func (c Config) claim(id string) error {
 }
 
 // writeFiles fills a container's directory with what its network calls for.
-func (c Config) writeFiles(id string, spec *purserv1.LaunchSpec) error {
-	f := c.files(id)
-	contents := map[string][]byte{f.Hosts: isolatedHosts(id)}
-	if launchspec.NetworkMode(spec) == launchspec.NetworkHost {
+func (c Config) writeFiles(in Instance) error {
+	f := c.files(in.ID)
+	contents := map[string][]byte{f.Hosts: isolatedHosts(in.ID)}
+	switch {
+	case launchspec.NetworkMode(in.Spec) == launchspec.NetworkHost:
 		hosts, resolv, err := hostFiles()
 		if err != nil {
 			return err
 		}
 		contents = map[string][]byte{f.Hosts: hosts, f.ResolvConf: resolv}
+	case in.attached != nil:
+		contents = map[string][]byte{
+			f.Hosts:      connectedHosts(in.ID, in.attached.Addresses),
+			f.ResolvConf: in.attached.Resolv(c.Network.NameServers),
+		}
 	}
 	for path, data := range contents {
 		// Readable by all: the container's user need not be root.
@@ -64,7 +70,18 @@ func (c Config) writeFiles(id string, spec *purserv1.LaunchSpec) error {
 
 // isolatedHosts are for a container that reaches nothing but itself.
 func isolatedHosts(id string) []byte {
-	return fmt.Appendf(nil, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t%s\n", id)
+	return fmt.Appendf(nil, "%s127.0.1.1\t%s\n", localHosts, id)
+}
+
+const localHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+// connectedHosts are for a container with addresses of its own.
+func connectedHosts(id string, addresses []netip.Addr) []byte {
+	hosts := []byte(localHosts)
+	for _, a := range addresses {
+		hosts = fmt.Appendf(hosts, "%s\t%s\n", a, id)
+	}
+	return hosts
 }
 
 // hostFiles are copies of the node's, as they are now.

@@ -3,6 +3,7 @@ package runtime
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -29,7 +30,7 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (Found, error) {
 	if f.State == StateStopped {
 		f.Exit.OOMKills = r.oomKills(id)
 	}
-	f.ID, f.Created, f.Record = id, record.CreatedAt, r.record(record)
+	f.ID, f.Created, f.Record, f.Addresses = id, record.CreatedAt, r.record(record), r.Addresses(id)
 	return f, nil
 }
 
@@ -53,7 +54,7 @@ func (r *Runtime) Check(spec *purserv1.LaunchSpec) error {
 	if _, _, err := r.runtimeOptions(launchspec.Runtime(spec), false); err != nil {
 		return fmt.Errorf("runtime: %w", err)
 	}
-	if err := r.checkProbes(spec); err != nil {
+	if err := errors.Join(r.checkProbes(spec), r.checkNetwork(spec)); err != nil {
 		return err
 	}
 	_, err := ocispec.CheckMounts(spec.GetMounts(), r.mountPolicy(launchspec.Environment(spec)))

@@ -19,6 +19,7 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/runtime/cni"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -40,6 +41,9 @@ type Instance struct {
 	// Record is kept on the container, for a node that lost its database. It
 	// holds no values of secrets.
 	Record *statev1.Workload
+
+	// attached is what it has claimed of the container network; nil in other modes.
+	attached *cni.Attachment
 }
 
 // holder says whether the container holds secrets.
@@ -82,15 +86,18 @@ func (r *Runtime) Create(ctx context.Context, in Instance) (err error) {
 }
 
 // createOn makes a container that a shim has been chosen for.
-func (r *Runtime) createOn(ctx context.Context, in Instance, shim *assignment) error {
+func (r *Runtime) createOn(ctx context.Context, in Instance, shim *assignment) (err error) {
+	if in.attached, err = r.connect(ctx, in); err != nil {
+		return r.wrap(err, "connecting the container to the network")
+	}
 	record, forget, err := r.containerRecord(ctx, in, shim)
 	if err != nil {
-		return r.wrap(err, "preparing the container")
+		return r.disconnected(ctx, in.ID, r.wrap(err, "preparing the container"))
 	}
 	defer forget()
 	// From here on all of that ID is ours, to make and to undo.
 	if err := r.cfg.claim(in.ID); err != nil {
-		return r.wrap(err, "creating the container")
+		return r.disconnected(ctx, in.ID, r.wrap(err, "creating the container"))
 	}
 	failpoint.Here("create.claimed")
 	if err = r.makeAll(ctx, in, record); err == nil {
@@ -184,6 +191,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 		Mounts:       mounts,
 		CgroupParent: r.cfg.CgroupParent,
 		Files:        r.cfg.files(in.ID),
+		NetNS:        in.netNS(),
 		SecretMounts: r.cfg.secretMounts(in),
 		Host:         host,
 		ConsoleSize:  in.Size.box(),
@@ -218,7 +226,7 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 		})
 	})
 	parts.Go(func() (err error) {
-		if err := errors.Join(r.cfg.writeFiles(in.ID, in.Spec), r.writeSecretFiles(in), failpoint.Error("create.files")); err != nil {
+		if err := errors.Join(r.cfg.writeFiles(in), r.writeSecretFiles(in), failpoint.Error("create.files")); err != nil {
 			return err
 		}
 		if s, err = r.openStreams(ctx, in); err != nil {

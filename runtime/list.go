@@ -42,6 +42,8 @@ type Found struct {
 	PID uint32
 	// Exit is how it ended, when State is StateStopped.
 	Exit Exit
+	// Addresses are its own on the node's container network.
+	Addresses []string
 }
 
 // List returns all containers that were made under this node's name, sorted by ID.
@@ -75,7 +77,7 @@ func (r *Runtime) List(ctx context.Context) ([]Found, error) {
 				return nil, err
 			}
 		}
-		f.ID, f.Created, f.Record = c.ID, c.CreatedAt, r.record(c)
+		f.ID, f.Created, f.Record, f.Addresses = c.ID, c.CreatedAt, r.record(c), r.Addresses(c.ID)
 		all = append(all, f)
 	}
 	slices.SortFunc(all, func(a, b Found) int { return strings.Compare(a.ID, b.ID) })

@@ -27,6 +27,7 @@ import (
 // TestMain is the log helper's process, too, which the runtime starts.
 func TestMain(m *testing.M) {
 	loghelper.Main()
+	rig.OwnNetwork()
 	// The race detector has every process sleep for a second at its end.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	goleak.VerifyTestMain(m)

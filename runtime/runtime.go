@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/purserd/purser/runtime/cni"
 	"github.com/purserd/purser/runtime/handover"
 	"github.com/purserd/purser/runtime/handover/protocol"
 	"github.com/purserd/purser/runtime/loghelper"
@@ -88,6 +89,9 @@ type Config struct {
 	// Forbidden are directories and sockets that no spec may mount, whatever
 	// AllowedRoots says. RunDir, LogDir and containerd's own are always among them.
 	Forbidden []string
+	// Network is the containers', for those on a bridge; its RunDir is set by New. When nil,
+	// there is none.
+	Network *cni.Config
 	// Registry says how registries are reached.
 	Registry registry.Config
 	// Logger gets what no caller can be told; slog.Default when nil.
@@ -115,6 +119,7 @@ type Runtime struct {
 	leased    locks // of pulls
 	shims     shims
 	anchors   anchors
+	network   *cni.Network // nil for none
 	versions  byExecutable[string]
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted
@@ -164,7 +169,7 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, errors.Join(err, locked.Close())
 	}
 	r.locked = locked
-	if err := r.reinstall(); err != nil {
+	if err := errors.Join(r.reinstall(), r.openNetwork()); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -389,7 +394,7 @@ func (r *Runtime) Close() error {
 	for _, s := range open {
 		err = errors.Join(err, s.closeStdin())
 	}
-	err = errors.Join(err, r.helper.Close(), r.logs.Close(), r.handover.Close(), r.client.Close())
+	err = errors.Join(err, r.closeNetwork(), r.helper.Close(), r.logs.Close(), r.handover.Close(), r.client.Close())
 	r.unswapped.Remove()
 	r.exits.close()
 	return errors.Join(err, r.locked.Close())

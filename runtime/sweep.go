@@ -15,8 +15,8 @@ import (
 // What there is on the node of a container, besides its record in containerd, is in one
 // of these places. Delete removes all of it; a [Sweeper] finds what is left where
 // something went wrong. Not among them are images, their views, and leases, which
-// containerd's own garbage collection lets go, and network namespaces, which end with
-// the processes in them.
+// containerd's own garbage collection lets go, and network namespaces
+// that are nobody's but the container's, which end with the processes in it.
 const (
 	// LeakTask is a task whose container has no record any more.
 	LeakTask = "task"
@@ -29,6 +29,8 @@ const (
 	LeakShim = "shim"
 	// LeakBundle is a shim's directory, with the root file system mounted in it.
 	LeakBundle = "bundle"
+	// LeakNetwork is a network namespace on the node's container network, with its addresses.
+	LeakNetwork = "network"
 	// LeakOutput is what the log helper keeps of an instance that it reads.
 	LeakOutput = "output"
 	// LeakFiles are FIFOs and generated files.
@@ -52,7 +54,7 @@ const (
 // LeakKinds are all kinds of leaks, in the order in which they are removed: what holds
 // something open before what it holds.
 var LeakKinds = []string{
-	LeakTask, LeakRuntimeState, LeakCgroup, LeakShim, LeakBundle, LeakOutput, LeakFiles, LeakSecretFiles,
+	LeakTask, LeakRuntimeState, LeakCgroup, LeakShim, LeakBundle, LeakNetwork, LeakOutput, LeakFiles, LeakSecretFiles,
 	LeakRootfs, LeakSnapshot, LeakLog, LeakExec, LeakView, LeakMount, LeakTrial,
 }
 
@@ -302,7 +304,7 @@ type inventory struct {
 func (r *Runtime) inventory(ctx context.Context) (inventory, error) {
 	inv := inventory{tended: map[string]bool{}}
 	for _, list := range []func(context.Context) ([]thing, error){
-		r.leftFiles, r.leftSecretFiles, r.leftRoots, r.leftOutput, r.leftLogs, r.leftStates,
+		r.leftFiles, r.leftNetworks, r.leftSecretFiles, r.leftRoots, r.leftOutput, r.leftLogs, r.leftStates,
 		r.leftSnapshots, r.leftAnchors, r.leftExecs, r.leftMounts, r.leftTrials,
 	} {
 		found, err := list(ctx)

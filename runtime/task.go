@@ -211,6 +211,9 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 // the ID is missing when containerd has none.
 func (r *Runtime) deleteFiles(ctx context.Context, record containers.Container) error {
 	id := record.ID
+	if err := r.disconnect(ctx, id); err != nil {
+		return err
+	}
 	if err := r.removeOwnSnapshot(ctx, record); err != nil {
 		return r.wrap(err, "removing the snapshot of container %s", id)
 	}

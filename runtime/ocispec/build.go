@@ -27,6 +27,9 @@ type Params struct {
 	// CgroupParent is the cgroup that the container's own goes under.
 	CgroupParent string
 	Files        Files
+	// NetNS is the path of the network namespace that the container is put into; when empty
+	// it gets a new one, with loopback alone.
+	NetNS string
 	// SecretMounts are directories of secret files, the outer before those in them.
 	SecretMounts []SecretMount
 	Host         Host

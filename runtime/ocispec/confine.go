@@ -50,7 +50,11 @@ func namespaces(s *specs.Spec, p Params) error {
 		kinds = append(kinds, specs.CgroupNamespace)
 	}
 	for _, k := range kinds {
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: k})
+		ns := specs.LinuxNamespace{Type: k}
+		if k == specs.NetworkNamespace {
+			ns.Path = p.NetNS
+		}
+		s.Linux.Namespaces = append(s.Linux.Namespaces, ns)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func cgroupMount(s *specs.Spec, p Params) error {
 func networkFiles(s *specs.Spec, p Params) error {
 	type generated struct{ target, source string }
 	files := []generated{{"/etc/hosts", p.Files.Hosts}}
-	if hostNetwork(p.Spec) {
+	if hostNetwork(p.Spec) || p.NetNS != "" {
 		files = append(files, generated{"/etc/resolv.conf", p.Files.ResolvConf})
 	}
 	for _, f := range files {
