@@ -55,6 +55,9 @@ func (a *Agent) admit(plans ...plan) error {
 			added = added.Minus(useOf(p.workload.record()).Amounts)
 		}
 	}
+	if err := a.admitAddresses(plans...); err != nil {
+		return err
+	}
 	if !added.Grows() {
 		return nil // a restart, or what has no limits: what others have does not matter
 	}

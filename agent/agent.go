@@ -26,6 +26,7 @@ import (
 	"github.com/purserd/purser/inject/store"
 	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/cni"
 	"github.com/purserd/purser/runtime/registry"
 	"github.com/purserd/purser/runtime/volumes"
 )
@@ -136,6 +137,7 @@ func (a *Agent) open() error {
 	a.warnOfJournal()
 	a.metrics = metrics.New(a.build, a, metrics.Labels{
 		AuditActions: auditActions(), ExitCauses: supervise.Causes, LeakKinds: runtime.LeakKinds, Resources: capacity.Names[:],
+		NetworkOperations: cni.Operations, NetworkResults: cni.Results,
 	})
 	if err := a.openAudit(keys); err != nil {
 		return errors.Join(err, a.secrets.Close())
@@ -224,6 +226,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		AllowedRoots:   a.cfg.AllowedRoots,
 		VolumePath:     a.volumePath,
 		Forbidden:      []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)},
+		Network:        a.networkConfig(),
 		Registry:       registry.Config{CertsDir: a.cfg.Images.CertsDir, DockerConfig: a.cfg.Images.DockerConfig},
 		Logger:         a.log,
 	}
@@ -264,6 +267,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.mu.Unlock()
 	a.running.Go(func() { a.driveDrain(ctx) })
 	a.running.Go(func() { a.tryRuntimes(ctx) })
+	a.prepareNetwork()
 	a.running.Go(func() { a.reconcile(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })
 	a.running.Go(func() { a.sweepLeaks(ctx) })
@@ -318,7 +322,7 @@ func (a *Agent) Pause(ctx context.Context) error {
 			return fmt.Errorf("waiting for %s to stop: %w", w.id(), err)
 		}
 	}
-	return nil
+	return a.runtime.Disband(ctx)
 }
 
 // Close ends what Open began, after Run has returned.

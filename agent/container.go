@@ -72,7 +72,7 @@ func (c containers) start(ctx context.Context, i runtime.Instance) (supervise.St
 	pid, err := a.runtime.Start(ctx, i.ID)
 	failpoint.Here("start.started")
 	a.metrics.Launched(metrics.Start, began, err)
-	return supervise.Started{PID: pid, ImageDigest: i.Image.Digest, Boot: a.boot}, err
+	return supervise.Started{PID: pid, ImageDigest: i.Image.Digest, Boot: a.boot, Addresses: a.runtime.Addresses(i.ID)}, err
 }
 
 // found is what a launch looked up: the image, nil when containerd was not
@@ -287,7 +287,7 @@ func (c containers) Inspect(ctx context.Context, instance string) (supervise.Fou
 		return answer, nil
 	}
 	c.w.adopted(found.PID)
-	answer.Running, answer.PID = true, found.PID
+	answer.Running, answer.PID, answer.Addresses = true, found.PID, found.Addresses
 	return answer, nil
 }
 

@@ -123,9 +123,10 @@ func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
 	if err := a.refuseDrained(); err != nil {
 		return plan{}, err
 	}
-	spec, pins, generation := normalised(r.spec), r.pins, r.generation
+	w := a.lookup(launchspec.Environment(r.spec), launchspec.ID(r.spec))
+	spec, pins, generation := a.normalised(r.spec, w), r.pins, r.generation
 	p := plan{action: actionCreate, record: newRecord(spec)}
-	if w := a.lookup(spec.GetEnvironment(), p.record.GetId()); w != nil {
+	if w != nil {
 		if err := p.onto(w, generation); err != nil {
 			return plan{}, err
 		}
@@ -198,7 +199,7 @@ func (a *Agent) look(ctx context.Context, known images, ref string) (*runtime.Im
 // runsAlready says whether a spec is in force.
 func (w *workload) runsAlready(spec *purserv1.LaunchSpec) bool {
 	r := w.record()
-	return r.GetGoal() == string(supervise.Run) && proto.Equal(r.GetSpec(), normalised(spec))
+	return r.GetGoal() == string(supervise.Run) && proto.Equal(r.GetSpec(), w.agent.normalised(spec, w))
 }
 
 // stopPatience is how long a launch waits for an earlier workload of the same ID
@@ -267,10 +268,12 @@ func (p *plan) onto(w *workload, generation *uint64) error {
 	return nil
 }
 
-// normalised is a spec in the form in which it is kept and compared.
-func normalised(spec *purserv1.LaunchSpec) *purserv1.LaunchSpec {
+// normalised is a spec, for a workload that may be there already, in the form in which it
+// is kept and compared.
+func (a *Agent) normalised(spec *purserv1.LaunchSpec, w *workload) *purserv1.LaunchSpec {
 	spec = proto.CloneOf(spec)
 	spec.Environment = proto.String(launchspec.Environment(spec))
+	a.fillNetworkMode(spec, w)
 	return spec
 }
 

@@ -18,6 +18,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	logs := a.runtime.LogCounters()
 	snapshot := metrics.Snapshot{Connected: err == nil, Redactions: logs.Redactions, LogBytesLost: logs.LostBytes}
 	snapshot.OOMKills = a.measureOOMKills(stats)
+	snapshot.NetworksReady = a.runtime.NetworksReady()
 	snapshot.Room, snapshot.Draining = a.measureRoom(), a.drain.get() != nil
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()

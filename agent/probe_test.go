@@ -67,6 +67,7 @@ func (l *lived) open() {
 	cfg.StateDir, cfg.RunDir, cfg.Socket = filepath.Join(d.Dir, "state"), filepath.Join(d.Dir, "run"), filepath.Join(d.Dir, "run", "purser.sock")
 	cfg.Containerd.Address, cfg.CgroupParent, cfg.Wrapper = d.Address, d.CgroupParent, rig.Wrapper(l.t)
 	cfg.Secrets.Identity = filepath.Join(d.Dir, "identity")
+	cfg.Network.DefaultMode = "none"
 	cfg.Runtimes = map[string]config.Runtime{"runc": {}}
 	a, err := Open(cfg, slog.New(slog.NewTextHandler(l.t.Output(), nil)))
 	if err != nil {

@@ -303,7 +303,7 @@ func adoptee(f runtime.Found, wanted *statev1.Workload) supervise.Adoptee {
 	}
 	c.Instance = supervise.Instance{
 		ID: f.ID, Revision: supervise.NewRevision(generation, f.Record.GetSpec(), f.Record.GetPins()),
-		CreatedAt: f.Created, PID: f.PID,
+		CreatedAt: f.Created, PID: f.PID, Addresses: f.Addresses,
 	}
 	if ran(f) {
 		c.Instance.StartedAt = f.Created

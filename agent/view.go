@@ -43,7 +43,7 @@ func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 }
 
 func instanceMessage(i *supervise.Instance) *purserv1.Instance {
-	m := &purserv1.Instance{Id: i.ID, Pid: i.PID, Generation: i.Revision.Generation, ImageDigest: i.ImageDigest}
+	m := &purserv1.Instance{Id: i.ID, Pid: i.PID, Generation: i.Revision.Generation, ImageDigest: i.ImageDigest, Addresses: i.Addresses}
 	if !i.StartedAt.IsZero() {
 		m.StartedAt = timestamppb.New(i.StartedAt)
 	}

@@ -47,7 +47,7 @@ func startNode(ctx context.Context, path, sharing string) (*node, error) {
 	}
 	n := &node{dir: dir, ctr: filepath.Join(filepath.Dir(path), "ctr")}
 	config := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, "[containerd]\nshim_sharing = %q\n", sharing), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "[containerd]\nshim_sharing = %q\n[network]\ndefault_mode = \"none\"\n", sharing), 0o600); err != nil {
 		return nil, err
 	}
 	n.dev = exec.Command(binary(), "dev", "--dir", filepath.Join(dir, "n"), "--containerd", path, "--config", config)

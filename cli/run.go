@@ -104,7 +104,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
 	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
 	flags.StringVar(&f.workdir, "workdir", "", "absolute path of the working directory")
-	flags.StringVar(&f.network, "network", "", "none or host")
+	flags.StringVar(&f.network, "network", "", "none, host or bridge")
 	flags.StringVar(&f.runtime, "runtime", "", "`NAME` of an OCI runtime configured on the node")
 }
 

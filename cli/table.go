@@ -57,6 +57,14 @@ func (t *table) style(heading string, of func(cell string) style) {
 	}
 }
 
+// insert adds a column before another one, as the one that is needed least.
+func (t *table) insert(heading, before string) {
+	i := slices.Index(t.headings, before)
+	t.headings = slices.Insert(t.headings, i, heading)
+	t.rows[0] = slices.Clone(t.headings)
+	t.spare = slices.Insert(t.spare, 0, heading)
+}
+
 // row adds a line.
 func (t *table) row(cells ...string) {
 	for i, cell := range cells {

@@ -105,7 +105,11 @@ func (s *session) newWorkloadTable() *table {
 }
 
 func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
+	addressed := slices.ContainsFunc(workloads, func(w *purserv1.Workload) bool { return firstAddress(w) != "" })
 	t := s.newWorkloadTable()
+	if addressed {
+		t.insert("ADDRESS", "REASON")
+	}
 	t.style("STATE", stateStyle)
 	for _, w := range workloads {
 		cells := []string{
@@ -115,9 +119,22 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 		if s.everywhere {
 			cells = append([]string{w.GetEnvironment()}, cells...)
 		}
+		if addressed {
+			cells = slices.Insert(cells, len(cells)-1, orDash(firstAddress(w)))
+		}
 		t.row(cells...)
 	}
 	t.flush()
+}
+
+// firstAddress is that of a workload's first instance that has one.
+func firstAddress(w *purserv1.Workload) string {
+	for _, i := range w.GetInstances() {
+		if all := i.GetAddresses(); len(all) > 0 {
+			return all[0]
+		}
+	}
+	return ""
 }
 
 func newGet(s *session) *cobra.Command {
@@ -267,6 +284,9 @@ func instanceText(i *purserv1.Instance, now time.Time) string {
 	}
 	if i.GetStartedAt() != nil {
 		text += ", up " + age(i.GetStartedAt(), now)
+	}
+	if len(i.GetAddresses()) > 0 {
+		text += ", at " + strings.Join(i.GetAddresses(), " and ")
 	}
 	return text
 }

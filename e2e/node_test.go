@@ -120,9 +120,12 @@ func (n *node) start() {
 func (n *node) devCommand() *exec.Cmd {
 	n.t.Helper()
 	line := append(slices.Clone(n.launcher), n.purser(), "dev", "--dir", n.dir, "--containerd", rig.ContainerdPath(n.t, n.version))
-	if n.config != "" {
-		line = append(line, "--config", file(n.t, "agent.toml", n.config))
+	config := n.config
+	if !strings.Contains(config, "[network]") {
+		// Nothing of the machine's network is touched by tests that are not about it.
+		config += "\n[network]\ndefault_mode = 'none'\n"
 	}
+	line = append(line, "--config", file(n.t, "agent.toml", config))
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = n.env
 	return cmd

@@ -29,6 +29,8 @@ type Snapshot struct {
 	// LogBytesLost, so far, of what containers wrote and could not be kept.
 	LogBytesLost uint64
 	Room         Room
+	// NetworksReady are connected network namespaces that wait for containers.
+	NetworksReady int
 	// Draining: the node is drained, or being drained.
 	Draining bool
 }
@@ -92,6 +94,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	describeNode(ch)
+	ch <- networksDesc
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
@@ -106,6 +109,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, logLostDesc, float64(s.LogBytesLost))
 	gauge(ch, sourceDesc, 1, "store")
 	collectNode(ch, s)
+	gauge(ch, networksDesc, float64(s.NetworksReady))
 	gauge(ch, connectedDesc, number(s.Connected))
 }
 

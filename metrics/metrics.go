@@ -69,6 +69,7 @@ type Metrics struct {
 	adoptions *prometheus.CounterVec
 
 	notAdmitted *prometheus.CounterVec
+	networks    *prometheus.HistogramVec
 }
 
 // Labels are closed sets of labels' values that other packages define.
@@ -81,6 +82,8 @@ type Labels struct {
 	LeakKinds []string
 	// Resources are what workloads ask for.
 	Resources []string
+	// NetworkOperations are what is done to network namespaces, NetworkResults how it ends.
+	NetworkOperations, NetworkResults []string
 }
 
 // New makes the registry of a build; source is asked at every scrape.
@@ -105,8 +108,9 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			"probe", launchspec.ProbeNames),
 		adoptions: counters(r, "purser_adoptions_total", "Containers that were there when the agent started, by what became of them.",
 			"result", []string{Adopted, Recovered, Undone, Unexplained}),
-		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, or the node is drained.",
-			"reason", slices.Concat(labels.Resources, []string{Drained})),
+		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, too few addresses on the container network, or the node is drained.",
+			"reason", slices.Concat(labels.Resources, []string{Addresses, Drained})),
+		networks:  networks(r, labels.NetworkOperations, labels.NetworkResults),
 		unaudited: single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
 		helpers:   single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),
 		losses:    single(r, "purser_state_losses_total", "Losses of state that the agent found: its database was damaged or gone, or records of it were damaged. It stays at zero."),

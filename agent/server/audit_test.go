@@ -43,6 +43,7 @@ func newTestNode(t *testing.T, settings string, options ...connect.ClientOption)
 	cfg.StateDir, cfg.RunDir, cfg.Socket = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "p.sock")
 	cfg.Secrets.Identity = filepath.Join(dir, "identity.age")
 	cfg.Wrapper = "/bin/true" // nothing is launched
+	cfg.Network.DefaultMode = "none"
 	cfg.Containerd.Address = filepath.Join(dir, "containerd.sock")
 	a, err := agent.Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -27,7 +27,7 @@ const (
 // started notes that the instance runs.
 func started(s Status, got Started, at time.Time) Status {
 	i := *s.Instance
-	i.StartedAt, i.PID, i.ImageDigest, i.Boot = at, got.PID, got.ImageDigest, got.Boot
+	i.StartedAt, i.PID, i.ImageDigest, i.Boot, i.Addresses = at, got.PID, got.ImageDigest, got.Boot, got.Addresses
 	i.Unverified, i.RetryAt, i.Holds = false, time.Time{}, 0
 	s.Instance = &i
 	if s.LastExit != nil {
@@ -286,9 +286,9 @@ func neverStarted(s Status, now time.Time) Status {
 func adopted(st Status, found Found, now time.Time) Status {
 	i := *st.Instance
 	if i.StartedAt.IsZero() {
-		return started(st, Started{PID: found.PID, ImageDigest: i.ImageDigest, Boot: found.Boot}, now)
+		return started(st, Started{PID: found.PID, ImageDigest: i.ImageDigest, Boot: found.Boot, Addresses: found.Addresses}, now)
 	}
-	i.PID, i.Unverified = found.PID, false
+	i.PID, i.Addresses, i.Unverified = found.PID, found.Addresses, false
 	st.Instance = &i
 	if st.State.Runs() {
 		return st // as ready as it was, until a probe says otherwise

@@ -65,6 +65,7 @@ func instanceFrom(r *statev1.Instance) *Instance {
 		PID:         r.GetPid(),
 		ImageDigest: r.GetImageDigest(),
 		Boot:        r.GetBoot(),
+		Addresses:   r.GetAddresses(),
 	}
 	if e := r.GetEnding(); e != nil {
 		i.Ending = &Ending{Cause: e.GetCause(), Reason: e.GetReason()}
@@ -106,6 +107,7 @@ func (i *Instance) records() []*statev1.Instance {
 		Pid:         i.PID,
 		ImageDigest: i.ImageDigest,
 		Boot:        i.Boot,
+		Addresses:   i.Addresses,
 	}
 	if e := i.Ending; e != nil {
 		r.Ending = &statev1.Ending{Cause: e.Cause, Reason: e.Reason}

@@ -157,6 +157,9 @@ type Instance struct {
 	ImageDigest          string
 	// Boot is the boot of the node that it runs on; empty before it runs.
 	Boot string
+	// Addresses are its own on the node's container network, IPv4 first; none before it
+	// runs, and in other network modes.
+	Addresses []string
 
 	// Ended: its process is gone, or never was, and nothing is under way that
 	// could start it; what is left is to be deleted.

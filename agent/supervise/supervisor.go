@@ -44,6 +44,8 @@ type Started struct {
 	ImageDigest string
 	// Boot is the boot of the node.
 	Boot string
+	// Addresses are its own on the node's container network.
+	Addresses []string
 }
 
 // Found is what Inspect found.
@@ -55,6 +57,8 @@ type Found struct {
 	Exit *Exit
 	// Boot is the present boot of the node, given beside ErrGone, too.
 	Boot string
+	// Addresses are its own on the node's container network.
+	Addresses []string
 }
 
 var (

@@ -65,6 +65,7 @@ func own(c *config.Config) map[string]string {
 	return map[string]string{
 		"state_dir": c.StateDir, "run_dir": c.RunDir, "socket": c.Socket, "cgroup_parent": c.CgroupParent,
 		"containerd.address": c.Containerd.Address, "containerd.namespace": c.Containerd.Namespace,
+		"network.bridge": c.Network.Bridge,
 	}
 }
 
@@ -101,6 +102,9 @@ func (l *layout) agentConfig(p *programs) *config.Config {
 	c.Containerd.Address = l.containerdSocket()
 	c.Containerd.Namespace = namespace
 	c.Metrics.Address = "127.0.0.1:0"
+	c.Network.Bridge = l.bridge()
+	c.Network.CNIConfigDir = l.path("net.d")
+	c.Network.Subnets, c.Network.NameServers = []string{}, []string{}
 	c.Secrets.Identity = l.path("state", "identity.age")
 	c.Secrets.Recipients = []string{}
 	c.DefaultRuntime = "runc"

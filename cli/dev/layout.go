@@ -89,6 +89,9 @@ func (l *layout) prepareSockets() error {
 	return nil
 }
 
+// bridge is the interface that the node's containers are connected to.
+func (l *layout) bridge() string { return "purser-" + l.hash }
+
 func (l *layout) removeSockets() {
 	for _, name := range []string{agentSocketName, containerdSocketName, longestSocket} {
 		removeSocket(l.path(name))

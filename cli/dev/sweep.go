@@ -15,6 +15,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/cni"
 )
 
 const (
@@ -50,7 +52,7 @@ func (l *layout) sweep() (found []string, err error) {
 	if mounts > 0 {
 		found = append(found, fmt.Sprintf("%d mounts", mounts))
 	}
-	return found, errors.Join(mountErr, removeCgroups(cgroups))
+	return found, errors.Join(mountErr, removeCgroups(cgroups), cni.Remove(l.bridge(), l.path("state", "network")))
 }
 
 // cgroups finds the node's cgroup in every hierarchy that has it.

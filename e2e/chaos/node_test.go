@@ -143,6 +143,8 @@ address = "127.0.0.1:0"
 segment_size = "64Ki"
 [sweep]
 period = "1s"
+[network]
+default_mode = "none"
 `, n.path("s"), n.path("r"), n.path("p.sock"), rig.Wrapper(n.t), n.daemon.CgroupParent, n.truth, n.settings.runtimes[0], n.daemon.Address)
 	for _, r := range n.settings.runtimes {
 		path := "runc"

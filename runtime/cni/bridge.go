@@ -130,13 +130,13 @@ func (c Config) noteBridge() error {
 
 func (c Config) bridgeNote() string { return filepath.Join(c.StateDir, "made-"+c.Bridge) }
 
-// removeOwn removes the bridge's rules, and the bridge unless somebody else has made it.
+// removeOwn removes the bridge unless somebody else has made it, with its rules.
 func (c Config) removeOwn() error {
-	if err := c.removeTables(); err != nil {
-		return err
-	}
 	if _, err := os.Stat(c.bridgeNote()); err != nil {
 		return nil
+	}
+	if err := c.removeTables(); err != nil {
+		return err
 	}
 	if err := c.removeBridge(); err != nil {
 		return err
@@ -144,10 +144,10 @@ func (c Config) removeOwn() error {
 	return os.Remove(c.bridgeNote())
 }
 
-// Remove removes a bridge and its rules, if they are there.
-func Remove(bridge string) error {
-	c := Config{Bridge: bridge}
-	return errors.Join(c.removeTables(), c.removeBridge())
+// Remove removes a bridge that was made with that state directory, and its rules, when all
+// that has used it is gone.
+func Remove(bridge, stateDir string) error {
+	return Config{Bridge: bridge, StateDir: stateDir}.removeOwn()
 }
 
 func (c Config) removeTables() error {

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// leastPause and mostPause are between tries of what fails.
+	// leastPause and mostPause are between tries of what fails, and mostPause between looks.
 	leastPause = time.Second
 	mostPause  = time.Minute
 )
@@ -20,25 +20,24 @@ func (n *Network) look() {
 	}
 }
 
-// keep disconnects what is dead and keeps attachments ready, until the network is closed.
+// keep disconnects what is dead, keeps attachments ready and rules in force, until the
+// network is closed.
 func (n *Network) keep() {
 	pause := leastPause
 	for {
-		buried, filled := n.disconnectDead(n.ctx), n.fill()
-		err := errors.Join(buried, filled)
-		var again <-chan time.Time
+		err := errors.Join(n.disconnectDead(n.ctx), n.fill(), n.keepRules())
+		next := mostPause
 		if err == nil || n.ctx.Err() != nil {
 			pause = leastPause
 		} else {
 			n.complain(err, pause)
-			again = time.After(pause)
-			pause = min(2*pause, mostPause)
+			next, pause = pause, min(2*pause, mostPause)
 		}
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.due:
-		case <-again:
+		case <-time.After(next):
 		}
 	}
 }
@@ -101,6 +100,18 @@ func (n *Network) fill() error {
 	return nil
 }
 
+// keepRules makes the bridge's rules anew as long as it is used: another program may have
+// flushed them.
+func (n *Network) keepRules() error {
+	n.mu.Lock()
+	used, subnets := len(n.claimed) > 0, n.subnets
+	n.mu.Unlock()
+	if !used || len(subnets) == 0 {
+		return nil
+	}
+	return n.cfg.masquerade(subnets)
+}
+
 // Disband disconnects what nobody has claimed and, when nobody has claimed anything,
 // removes the bridge: the node has come to its end. Nothing is made ready any more.
 func (n *Network) Disband(ctx context.Context) error {
@@ -108,10 +119,15 @@ func (n *Network) Disband(ctx context.Context) error {
 	n.keeping.Wait()
 	n.mu.Lock()
 	n.dead, n.ready = append(n.dead, n.ready...), nil
-	idle := len(n.claimed) == 0
+	idle, subnets := len(n.claimed) == 0, n.subnets
 	n.mu.Unlock()
 	if err := n.disconnectDead(ctx); err != nil || !idle {
 		return err
+	}
+	if len(subnets) > 0 {
+		if err := n.cfg.removeTables(); err != nil {
+			return err
+		}
 	}
 	return n.cfg.removeOwn()
 }

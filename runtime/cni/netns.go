@@ -16,18 +16,44 @@ func pin(path string) error {
 		return fmt.Errorf("making a file for a network namespace: %w", err)
 	}
 	done := make(chan error)
-	go func() {
-		// The thread is in the new namespace from here on, so that it ends with the goroutine.
-		goruntime.LockOSThread()
-		done <- pinNew(path)
-	}()
+	go elsewhere(func() { done <- pinNew(path) })
 	if err := <-done; err != nil {
 		return errors.Join(err, unpin(path))
 	}
 	return nil
 }
 
-func pinNew(path string) error {
+// elsewhere does something that leaves the namespace, on a thread that is not the first:
+// that one's is what others take for the process's, as in /proc/self/net.
+func elsewhere(do func()) {
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		do()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		elsewhere(do)
+	}()
+	<-done
+}
+
+// pinNew leaves the calling thread in the namespace that it was in; if that cannot be, the
+// thread ends with its goroutine.
+func pinNew(path string) (err error) {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("opening the agent's own network namespace: %w", err)
+	}
+	defer own.Close()
+	defer func() {
+		if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
+			goruntime.LockOSThread()
+			err = errors.Join(err, fmt.Errorf("going back to the agent's own network namespace: %w", back))
+		}
+	}()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("making a network namespace: %w", err)
 	}

@@ -123,7 +123,7 @@ func (n *Network) takeUp() error {
 			n.wanted = true
 		}
 	}
-	if len(n.ready) > 0 {
+	if n.wanted {
 		if _, err := n.refresh(); err != nil {
 			n.cfg.Log.Warn("the container network cannot be used", "error", err)
 		}
