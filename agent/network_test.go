@@ -39,7 +39,8 @@ func TestNetworkModeIsFilledIn(t *testing.T) {
 		"there, and changed":      {"bridge", plain(), other, mode("bridge")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &Agent{cfg: config.Default()}
+			a := with()
+			a.cfg = config.Default()
 			a.cfg.Network.DefaultMode = tc.node
 			var w *workload
 			if tc.there != nil {

@@ -46,6 +46,8 @@ type node struct {
 	launcher []string
 	// config are settings of the agent's; none when empty.
 	config string
+	// network is a process in the node's network namespace; nil when that is the machine's.
+	network *exec.Cmd
 }
 
 // onEach runs a test on a node of its own for each containerd.
@@ -277,8 +279,9 @@ type workload struct {
 		Version int
 	}
 	Instances []struct {
-		ID  string
-		PID int
+		ID        string
+		PID       int
+		Addresses []string
 	}
 	LastExit *struct {
 		Code     int
@@ -456,7 +459,7 @@ func (n *node) metricsAddress() string {
 // scrape is what Prometheus gets.
 func (n *node) scrape() string {
 	n.t.Helper()
-	out, err := exec.Command("curl", "-sf", "http://"+n.metricsAddress()+"/metrics").Output()
+	out, err := n.onNetwork("curl", "-sf", "http://"+n.metricsAddress()+"/metrics").Output()
 	if err != nil {
 		n.t.Fatalf("scraping: %v", err)
 	}
