@@ -246,6 +246,11 @@ const outOfMemory = "killed by the kernel for want of memory: it had reached its
 // killed is the exit status of what SIGKILL ended.
 const killed = 128 + uint32(syscall.SIGKILL)
 
+// Promote has an instance take over from the one that is kept beside it.
+func (c containers) Promote(context.Context, string) error {
+	return failpoint.Error("promote.done")
+}
+
 func (c containers) Stop(ctx context.Context, instance string, revision *supervise.Revision) error {
 	sig := c.w.agent.runtime.StopSignal(ctx, revision.Spec)
 	err := gone(c.w.agent.runtime.Kill(ctx, instance, sig))

@@ -158,7 +158,7 @@ func (a *Agent) runningNow() []*workload {
 }
 
 // emptied says whether nothing is left of a workload's containers.
-func emptied(v supervise.View) bool { return v.Status.Instance == nil }
+func emptied(v supervise.View) bool { return v.Empty() }
 
 // driveDrain notes when the node that is being drained has become empty, as long as
 // the agent runs: whoever asked for it may have left.

@@ -67,6 +67,7 @@ func (w *workload) changed(old, now supervise.View) {
 	if old.Status.State != now.Status.State {
 		w.transition(old.Status, now.Status)
 	}
+	w.rolled(old.Status, now.Status)
 	w.outdate(old.Status, now.Status)
 }
 
@@ -98,7 +99,7 @@ func (w *workload) transition(old, now supervise.Status) {
 		return
 	}
 	w.emit(severity, kind, "%s", text)
-	if now.State == supervise.Creating && now.LastExit != nil {
+	if now.State == supervise.Creating && (now.LastExit != nil || now.Kept != nil && old.State != supervise.BackingOff) {
 		w.agent.metrics.Restarted(restartReason(old))
 	}
 }

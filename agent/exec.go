@@ -167,8 +167,8 @@ func (w *workload) execEnv(start *purserv1.ExecStart) map[string]string {
 // madeFrom is what a running instance was made from.
 func (w *workload) madeFrom(ctx context.Context, instance string) (*purserv1.LaunchSpec, *inject.Resolution, error) {
 	v, _ := w.supervisor.View()
-	i := v.Status.Instance
-	if i == nil || i.ID != instance {
+	i := v.Status.Container(instance)
+	if i == nil {
 		return nil, nil, refuse(Precondition, "workload %s in environment %s has just ended", w.id(), w.environment())
 	}
 	resolution, err := w.resolution(ctx, i.Revision.Spec, i.Revision.Pins)

@@ -102,7 +102,7 @@ func (a *Agent) Stop(ctx context.Context, environment, id string, grace *time.Du
 	}
 	w.hasten(grace)
 	v, err := w.supervisor.WaitFor(ctx, func(v supervise.View) bool {
-		return v.Desired.Goal != supervise.Stop || v.Status.Instance == nil && v.Status.State.Ended()
+		return v.Desired.Goal != supervise.Stop || v.Empty() && v.Status.State.Ended()
 	})
 	if err != nil {
 		return nil, err
@@ -137,8 +137,7 @@ func (a *Agent) Remove(ctx context.Context, environment, id string, force bool) 
 
 // removed says whether a workload is gone, but for what has to be deleted.
 func removed(v supervise.View) bool {
-	i := v.Status.Instance
-	return v.Gone || v.Desired.Goal == supervise.Remove && (i == nil || i.Ended)
+	return v.Gone || v.Desired.Goal == supervise.Remove && v.Quiet()
 }
 
 // hasten changes the grace of a stop that is wanted.
@@ -201,15 +200,18 @@ func (a *Agent) Signal(ctx context.Context, environment, id, name string) error 
 	return nil
 }
 
-// runningInstance returns the container of a workload that runs.
+// runningInstance returns the container of a workload that runs: of two, the one that
+// serves.
 func (a *Agent) runningInstance(environment, id string) (*workload, string, error) {
 	w, err := a.get(environment, id)
 	if err != nil {
 		return nil, "", err
 	}
 	v, _ := w.supervisor.View()
-	if i := v.Status.Instance; i != nil && !i.StartedAt.IsZero() && !i.Ended {
-		return w, i.ID, nil
+	for _, i := range append([]*supervise.Instance{v.Serving()}, v.Status.Containers()...) {
+		if i != nil && !i.StartedAt.IsZero() && !i.Ended {
+			return w, i.ID, nil
+		}
 	}
 	return nil, "", refuse(Precondition, "workload %s in environment %s does not run: it is %s", w.id(), w.environment(), w.standstill(v.Status))
 }

@@ -163,7 +163,10 @@ func instanceOf(v supervise.View, previous bool) string {
 // readable says whether the instance's output exists: it does from the start on.
 // That of an earlier agent's can be followed once it has been taken up.
 func readable(v supervise.View, follow bool) bool {
-	i := v.Status.Instance
+	i := v.Status.Container(v.Status.LastInstance())
+	if i == nil {
+		i = v.Status.Instance
+	}
 	if i == nil || i.Ended {
 		return true
 	}

@@ -55,8 +55,9 @@ func (a *Agent) measureSecrets() []metrics.Secret {
 
 // restartReason says why a workload with that status gets a new instance.
 func restartReason(before supervise.Status) string {
-	if before.State == supervise.BackingOff || before.LastExit.Cause == supervise.Rebooted {
-		return before.LastExit.Cause
+	e := before.LastExit
+	if e != nil && (before.State == supervise.BackingOff || e.Cause == supervise.Rebooted) {
+		return e.Cause
 	}
 	return metrics.Replacement
 }

@@ -32,7 +32,7 @@ func (c containers) Probe(ctx context.Context, instance string, revision *superv
 // startOf is when an instance was started; now if nobody knows yet.
 func (w *workload) startOf(instance string) time.Time {
 	v, _ := w.supervisor.View()
-	if i := v.Status.Instance; i != nil && i.ID == instance && !i.StartedAt.IsZero() {
+	if i := v.Status.Container(instance); i != nil && !i.StartedAt.IsZero() {
 		return i.StartedAt
 	}
 	return time.Now()

@@ -172,7 +172,7 @@ func (a *Agent) takeOverAll(ctx context.Context, group []runtime.Found, alive ma
 	if w != nil {
 		v, _ := w.supervisor.View()
 		known.record, known.status = w.record(), v.Status
-		known.alive = v.Status.Instance != nil && alive[v.Status.Instance.ID]
+		known.alive = slices.ContainsFunc(v.Status.Containers(), func(i *supervise.Instance) bool { return alive[i.ID] })
 	}
 	l := decide(group, known)
 	if l.adopt == nil {
@@ -185,7 +185,7 @@ func (a *Agent) takeOverAll(ctx context.Context, group []runtime.Found, alive ma
 type known struct {
 	record *statev1.Workload
 	status supervise.Status
-	// alive: the instance on record runs.
+	// alive: an instance on record runs.
 	alive bool
 }
 
@@ -434,8 +434,8 @@ func (a *Agent) instances() map[string]bool {
 	known := map[string]bool{}
 	for _, w := range a.all("", "") {
 		v, _ := w.supervisor.View()
-		if v.Status.Instance != nil {
-			known[v.Status.Instance.ID] = true
+		for _, i := range v.Status.Containers() {
+			known[i.ID] = true
 		}
 	}
 	return known

@@ -26,7 +26,7 @@ func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 		Generation:         r.GetGeneration(),
 		ObservedGeneration: s.ObservedGeneration,
 		State:              string(s.State),
-		Reason:             s.Reason,
+		Reason:             reason(v),
 		Since:              timestamppb.New(s.Since),
 		Pins:               r.GetPins(),
 		LastExit:           s.LastExit.Message(),
@@ -36,10 +36,26 @@ func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 	if s.State == supervise.BackingOff && !s.NextTry.IsZero() {
 		m.NextTryAt = timestamppb.New(s.NextTry)
 	}
-	if i := s.Instance; i != nil && !i.Ended {
-		m.Instances = []*purserv1.Instance{instanceMessage(i)}
+	for _, i := range s.Containers() {
+		if !i.Ended {
+			m.Instances = append(m.Instances, instanceMessage(i))
+		}
 	}
 	return m
+}
+
+// reason is why a workload is in its state, and what serves meanwhile if it is not the
+// instance that is wanted.
+func reason(v supervise.View) string {
+	k := v.Status.Kept
+	if k == nil || v.Serving() != k.Instance {
+		return v.Status.Reason
+	}
+	meanwhile := fmt.Sprintf("the instance of generation %d serves meanwhile", k.Instance.Revision.Generation)
+	if v.Status.Reason == "" {
+		return meanwhile
+	}
+	return v.Status.Reason + "; " + meanwhile
 }
 
 func instanceMessage(i *supervise.Instance) *purserv1.Instance {

@@ -217,8 +217,9 @@ func (w *workload) mounts(volume string) bool {
 		return true
 	}
 	v, _ := w.supervisor.View()
-	i := v.Status.Instance
-	return i != nil && i.Revision != nil && slices.Contains(launchspec.Volumes(i.Revision.Spec), volume)
+	return slices.ContainsFunc(v.Status.Containers(), func(i *supervise.Instance) bool {
+		return i.Revision != nil && slices.Contains(launchspec.Volumes(i.Revision.Spec), volume)
+	})
 }
 
 // volumePath is where a volume that a spec names is, for package runtime.

@@ -123,7 +123,7 @@ func (j journal) Forget(d supervise.Desired) error {
 	if r := j.w.record(); r.GetGoal() != string(unpaused(d.Goal)) || r.GetRun() != d.Run {
 		return supervise.ErrSuperseded
 	}
-	if v, _ := j.w.supervisor.View(); v.Status.Instance != nil {
+	if v, _ := j.w.supervisor.View(); !v.Empty() {
 		return supervise.ErrSuperseded // a container was taken over meanwhile
 	}
 	if err := failpoint.Error("forget.record"); err != nil {

@@ -11,7 +11,7 @@ var Names = []string{
 
 	// A supervisor's actions, each before its outcome is on record.
 	"start.resolved", "start.created", "start.started",
-	"stop.signalled", "kill.signalled",
+	"promote.done", "stop.signalled", "kill.signalled",
 	"delete.done",
 	"inspect.found",
 

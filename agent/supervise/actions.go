@@ -10,12 +10,12 @@ import (
 
 // begin carries out an action in a goroutine of its own, so that a slow
 // container runtime never keeps the supervisor from hearing of new wishes.
-func (s *Supervisor) begin(ctx context.Context, action Action, d Desired, i *Instance) {
+func (s *Supervisor) begin(ctx context.Context, l *lane, action Action, d Desired, i *Instance) {
 	ctx, cancel := withLimit(ctx, action)
-	s.inflight = inflight{action: action, cancel: cancel}
+	l.inflight = inflight{action: action, cancel: cancel}
 	s.waiting.Go(func() {
 		o := s.perform(ctx, action, d, i)
-		o.action = action
+		o.lane, o.action = l, action
 		if i != nil {
 			o.instance = i.ID
 		}
@@ -36,6 +36,7 @@ func (s *Supervisor) deliver(o outcome) {
 // too. A start has none: it is called off instead.
 var limits = map[Action]time.Duration{
 	Inspect: 30 * time.Second,
+	Promote: 30 * time.Second,
 	Signal:  30 * time.Second,
 	Kill:    30 * time.Second,
 	Delete:  2 * time.Minute,
@@ -62,6 +63,8 @@ func (s *Supervisor) perform(ctx context.Context, action Action, d Desired, i *I
 		return s.start(ctx, i)
 	case Abort:
 		return outcome{apply: aborted}
+	case Promote:
+		return s.promote(ctx, i.ID)
 	case PreStop:
 		return s.preStop(ctx, i)
 	case Signal:
@@ -142,6 +145,22 @@ func (s *Supervisor) signal(ctx context.Context, i *Instance) outcome {
 	}}
 }
 
+// promote has an instance take over from the kept one.
+func (s *Supervisor) promote(ctx context.Context, id string) outcome {
+	err := s.containers.Promote(ctx, id)
+	return outcome{apply: func(_ Desired, st Status, now time.Time) Status {
+		switch {
+		case !st.Instance.Promoting:
+			return st // it was called off
+		case err != nil:
+			s.complain(st, "an instance cannot take over yet; trying again", err)
+			return held(st, now)
+		default:
+			return promoted(st)
+		}
+	}}
+}
+
 // preStop runs the command that comes before the stop signal. That it failed is told
 // where it ran; the signal follows in any case.
 func (s *Supervisor) preStop(ctx context.Context, i *Instance) outcome {
@@ -189,12 +208,12 @@ func (s *Supervisor) forget(ctx context.Context, d Desired) outcome {
 }
 
 // watch waits for the exit of an instance that runs, once.
-func (s *Supervisor) watch(ctx context.Context, st Status) {
+func (s *Supervisor) watch(ctx context.Context, l *lane, st Status) {
 	i := st.Instance
-	if i == nil || i.Ended || i.Unverified || i.StartedAt.IsZero() || s.watched == i.ID {
+	if i == nil || i.Ended || i.Unverified || i.StartedAt.IsZero() || l.watched == i.ID {
 		return
 	}
-	s.watched = i.ID
+	l.watched = i.ID
 	id, startedAt := i.ID, i.StartedAt
 	s.waiting.Go(func() {
 		exit, gone := s.await(ctx, id)
@@ -202,7 +221,7 @@ func (s *Supervisor) watch(ctx context.Context, st Status) {
 			return
 		}
 		exit.StartedAt, exit.Instance = startedAt, id
-		s.deliver(outcome{instance: id, apply: func(d Desired, st Status, now time.Time) Status {
+		s.deliver(outcome{lane: l, instance: id, apply: func(d Desired, st Status, now time.Time) Status {
 			if gone {
 				return vanished(d, st, st.Instance.Boot, now, mathrand.Float64())
 			}

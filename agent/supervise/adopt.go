@@ -55,8 +55,8 @@ func (s *Supervisor) Adopt(ctx context.Context, d Desired, c Adoptee) error {
 	folded := make(chan struct{})
 	o := outcome{within: true, apply: func(_ Desired, st Status, now time.Time) Status {
 		defer close(folded)
-		if s.inflight.action == Start {
-			s.inflight.cancel(nil) // its outcome is of another instance, and not heeded
+		if s.main.inflight.action == Start {
+			s.main.inflight.cancel(nil) // its outcome is of another instance, and not heeded
 		}
 		s.update(func(v *View) { v.Desired = d })
 		return adopt(st, c, now)

@@ -24,14 +24,21 @@
 //	pending     → creating, stopping, stopped
 //	pulling     → pending, creating, starting, running, stopping, backing_off, stopped, completed, failed
 //	creating    → pending, pulling, starting, running, stopping, backing_off, stopped, completed, failed
-//	starting    → pending, running, stopping, backing_off, stopped, completed, failed
-//	running     → pending, ready, stopping, backing_off, stopped, completed, failed
-//	ready       → pending, running, stopping, backing_off, stopped, completed, failed
-//	stopping    → pending, running, backing_off, stopped, completed, failed
+//	starting    → pending, creating, running, stopping, backing_off, stopped, completed, failed
+//	running     → pending, creating, ready, stopping, backing_off, stopped, completed, failed
+//	ready       → pending, creating, running, stopping, backing_off, stopped, completed, failed
+//	stopping    → pending, creating, running, backing_off, stopped, completed, failed
 //	backing_off → pending, creating, stopping, stopped
 //	stopped     → pending, creating, stopping
 //	completed   → pending, creating, stopping
 //	failed      → pending, creating, stopping
+//
+// Those back to creating are rolling changes: there the instance that runs is kept, and
+// its workload is in the state of the one that is made to take its place. The kept one,
+// Status.Kept, goes through the same steps for itself; it serves ([View.Serving]) until
+// the other is healthy and has taken over, is then stopped as any other, and deleted. It
+// is not started again: should it end before, the change goes on without it. kept.go has
+// the rules.
 //
 // What was pulling or creating when the agent ended may have run, or have ended, by the
 // time that the next one looks.
@@ -49,7 +56,7 @@
 //
 // [Supervisor] is the goroutine around them: it takes in wishes (newest wins)
 // and outcomes, asks Step, persists the answer and carries it out, one action
-// at a time, each in a goroutine of its own so that it can be cancelled. An
+// at a time for an instance, each in a goroutine of its own so that it can be cancelled. An
 // instance is recorded before it is created and until it has been deleted, so
 // that an agent that starts anew knows of each container; it compares the
 // record with containerd (Inspect) before it does anything else, and leaves

@@ -30,8 +30,8 @@ func started(s Status, got Started, at time.Time) Status {
 	i.StartedAt, i.PID, i.ImageDigest, i.Boot, i.Addresses = at, got.PID, got.ImageDigest, got.Boot, got.Addresses
 	i.Unverified, i.RetryAt, i.Holds = false, time.Time{}, 0
 	s.Instance = &i
-	if s.LastExit != nil {
-		s.Previous = s.LastExit.Instance
+	if before := s.before(); before != "" {
+		s.Previous = before
 		if s.ObservedGeneration == i.Revision.Generation {
 			s.Restarts++
 		}
@@ -41,6 +41,17 @@ func started(s Status, got Started, at time.Time) Status {
 		return enter(s, Starting, "", at)
 	}
 	return enter(s, Running, "", at)
+}
+
+// before is the instance that ran before one that has just started; empty for none.
+func (s Status) before() string {
+	switch {
+	case s.Kept != nil && s.Attempts <= 1:
+		return s.Kept.Instance.ID
+	case s.LastExit != nil:
+		return s.LastExit.Instance
+	}
+	return ""
 }
 
 // startFailed tells what is the workload's fault from what is not.
@@ -127,19 +138,21 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 // abandon marks the instance as one that is only to be deleted.
 func abandon(s Status) Status {
 	i := *s.Instance
-	i.Ended, i.Unverified, i.PID, i.RetryAt, i.Holds = true, false, 0, time.Time{}, 0
+	i.Ended, i.Unverified, i.PID, i.RetryAt, i.Holds, i.Promoting = true, false, 0, time.Time{}, 0, false
 	s.Instance = &i
 	return s
 }
 
 // unwanted settles a workload whose instance ended while it was not wanted.
 func unwanted(d Desired, s Status, reason string, now time.Time) Status {
-	switch d.Goal {
-	case Stop:
+	switch {
+	case s.Kept != nil && d.Goal == Stop:
+		return enter(s, Stopping, stopReason(d), now)
+	case d.Goal == Stop:
 		return enter(s, Stopped, "stopped on request: "+reason, now)
-	case Remove:
+	case d.Goal == Remove:
 		return enter(s, Stopping, "being removed", now)
-	case Pause:
+	case d.Goal == Pause:
 		return enter(s, Pending, cmp.Or(d.Paused, "the node was stopped"), now)
 	default:
 		return enter(s, Pending, "being replaced", now)

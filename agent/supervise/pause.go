@@ -25,9 +25,9 @@ func wantedAgain(d Desired, s Status) bool {
 	return wanted(d, s) && !d.Policy.Job && !s.Instance.StopSince.IsZero() && s.Instance.Ending == nil
 }
 
-// earliest is the earlier of two times, the second of which may be zero for never.
+// earliest is the earlier of two times, each of which may be zero for never.
 func earliest(due, limit time.Time) time.Time {
-	if !limit.IsZero() && limit.Before(due) {
+	if due.IsZero() || !limit.IsZero() && limit.Before(due) {
 		return limit
 	}
 	return due

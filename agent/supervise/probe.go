@@ -22,21 +22,21 @@ type probing struct {
 }
 
 // probe has the instance probed for as long as it runs and is not to end.
-func (s *Supervisor) probe(ctx context.Context, st Status) {
+func (s *Supervisor) probe(ctx context.Context, l *lane, st Status) {
 	i := st.Instance
 	due := i != nil && !i.Ended && !i.Unverified && st.State.Runs() && i.Revision.Policy.probed()
-	if due && s.probing.instance == i.ID {
+	if due && l.probing.instance == i.ID {
 		return
 	}
-	if s.probing.cancel != nil {
-		s.probing.cancel()
-		s.probing = probing{}
+	if l.probing.cancel != nil {
+		l.probing.cancel()
+		l.probing = probing{}
 	}
 	if !due {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s.probing = probing{i.ID, cancel}
+	l.probing = probing{i.ID, cancel}
 	id, revision, startedUp := i.ID, i.Revision, st.State != Starting
 	s.waiting.Go(func() {
 		s.containers.Probe(ctx, id, revision, startedUp, func(p Probed) {

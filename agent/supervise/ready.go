@@ -12,9 +12,19 @@ const settleTime = time.Second
 // Settled says whether a workload has done all that was wanted of it.
 func (v View) Settled() bool {
 	if v.Desired.Goal == Stop {
-		return v.Status.State.Ended() && (v.Status.Instance == nil || v.Status.Instance.Ended)
+		return v.Status.State.Ended() && v.Quiet()
 	}
 	return v.Status.Run == v.Desired.Run && v.Status.State.Ended()
+}
+
+// Empty says whether nothing is left of the workload's containers.
+func (v View) Empty() bool { return v.Status.Instance == nil && v.Status.Kept == nil }
+
+// Quiet says whether no process of it is left, nor on its way: at most what has to be
+// deleted.
+func (v View) Quiet() bool {
+	s := v.Status
+	return (s.Instance == nil || s.Instance.Ended) && (s.Kept == nil || s.Kept.Instance.Ended)
 }
 
 // Runs says whether the instance that is wanted runs.
@@ -45,6 +55,28 @@ func (v View) Ready() bool {
 	}
 }
 
+// Replaced says whether the instance that is wanted does what it is for, and no earlier
+// one does so in its place any more.
+func (v View) Replaced() bool {
+	return v.Ready() && (v.Status.Kept == nil || v.Status.Instance.Promoted)
+}
+
+// Serving is the instance to which whatever is meant for the workload goes; nil when
+// there is none that does what it is for. In a rolling change that is the one that is
+// kept, until the other is to take over from it, or as long as it serves and the kept
+// one does not.
+func (v View) Serving() *Instance {
+	s := v.Status
+	i, k := s.Instance, s.Kept
+	if k != nil && k.serves() && !(i != nil && (i.Promoting || i.Promoted)) {
+		return k.Instance
+	}
+	if s.serves() {
+		return i
+	}
+	return nil
+}
+
 // NotReady says whether a workload is to run and is not ready. One that is stopped, or
 // paused with its node, is not to run, and a job that has ended is not any more: they
 // are neither ready nor missed.
@@ -54,13 +86,13 @@ func (v View) NotReady() bool {
 	return v.Desired.Goal == Run && !v.Ready() && !over
 }
 
-// WaitReady returns once a service is ready, or where it has no ready probe has run for
-// settleTime since it had started up; once it has crashed; once a job runs; or once
+// WaitReady returns once a service is ready and has replaced what ran before it, and where
+// it has no ready probe has run for settleTime since it had started up; once it has crashed; once a job runs; or once
 // either is settled.
 func (s *Supervisor) WaitReady(ctx context.Context) (View, error) {
 	for {
-		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Ready() || v.Crashed() })
-		if err != nil || !v.Ready() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
+		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Replaced() || v.Crashed() })
+		if err != nil || !v.Replaced() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
 			return v, err
 		}
 		left := time.Until(v.Status.Since.Add(settleTime))

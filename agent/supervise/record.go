@@ -26,7 +26,16 @@ func (s Status) Record() *statev1.Status {
 		LastExit:           s.LastExit.Message(),
 		ObservedGeneration: s.ObservedGeneration,
 		PreviousInstance:   s.Previous,
+		Kept:               s.Kept.record(),
 	}
+}
+
+// record is the kept instance's part of it; nil for none.
+func (s *Status) record() *statev1.Status {
+	if s == nil {
+		return nil
+	}
+	return s.Record()
 }
 
 // FromRecord is the status that an agent starts from. An instance that may
@@ -53,6 +62,10 @@ func FromRecord(r *statev1.Status) Status {
 		s.Instance.Ended = s.ended()
 		s.Instance.Unverified = !s.Instance.Ended
 	}
+	if kept := r.GetKept(); len(kept.GetInstances()) > 0 {
+		k := FromRecord(kept)
+		s.Kept = &k
+	}
 	return s
 }
 
@@ -66,6 +79,7 @@ func instanceFrom(r *statev1.Instance) *Instance {
 		ImageDigest: r.GetImageDigest(),
 		Boot:        r.GetBoot(),
 		Addresses:   r.GetAddresses(),
+		Promoted:    r.GetPromoted(),
 	}
 	if e := r.GetEnding(); e != nil {
 		i.Ending = &Ending{Cause: e.GetCause(), Reason: e.GetReason()}
@@ -89,8 +103,14 @@ func same(a, b Status) bool {
 	if b.Instance == nil && a.Instance != nil && a.Instance.Ended {
 		a.Instance = nil
 	}
+	if b.Kept == nil && a.Kept != nil && a.Kept.Instance.Ended {
+		a.Kept = nil
+	}
 	return proto.Equal(a.Record(), b.Record())
 }
+
+// sameKept says so of the kept instance.
+func sameKept(a, b Status) bool { return proto.Equal(a.Kept.record(), b.Kept.record()) }
 
 // records are the instance as the record has it, which has room for more than one.
 func (i *Instance) records() []*statev1.Instance {
@@ -108,6 +128,7 @@ func (i *Instance) records() []*statev1.Instance {
 		ImageDigest: i.ImageDigest,
 		Boot:        i.Boot,
 		Addresses:   i.Addresses,
+		Promoted:    i.Promoted,
 	}
 	if e := i.Ending; e != nil {
 		r.Ending = &statev1.Ending{Cause: e.Cause, Reason: e.Reason}

@@ -91,6 +91,8 @@ func NewRevision(generation uint64, spec *purserv1.LaunchSpec, pins []*purserv1.
 		Ready:      spec.GetProbes().GetReady() != nil,
 		Live:       spec.GetProbes().GetLive() != nil,
 		PreStop:    len(spec.GetHooks().GetPreStop()) > 0,
+		Rolling:    launchspec.Strategy(spec) == launchspec.StrategyRolling,
+		MinReady:   launchspec.MinReady(spec),
 	}
 	if timeout, ok := launchspec.Timeout(spec); ok {
 		p.Timeout = timeout
@@ -119,6 +121,10 @@ type Policy struct {
 	Startup, Ready, Live bool
 	// PreStop: a command is run in the container before its stop signal.
 	PreStop bool
+	// Rolling: an instance is replaced by one that runs beside it until it is healthy,
+	// which it is once it has been ready for MinReady on end.
+	Rolling  bool
+	MinReady time.Duration
 }
 
 func (p Policy) probed() bool { return p.Startup || p.Ready || p.Live }
@@ -130,6 +136,9 @@ type Status struct {
 	Since  time.Time
 	// Instance is the container that exists, or may.
 	Instance *Instance
+	// Kept is the instance of an earlier run that goes on beside it in a rolling change,
+	// as a status of its own; nil when there is none. See kept.go.
+	Kept *Status
 	// Previous is the ID of the instance before the last one that ran, for its logs.
 	Previous string
 	// Run is the run that the instance, or the last try, belongs to.
@@ -175,6 +184,8 @@ type Instance struct {
 	Signalled bool
 	// Ending is why it is ended although it is wanted; nil when it is not.
 	Ending *Ending
+	// Promoting: it is to take over from the kept one, Promoted: it has.
+	Promoting, Promoted bool
 	// RetryAt holds back an action that failed, Holds times in a row.
 	RetryAt time.Time
 	Holds   int
@@ -192,23 +203,49 @@ type Exit struct {
 	Instance              string
 }
 
-// LastInstance is the ID of the instance that runs, or else ran last.
+// LastInstance is the ID of the newest instance that has started, be it that it runs or
+// not.
 func (s Status) LastInstance() string {
 	switch {
 	case s.Instance != nil && !s.Instance.StartedAt.IsZero():
 		return s.Instance.ID
+	case s.Kept != nil && !s.endedAfterKept():
+		return s.Kept.Instance.ID
 	case s.LastExit != nil:
 		return s.LastExit.Instance
 	}
 	return ""
 }
 
+// Containers are the instances whose containers exist, or may: the one that is wanted
+// first, then the one that is kept beside it.
+func (s Status) Containers() []*Instance {
+	var all []*Instance
+	if s.Instance != nil {
+		all = append(all, s.Instance)
+	}
+	if s.Kept != nil {
+		all = append(all, s.Kept.Instance)
+	}
+	return all
+}
+
+// Container is the instance of that ID, if its container exists or may; else nil.
+func (s Status) Container(id string) *Instance {
+	for _, i := range s.Containers() {
+		if i.ID == id {
+			return i
+		}
+	}
+	return nil
+}
+
 // Instances are the IDs of all instances that the status knows of: what is
 // kept of others, such as their logs, nobody can ask for any more.
 func (s Status) Instances() []string {
 	var ids []string
-	if s.Instance != nil {
-		ids = append(ids, s.Instance.ID)
+	for _, i := range s.Containers() {
+		ids = append(ids, i.ID)
 	}
 	if s.LastExit != nil {
 		ids = append(ids, s.LastExit.Instance)

@@ -16,6 +16,7 @@ const (
 	Inspect Action = "inspect"  // compare a recorded instance with containerd
 	Start   Action = "start"    // resolve, create and start the instance
 	Abort   Action = "abort"    // call off a start
+	Promote Action = "promote"  // have the instance take over from the kept one
 	PreStop Action = "pre_stop" // run the command that comes before the stop signal
 	Signal  Action = "signal"   // send the stop signal
 	Kill    Action = "kill"     // send SIGKILL
@@ -42,7 +43,7 @@ func Step(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Ti
 	}
 	i := *s.Instance
 	s.Instance = &i
-	if i.RetryAt.After(now) {
+	if i.RetryAt.After(now) && !i.Promoting {
 		return s, Wait, i.RetryAt
 	}
 	switch {
@@ -53,7 +54,7 @@ func Step(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Ti
 	case i.StartedAt.IsZero():
 		return starting(d, s, now)
 	case i.StopSince.IsZero():
-		return running(d, s, now)
+		return running(d, s, now, c)
 	default:
 		return stopping(d, s, now)
 	}
@@ -67,6 +68,8 @@ func wanted(d Desired, s Status) bool {
 // idle steps a workload that has no container.
 func idle(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Time) {
 	switch {
+	case s.Kept != nil && (d.Goal == Stop || d.Goal == Remove):
+		return enter(s, Stopping, stopReason(d), now), Wait, time.Time{}
 	case d.Goal == Remove:
 		return enter(s, Stopping, "being removed", now), Forget, time.Time{}
 	case d.Goal == Pause && !finished(d, s):
@@ -76,6 +79,8 @@ func idle(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Ti
 			s = enter(s, Stopped, "stopped on request", now)
 		}
 		return ended(d, s, now)
+	case inTheWay(d, s):
+		return enter(s, Pending, stopReason(d), now), Wait, time.Time{}
 	case s.Run != d.Run:
 		return plan(d, fresh(d, s), now, c), Start, time.Time{}
 	case s.State.Ended():
@@ -136,13 +141,16 @@ func observe(d Desired, s Status) Status {
 }
 
 // running steps a workload whose container runs.
-func running(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
+func running(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Time) {
 	if !wanted(d, s) {
-		return stop(d, s, stopReason(d), now)
+		return replace(d, s, now, c)
 	}
 	s = observe(d, s)
 	if s.Instance.Ending != nil {
 		return stop(d, s, s.Instance.Ending.Reason, now)
+	}
+	if s.Kept != nil {
+		return succeed(d, s, now)
 	}
 	if !d.Policy.Job || d.Policy.Timeout <= 0 {
 		return s, Wait, time.Time{}
@@ -158,6 +166,7 @@ func running(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 // stop begins to end the container.
 func stop(d Desired, s Status, reason string, now time.Time) (Status, Action, time.Time) {
 	s.Instance.StopSince = now
+	demote(s.Instance)
 	return stopping(d, enter(s, Stopping, reason, now), now)
 }
 

@@ -26,6 +26,10 @@ type Containers interface {
 	// ends or it is to be ended; startedUp: its startup probe has passed already. It
 	// reports each change.
 	Probe(ctx context.Context, instance string, r *Revision, startedUp bool, report func(Probed))
+	// Promote has an instance take over from the one that is kept beside it: once it
+	// returns, nothing new comes to that one. From the call on, View.Serving tells of the
+	// instance, unless it is called off. It is called again until it succeeds.
+	Promote(ctx context.Context, instance string) error
 	// PreStop runs the revision's pre_stop command in the instance.
 	PreStop(ctx context.Context, instance string, r *Revision) error
 	// Stop sends the stop signal of the instance's revision, Kill sends SIGKILL.
@@ -112,13 +116,19 @@ type Supervisor struct {
 	outcomes chan outcome
 	done     chan struct{} // closed when Run ends
 	waiting  sync.WaitGroup
-	inflight inflight
-	watched  string // instance whose exit is being waited for
-	probing  probing
+	main     *lane  // of the instance that is wanted
+	kept     *lane  // of the one that is kept beside it
 	saved    Status // what the journal holds
 }
 
-// inflight is the action under way; at most one is.
+// lane is what is under way for one instance, and for the one after it.
+type lane struct {
+	inflight inflight
+	watched  string // instance whose exit is being waited for
+	probing  probing
+}
+
+// inflight is the action under way in a lane; at most one is.
 type inflight struct {
 	action Action
 	cancel context.CancelCauseFunc
@@ -126,6 +136,7 @@ type inflight struct {
 
 // outcome folds a result into the status on the supervisor's goroutine.
 type outcome struct {
+	lane     *lane  // where it comes from
 	action   Action // the action it ends; Wait for an exit that was watched
 	instance string // the one that it is about; empty when about none
 	apply    func(d Desired, s Status, now time.Time) Status
@@ -137,6 +148,21 @@ type outcome struct {
 func (o outcome) stale(s Status) bool {
 	i := s.Instance
 	return o.instance != "" && (i == nil || i.ID != o.instance || i.Ended && o.action != Delete)
+}
+
+// into folds an outcome into the status of the instance that it is about, the kept one
+// or the other, unless it comes too late.
+func (o outcome) into(d Desired, s Status, now time.Time) (_ Status, late bool) {
+	if o.instance == "" || s.Kept == nil || s.Kept.Instance.ID != o.instance {
+		if o.stale(s) {
+			return s, true
+		}
+		return o.apply(d, s, now), false
+	}
+	if o.stale(*s.Kept) {
+		return s, true
+	}
+	return withKept(s, o.apply(keptDesired(d, s), *s.Kept, now)), false
 }
 
 // New makes a supervisor for a workload whose status has been persisted.
@@ -153,6 +179,8 @@ func New(d Desired, s Status, c Containers, j Journal, changed func(old, now Vie
 		wake:       make(chan struct{}, 1),
 		outcomes:   make(chan outcome),
 		done:       make(chan struct{}),
+		main:       &lane{},
+		kept:       &lane{},
 		saved:      s,
 	}
 }
@@ -221,16 +249,40 @@ func (s *Supervisor) Run(ctx context.Context) {
 	}
 }
 
-// step asks the pure Step what to do, and sees that it is done.
+// step asks the pure functions what to do for each instance, and sees that it is done.
 func (s *Supervisor) step(ctx context.Context) time.Time {
 	v, _ := s.View()
-	status, action, next := Step(v.Desired, v.Status, time.Now(), Chance{ID: newID(), Jitter: mathrand.Float64()})
+	now := time.Now()
+	status, action, next := Step(v.Desired, v.Status, now, Chance{ID: newID(), Jitter: mathrand.Float64()})
+	if status.keeps(v.Status.Instance) {
+		s.main, s.kept = &lane{}, s.main // what is under way for it goes on
+	}
+	status, keptAction, keptNext := keptStep(v.Desired, status, now)
 	s.setStatus(status)
-	s.watch(ctx, status)
-	s.probe(ctx, status)
-	if s.inflight.action != Wait {
-		if overrides(action, s.inflight.action) {
-			s.inflight.cancel(ErrOverridden) // its outcome leads to the next step
+	next = s.drive(ctx, s.main, v.Desired, status, action, next)
+	return earliest(next, s.drive(ctx, s.kept, v.Desired, status.ofKept(), keptAction, keptNext))
+}
+
+// keeps says whether it is this instance that is kept.
+func (s Status) keeps(i *Instance) bool {
+	return i != nil && s.Kept != nil && s.Kept.Instance.ID == i.ID
+}
+
+// ofKept is the status of the kept instance; one without an instance if there is none.
+func (s Status) ofKept() Status {
+	if s.Kept == nil {
+		return Status{}
+	}
+	return *s.Kept
+}
+
+// drive sees that what was decided for an instance is done, and returns when to look again.
+func (s *Supervisor) drive(ctx context.Context, l *lane, d Desired, status Status, action Action, next time.Time) time.Time {
+	s.watch(ctx, l, status)
+	s.probe(ctx, l, status)
+	if l.inflight.action != Wait {
+		if overrides(action, l.inflight.action) {
+			l.inflight.cancel(ErrOverridden) // its outcome leads to the next step
 		}
 		return next
 	}
@@ -244,20 +296,28 @@ func (s *Supervisor) step(ctx context.Context) time.Time {
 			return time.Now().Add(actionPause)
 		}
 	}
-	s.begin(ctx, action, v.Desired, status.Instance)
+	s.begin(ctx, l, action, d, status.Instance)
 	return next
 }
 
 // overrides says whether an action does not wait for the one under way.
 func overrides(action, inflight Action) bool {
-	return action == Abort && inflight == Start || action == Kill && (inflight == Signal || inflight == PreStop)
+	switch inflight {
+	case Start:
+		return action == Abort
+	case Promote:
+		return action != Promote && action != Wait
+	case Signal, PreStop:
+		return action == Kill
+	}
+	return false
 }
 
 // setStatus publishes a status, and persists it unless only the deciding
 // moments of an instance changed that an agent can work out again.
 func (s *Supervisor) setStatus(status Status) {
 	s.update(func(v *View) { v.Status = status })
-	if status.Instance != nil && status.State == Creating && !status.Instance.Ended {
+	if status.Instance != nil && status.State == Creating && !status.Instance.Ended && sameKept(s.saved, status) {
 		return // step saves it before it starts
 	}
 	if err := s.save(); err != nil {
@@ -294,21 +354,22 @@ func (s *Supervisor) fold(o outcome) {
 	switch {
 	case o.within:
 	case o.action != Wait:
-		s.inflight.cancel(nil)
-		s.inflight = inflight{}
+		o.lane.inflight.cancel(nil)
+		o.lane.inflight = inflight{}
 	default:
-		s.watched = ""
+		o.lane.watched = ""
 	}
 	if o.gone {
 		s.update(func(v *View) { v.Gone = true })
 		return
 	}
 	v, _ := s.View()
-	if o.stale(v.Status) {
+	status, late := o.into(v.Desired, v.Status, time.Now())
+	if late {
 		s.log.Debug("the outcome of an action came too late", "action", o.action, "instance", o.instance)
 		return
 	}
-	s.setStatus(o.apply(v.Desired, v.Status, time.Now()))
+	s.setStatus(status)
 }
 
 // Begin is the status of a workload that has just been accepted: its first

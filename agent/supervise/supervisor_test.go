@@ -14,26 +14,31 @@ import (
 // containers do there is decided by the test, when they do it by the fake clock.
 // The real one is tested in package runtime and end to end.
 type node struct {
-	mu        sync.Mutex
-	down      bool          // nothing can be reached
-	startErr  error         // of every start
-	lifetime  time.Duration // containers exit by themselves after it; 0: never
-	code      uint32
-	stubborn  bool          // the stop signal is ignored
-	hangs     bool          // sending it never returns
-	preStop   time.Duration // how long the command before it takes
-	preStops  int
-	probes    map[string]func(Probed) // of instances that are being probed
-	startedUp bool                    // what the latest probing was told
-	creating  func(id string)         // unless nil, is told of every instance before it is started
-	boot      string
-	surely    bool // a start is completed although it is called off
-	slowStart time.Duration
-	slowPull  time.Duration          // 0: the image is there
-	exits     map[string]chan uint32 // of running containers
-	started   []string
-	kills     int
-	deleted   []string
+	mu          sync.Mutex
+	down        bool          // nothing can be reached
+	startErr    error         // of every start
+	lifetime    time.Duration // containers exit by themselves after it; 0: never
+	code        uint32
+	stubborn    bool          // the stop signal is ignored
+	hangs       bool          // sending it never returns
+	preStop     time.Duration // how long the command before it takes
+	preStops    int
+	probes      map[string]func(Probed) // of instances that are being probed
+	startedUp   bool                    // what the latest probing was told
+	creating    func(id string)         // unless nil, is told of every instance before it is started
+	boot        string
+	surely      bool // a start is completed although it is called off
+	slowStart   time.Duration
+	slowPull    time.Duration          // 0: the image is there
+	exits       map[string]chan uint32 // of running containers
+	started     []string
+	beside      bool  // two instances may run at once
+	promoteErr  error // of every Promote
+	slowPromote time.Duration
+	promotes    []string
+	signals     []string
+	kills       int
+	deleted     []string
 }
 
 func newNode() *node {
@@ -74,7 +79,7 @@ func (n *node) Start(ctx context.Context, id string, _ *Revision, enter func(Sta
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.exits) > 0 {
+	if len(n.exits) > 1 || len(n.exits) > 0 && !n.beside {
 		panic("a second instance was started beside the first")
 	}
 	exit := make(chan uint32, 1)
@@ -141,6 +146,19 @@ func (n *node) probed() int {
 	return len(n.probes)
 }
 
+func (n *node) Promote(ctx context.Context, id string) error {
+	n.mu.Lock()
+	slow, err := n.slowPromote, n.promoteErr
+	n.promotes = append(n.promotes, id)
+	n.mu.Unlock()
+	select {
+	case <-time.After(slow):
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (n *node) PreStop(ctx context.Context, _ string, _ *Revision) error {
 	n.set(func(n *node) { n.preStops++ })
 	select {
@@ -154,6 +172,7 @@ func (n *node) PreStop(ctx context.Context, _ string, _ *Revision) error {
 func (n *node) Stop(ctx context.Context, id string, _ *Revision) error {
 	n.mu.Lock()
 	stubborn, hangs := n.stubborn, n.hangs
+	n.signals = append(n.signals, id)
 	n.mu.Unlock()
 	if hangs {
 		<-ctx.Done()

@@ -26,10 +26,14 @@ type world struct {
 	// entered is told of each change of state.
 	entered func(from, to State)
 	fail    func(format string, args ...any)
+	// made are the containers that there are; promoting is the instance that is to take
+	// over by an action that is under way.
+	made      map[string]bool
+	promoting string
 }
 
 func newWorld(pick func(n int) int) *world {
-	w := &world{d: service(), now: t0, pick: pick, entered: func(State, State) {}, s: Status{State: Pending}}
+	w := &world{d: service(), now: t0, pick: pick, entered: func(State, State) {}, s: Status{State: Pending}, made: map[string]bool{}}
 	if w.chance() {
 		w.d = job()
 		w.d.Policy.Retries = uint32(pick(3))
@@ -37,6 +41,8 @@ func newWorld(pick func(n int) int) *world {
 	}
 	w.d.Policy.Restart = one(w, "always", "on_failure", "never")
 	w.d.Policy.Startup, w.d.Policy.Ready, w.d.Policy.PreStop = w.chance(), w.chance(), w.chance()
+	w.d.Policy.Rolling = !w.d.Policy.Job && w.pick(4) != 0
+	w.d.Policy.MinReady = time.Duration(w.pick(2)) * 30 * time.Second
 	return w
 }
 
@@ -51,36 +57,89 @@ func (w *world) set(s Status) {
 	w.s = s
 }
 
-// step does what is decided, well or badly.
+// step does what is decided for each instance, well or badly.
 func (w *world) step(well func() bool) {
 	w.ids++
-	had := w.s.Instance
+	before := w.s
 	s, action, _ := Step(w.d, w.s, w.now, Chance{ID: fmt.Sprint(w.ids)})
-	if had != nil && s.Instance != nil && had.ID != s.Instance.ID {
+	if had := before.Instance; had != nil && s.Instance != nil && had.ID != s.Instance.ID && !s.keeps(had) {
 		w.fail("planned %s while %s exists", s.Instance.ID, had.ID)
 	}
+	s, keptAction, _ := keptStep(w.d, s, w.now)
 	w.set(s)
+	w.judge(before)
+	if action == Promote && !s.serves() {
+		w.fail("an instance takes over in state %s", s.State)
+	}
+	if k := s.Kept; k != nil {
+		w.perform(k.Instance.ID, keptAction, well)
+	}
+	if s.Instance != nil {
+		w.perform(s.Instance.ID, action, well)
+	}
+}
+
+// judge holds a decision against what a rolling change promises.
+func (w *world) judge(before Status) {
+	d, s := w.d, w.s
+	over := d.Goal != Run || !d.Policy.Rolling || s.State == Completed
+	if k := s.Kept; k != nil && !k.Instance.StopSince.IsZero() && before.Kept != nil && before.Kept.Instance.StopSince.IsZero() &&
+		!over && k.Instance.Ending == nil && !s.Instance.Promoted {
+		w.fail("the kept one is ended with none in its place: %+v", s.Instance)
+	}
+	served := before.serves() || before.ofKept().serves()
+	if b := before.Instance; b != nil && !b.Revision.Policy.Rolling && before.Kept == nil {
+		over = true // it may not run beside another
+	}
+	if served && !over && !s.serves() && !s.ofKept().serves() {
+		w.fail("of %+v and %+v, one of which served, neither does any more", before, before.ofKept())
+	}
+}
+
+// fold has an outcome folded in, as the supervisor does.
+func (w *world) fold(id string, action Action, apply func(d Desired, s Status) Status) {
+	o := outcome{instance: id, action: action, apply: func(d Desired, s Status, _ time.Time) Status { return apply(d, s) }}
+	s, _ := o.into(w.d, w.s, w.now)
+	w.set(s)
+}
+
+// of is the status of an instance.
+func (w *world) of(id string) Status {
+	if k := w.s.Kept; k != nil && k.Instance.ID == id {
+		return *k
+	}
+	return w.s
+}
+
+func (w *world) perform(id string, action Action, well func() bool) {
+	fold := func(apply func(d Desired, s Status) Status) { w.fold(id, action, apply) }
 	switch action {
 	case Start:
+		if w.made[id] = true; len(w.made) > 2 || len(w.made) > 1 && !w.d.Policy.Rolling {
+			w.fail("there are %v", w.made)
+		}
 		w.start(well)
 	case Inspect:
-		w.inspect()
+		w.inspect(id)
 	case Abort:
-		w.set(aborted(w.d, w.s, w.now))
+		fold(func(d Desired, s Status) Status { return aborted(d, s, w.now) })
+	case Promote:
+		w.promote(id, well)
 	case PreStop:
-		w.set(preStopped(w.s))
+		fold(func(_ Desired, s Status) Status { return preStopped(s) })
 	case Signal:
-		w.set(signalled(w.s))
+		fold(func(_ Desired, s Status) Status { return signalled(s) })
 		if well() {
-			w.exit(143)
+			w.exit(id, 143)
 		}
 	case Kill:
-		w.set(killed(w.s, w.now))
+		fold(func(_ Desired, s Status) Status { return killed(s, w.now) })
 		if well() {
-			w.exit(137)
+			w.exit(id, 137)
 		}
 	case Delete:
-		w.set(deleted(w.s))
+		delete(w.made, id)
+		fold(func(_ Desired, s Status) Status { return deleted(s) })
 	}
 }
 
@@ -109,62 +168,112 @@ func (w *world) start(well func() bool) {
 	}
 }
 
-func (w *world) runs() bool {
-	i := w.s.Instance
-	return i != nil && !i.Ended && !i.Unverified && !i.StartedAt.IsZero()
+// promote has an instance take over: at once, later, or not.
+func (w *world) promote(id string, well func() bool) {
+	switch {
+	case w.promoting != "":
+	case w.pick(3) == 0:
+		w.promoting = id
+	case well():
+		w.fold(id, Promote, func(_ Desired, s Status) Status { return promoted(s) })
+	default:
+		w.fold(id, Promote, func(_ Desired, s Status) Status { return held(s, w.now) })
+	}
 }
 
-func (w *world) exit(code uint32) {
-	i := w.s.Instance
-	w.set(exited(w.d, w.s, Exit{Code: code, Cause: Exited, StartedAt: i.StartedAt, FinishedAt: w.now, Instance: i.ID}, w.now, 0))
+// running are the instances that run, as far as is known.
+func (w *world) running() (ids []string) {
+	for _, s := range []Status{w.s, w.s.ofKept()} {
+		if i := s.Instance; i != nil && !i.Ended && !i.Unverified && !i.StartedAt.IsZero() {
+			ids = append(ids, i.ID)
+		}
+	}
+	return ids
 }
 
-func (w *world) inspect() {
-	i := w.s.Instance
+func (w *world) exit(id string, code uint32) {
+	w.fold(id, Wait, func(d Desired, s Status) Status {
+		return exited(d, s, Exit{Code: code, Cause: Exited, StartedAt: s.Instance.StartedAt, FinishedAt: w.now, Instance: id}, w.now, 0)
+	})
+}
+
+func (w *world) inspect(id string) {
+	boot := w.of(id).Instance.Boot
+	fold := func(apply func(d Desired, s Status) Status) { w.fold(id, Inspect, apply) }
 	switch w.pick(5) {
 	case 0:
-		w.set(vanished(w.d, w.s, i.Boot, w.now, 0))
+		fold(func(d Desired, s Status) Status { return vanished(d, s, boot, w.now, 0) })
 	case 1:
-		w.set(vanished(w.d, w.s, "second", w.now, 0))
+		fold(func(d Desired, s Status) Status { return vanished(d, s, "second", w.now, 0) })
 	case 2:
-		w.set(held(w.s, w.now))
+		fold(func(_ Desired, s Status) Status { return held(s, w.now) })
 	case 3:
-		w.exit(one[uint32](w, 0, 1))
+		w.exit(id, one[uint32](w, 0, 1))
 	default:
-		w.set(adopted(w.s, Found{Running: true, PID: 1, Boot: "first"}, w.now))
+		fold(func(_ Desired, s Status) Status {
+			return adopted(s, Found{Running: true, PID: 1, Boot: "first"}, w.now)
+		})
 	}
+}
+
+// probe has a probe of an instance find out something.
+func (w *world) probe(id string) {
+	p := Probed{Probe: one(w, launchspec.ProbeStartup, launchspec.ProbeReady, launchspec.ProbeReady, launchspec.ProbeLive), OK: w.chance()}
+	// Package probe does not look whether what has not started up is ready.
+	if s := w.of(id); s.State == Starting && p.Probe != launchspec.ProbeStartup || s.State != Starting && p.Probe == launchspec.ProbeStartup {
+		return
+	}
+	w.fold(id, Wait, func(_ Desired, s Status) Status { return probed(s, p, w.now) })
+}
+
+// restart has the agent start anew. It has the policies of the specs, of which there are
+// none here.
+func (w *world) restart() {
+	was := w.s
+	w.promoting = ""
+	w.set(FromRecord(w.s.Record()))
+	if i := w.s.Instance; i != nil {
+		i.Revision = was.Instance.Revision
+	}
+	if k := w.s.Kept; k != nil {
+		k.Instance.Revision = was.Kept.Instance.Revision
+	}
+}
+
+// wish asks for another run, mostly of another revision.
+func (w *world) wish() {
+	w.d.Run++
+	r := *w.d.Revision
+	r.Generation++
+	if !r.Policy.Job && w.pick(4) == 0 {
+		r.Policy.Rolling = !r.Policy.Rolling
+	}
+	w.d.Revision = &r
 }
 
 // happen has one thing happen.
 func (w *world) happen() {
 	w.now = w.now.Add(time.Duration(w.pick(20)) * time.Second)
-	switch w.pick(8) {
+	running := w.running()
+	switch w.pick(9) {
 	case 0:
-		w.d.Run++
+		w.wish()
 	case 1:
-		w.d.Goal, w.d.Paused = one(w, Run, Run, Stop, Pause), one(w, "", Drained)
+		w.d.Goal, w.d.Paused = one(w, Run, Run, Run, Stop, Pause), one(w, "", Drained)
 	case 2:
-		if w.runs() {
-			w.exit(one[uint32](w, 0, 1))
+		if len(running) > 0 {
+			w.exit(one(w, running...), one[uint32](w, 0, 1))
 		}
 	case 3:
-		if w.runs() {
-			p := Probed{Probe: one(w, launchspec.ProbeStartup, launchspec.ProbeReady, launchspec.ProbeLive), OK: w.chance()}
-			// Package probe does not look whether what has not started up is ready.
-			if w.s.State == Starting && p.Probe != launchspec.ProbeStartup || w.s.State != Starting && p.Probe == launchspec.ProbeStartup {
-				return
-			}
-			w.set(probed(w.s, p, w.now))
+		if len(running) > 0 {
+			w.probe(one(w, running...))
 		}
 	case 4:
-		// An agent that is started anew has the policy of the spec, of which there is none here.
-		policies := []*Revision{w.d.Revision, w.d.Revision}
-		if w.s.Instance != nil {
-			policies[1] = w.s.Instance.Revision
-		}
-		w.set(FromRecord(w.s.Record()))
-		if w.s.Instance != nil {
-			w.s.Instance.Revision = policies[1]
+		w.restart()
+	case 5:
+		if id := w.promoting; id != "" {
+			w.promoting = ""
+			w.fold(id, Promote, func(_ Desired, s Status) Status { return promoted(s) })
 		}
 	default:
 		w.step(w.chance)
@@ -172,12 +281,13 @@ func (w *world) happen() {
 }
 
 // Whatever happens in whatever order, an instance is never planned while another
-// exists, and a workload that is told to stop does.
+// exists, but in a rolling change; there are never three; none is ended there before
+// another has taken over from it; and a workload that is told to stop does.
 func TestStepProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "pick") })
 		w.fail = t.Fatalf
-		for range rapid.IntRange(1, 60).Draw(t, "things") {
+		for range rapid.IntRange(1, 80).Draw(t, "things") {
 			w.happen()
 		}
 		w.d.Goal = Stop
@@ -185,8 +295,8 @@ func TestStepProperties(t *testing.T) {
 			w.now = w.now.Add(30 * time.Second)
 			w.step(func() bool { return n%2 == 0 })
 		}
-		if w.s.Instance != nil || !w.s.State.Ended() {
-			t.Fatalf("told to stop, it is %s with %+v", w.s.State, w.s.Instance)
+		if w.s.Instance != nil || w.s.Kept != nil || len(w.made) > 0 || !w.s.State.Ended() {
+			t.Fatalf("told to stop, it is %s with %+v, %+v and %v", w.s.State, w.s.Instance, w.s.ofKept().Instance, w.made)
 		}
 	})
 }
@@ -215,7 +325,7 @@ func TestTransitionsAreDocumented(t *testing.T) {
 		w := newWorld(random.IntN)
 		w.fail = t.Fatalf
 		w.entered = func(from, to State) { seen[fmt.Sprintf("%s → %s", from, to)] = true }
-		for range 30 {
+		for range 40 {
 			w.happen()
 		}
 		w.d.Goal = Remove

@@ -156,8 +156,11 @@ type Status struct {
 	ObservedGeneration uint64                 `protobuf:"varint,11,opt,name=observed_generation,json=observedGeneration,proto3" json:"observed_generation,omitempty"`
 	// ID of the instance before the present one, for its logs.
 	PreviousInstance string `protobuf:"bytes,12,opt,name=previous_instance,json=previousInstance,proto3" json:"previous_instance,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The instance of an earlier run that goes on until the present one has taken over from
+	// it, with a state of its own; absent when there is none.
+	Kept          *Status `protobuf:"bytes,13,opt,name=kept,proto3" json:"kept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
@@ -274,6 +277,13 @@ func (x *Status) GetPreviousInstance() string {
 	return ""
 }
 
+func (x *Status) GetKept() *Status {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
 // Instance is the container of a workload, as recorded before it is created.
 type Instance struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -292,7 +302,9 @@ type Instance struct {
 	// Why it is being ended although it is wanted; absent when it is not.
 	Ending *Ending `protobuf:"bytes,10,opt,name=ending,proto3" json:"ending,omitempty"`
 	// Its addresses on the node's container network.
-	Addresses     []string `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []string `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// It has taken over from the one before it.
+	Promoted      bool `protobuf:"varint,12,opt,name=promoted,proto3" json:"promoted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +414,13 @@ func (x *Instance) GetAddresses() []string {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *Instance) GetPromoted() bool {
+	if x != nil {
+		return x.Promoted
+	}
+	return false
 }
 
 // Ending is why an instance is ended that is wanted.
@@ -598,7 +617,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x12\n" +
 	"\x04goal\x18\a \x01(\tR\x04goal\x12\x10\n" +
 	"\x03run\x18\b \x01(\x04R\x03run\x12/\n" +
-	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\"\xcf\x03\n" +
+	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\"\xfc\x03\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
@@ -612,7 +631,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\tlast_exit\x18\n" +
 	" \x01(\v2\x0f.purser.v1.ExitR\blastExit\x12/\n" +
 	"\x13observed_generation\x18\v \x01(\x04R\x12observedGeneration\x12+\n" +
-	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\"\x97\x03\n" +
+	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\x12+\n" +
+	"\x04kept\x18\r \x01(\v2\x17.purser.state.v1.StatusR\x04kept\"\xb3\x03\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -629,7 +649,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x04boot\x18\t \x01(\tR\x04boot\x12/\n" +
 	"\x06ending\x18\n" +
 	" \x01(\v2\x17.purser.state.v1.EndingR\x06ending\x12\x1c\n" +
-	"\taddresses\x18\v \x03(\tR\taddresses\"6\n" +
+	"\taddresses\x18\v \x03(\tR\taddresses\x12\x1a\n" +
+	"\bpromoted\x18\f \x01(\bR\bpromoted\"6\n" +
 	"\x06Ending\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
@@ -678,20 +699,21 @@ var file_purser_state_v1_state_proto_depIdxs = []int32{
 	2,  // 5: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
 	8,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
 	9,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
-	8,  // 8: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	8,  // 9: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	6,  // 10: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	7,  // 11: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
-	3,  // 12: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
-	10, // 13: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	8,  // 14: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	8,  // 15: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
-	8,  // 16: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	1,  // 8: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
+	8,  // 9: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	8,  // 10: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	6,  // 11: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	7,  // 12: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	3,  // 13: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
+	10, // 14: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	8,  // 15: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	8,  // 16: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	8,  // 17: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
