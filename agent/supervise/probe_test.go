@@ -102,6 +102,9 @@ func (r *rig) found(d Desired) Status {
 	if s.Instance != nil {
 		s.Instance.Revision = d.Revision // whose policies are not those of a spec here
 	}
+	if s.Kept != nil {
+		s.Kept.Instance.Revision = d.Revision
+	}
 	return s
 }
 
