@@ -30,6 +30,9 @@ import (
 //   - otherwise what is on record stands, be it to run, to stop or to be removed, and
 //     the container becomes the instance to which that is done.
 //
+// Two that run may be the halves of a rolling change: then the earlier one is kept
+// beside the other, and the change goes on.
+//
 // Nothing that runs is killed for want of a record.
 
 const (
@@ -178,7 +181,7 @@ func (a *Agent) takeOverAll(ctx context.Context, group []runtime.Found, alive ma
 	if l.adopt == nil {
 		return l, nil
 	}
-	return l, a.recoverFrom(ctx, w, *l.adopt, apps)
+	return l, a.recoverFrom(ctx, w, l, apps)
 }
 
 // known is what the agent knows of a workload. Without a record it knows of none.
@@ -193,6 +196,10 @@ type known struct {
 type lot struct {
 	// adopt becomes the workload's instance.
 	adopt *runtime.Found
+	// kept is the one that it was to replace in a rolling change; nil for none. beside: it
+	// is the one on record.
+	kept   *runtime.Found
+	beside bool
 	// undo has ended, or was not completed, and is of no use to anybody.
 	undo []runtime.Found
 	// leave runs, and should not: two of a workload never do.
@@ -202,8 +209,13 @@ type lot struct {
 // decide decides on the containers that no record explains.
 func decide(group []runtime.Found, k known) (l lot) {
 	group = slices.SortedStableFunc(slices.Values(group), better)
-	if !k.alive && adoptable(group[0], k) {
+	l.beside = k.alive && rolls(group[0], k)
+	if l.beside || !k.alive && adoptable(group[0], k) {
 		l.adopt = &group[0]
+		group = group[1:]
+	}
+	if l.adopt != nil && !l.beside && len(group) > 0 && replaces(*l.adopt, group[0].Record) && group[0].State == runtime.StateRunning {
+		l.kept = &group[0]
 		group = group[1:]
 	}
 	for _, f := range group {
@@ -214,6 +226,19 @@ func decide(group []runtime.Found, k known) (l lot) {
 		}
 	}
 	return l
+}
+
+// rolls says whether a container is to replace the one on record, which runs.
+func rolls(f runtime.Found, k known) bool {
+	return k.record.GetGoal() == string(supervise.Run) && k.status.Kept == nil && replaces(f, k.record)
+}
+
+// replaces says whether a container that runs is to replace one made for an earlier wish,
+// in a rolling change.
+func replaces(f runtime.Found, earlier *statev1.Workload) bool {
+	rolling := func(r *statev1.Workload) bool { return launchspec.Strategy(r.GetSpec()) == launchspec.StrategyRolling }
+	return f.State == runtime.StateRunning && later(f.Record, earlier) && rolling(f.Record) && rolling(earlier) &&
+		f.Record.GetCreatedAt().AsTime().Equal(earlier.GetCreatedAt().AsTime())
 }
 
 // better orders those first that run, then those of the latest wish.
@@ -314,24 +339,38 @@ func adoptee(f runtime.Found, wanted *statev1.Workload) supervise.Adoptee {
 	return c
 }
 
+// adoptee is what a lot makes the workload's, of which something is wanted.
+func (l lot) adoptee(wanted *statev1.Workload) supervise.Adoptee {
+	c := adoptee(*l.adopt, wanted)
+	c.Beside = l.beside
+	if l.kept != nil {
+		k := adoptee(*l.kept, wanted)
+		c.Kept = &k
+	}
+	return c
+}
+
 // recoverFrom makes a container the instance of its workload, which is nil if it is
-// not on record.
-func (a *Agent) recoverFrom(ctx context.Context, w *workload, f runtime.Found, apps map[appName]bool) error {
+// not on record, and has it keep another.
+func (a *Agent) recoverFrom(ctx context.Context, w *workload, l lot, apps map[appName]bool) error {
+	f := *l.adopt
 	environment, id := f.Record.GetEnvironment(), f.Record.GetId()
 	if w == nil {
-		if err := a.recoverWorkload(f); err != nil {
+		if err := a.recoverWorkload(l); err != nil {
 			return err
 		}
 		apps[appName{environment, f.Record.GetSpec().GetApp()}] = true
+		a.tellKept(l)
 		a.metrics.Adopted(metrics.Recovered)
 		a.emit(warning, "Recovered", environment, id, "no record was left of it; it is taken from container %s, which %s, as generation %d%s",
 			f.ID, doing(f), f.Record.GetGeneration(), onPins(f.Record.GetPins()))
 		return nil
 	}
 	old := w.record()
-	if err := w.takeOver(ctx, f); err != nil {
+	if err := w.takeOver(ctx, l); err != nil {
 		return err
 	}
+	a.tellKept(l)
 	a.metrics.Adopted(metrics.Recovered)
 	text := "its record did not know of container %s, which %s and is taken over"
 	if r := w.record(); later(r, old) && !w.asked {
@@ -339,6 +378,16 @@ func (a *Agent) recoverFrom(ctx context.Context, w *workload, f runtime.Found, a
 	}
 	a.emit(warning, "Recovered", environment, id, text, f.ID, doing(f))
 	return nil
+}
+
+// tellKept tells of the container that another is to replace.
+func (a *Agent) tellKept(l lot) {
+	if l.kept == nil {
+		return
+	}
+	a.metrics.Adopted(metrics.Recovered)
+	a.emit(warning, "Recovered", l.kept.Record.GetEnvironment(), l.kept.Record.GetId(), "its record did not know of container %s, which %s; it is kept until container %s has taken its place",
+		l.kept.ID, doing(*l.kept), l.adopt.ID)
 }
 
 // doing says what a container does.
@@ -355,9 +404,9 @@ func doing(f runtime.Found) string {
 }
 
 // recoverWorkload makes a workload that the container was made for.
-func (a *Agent) recoverWorkload(f runtime.Found) error {
-	r := recordFrom(f.Record)
-	status := supervise.Recovered(adoptee(f, r), time.Now())
+func (a *Agent) recoverWorkload(l lot) error {
+	r := recordFrom(l.adopt.Record)
+	status := supervise.Recovered(l.adoptee(r), time.Now())
 	if err := a.persist(r, &status); err != nil {
 		return err
 	}
@@ -368,17 +417,17 @@ func (a *Agent) recoverWorkload(f runtime.Found) error {
 }
 
 // takeOver makes a container the instance of a workload.
-func (w *workload) takeOver(ctx context.Context, f runtime.Found) error {
+func (w *workload) takeOver(ctx context.Context, l lot) error {
 	w.wishing.Lock()
 	defer w.wishing.Unlock()
-	r := merged(w.record(), f.Record, w.asked)
+	r := merged(w.record(), l.adopt.Record, w.asked)
 	if err := w.agent.persist(r, nil); err != nil {
 		return err
 	}
 	w.mu.Lock()
 	w.wanted, w.found = r, nil
 	w.mu.Unlock()
-	return w.supervisor.Adopt(ctx, w.agent.desired(r), adoptee(f, r))
+	return w.supervisor.Adopt(ctx, w.agent.desired(r), l.adoptee(r))
 }
 
 func (a *Agent) persist(r *statev1.Workload, status *supervise.Status) error {

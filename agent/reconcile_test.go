@@ -39,6 +39,10 @@ func goal(g supervise.Goal) func(*statev1.Workload) {
 
 func asJob(r *statev1.Workload) { r.Spec.Kind = proto.String("job") }
 
+func exclusively(r *statev1.Workload) {
+	r.Spec.Rotation = &purserv1.Rotation{Strategy: proto.String("restart")}
+}
+
 func there(id string, state runtime.State, r *statev1.Workload) runtime.Found {
 	return runtime.Found{ID: id, State: state, Record: r, Created: born}
 }
@@ -66,10 +70,10 @@ func TestDecide(t *testing.T) {
 		"runs, and nobody knows it":            {[]runtime.Found{there("x", run, made(1, 3, 3))}, known{}, "adopt x"},
 		"has ended, and nobody knows it":       {[]runtime.Found{there("x", stopped, made(1, 3, 3))}, known{}, "adopt x"},
 		"has no process, and nobody knows it":  {[]runtime.Found{there("x", none, made(1, 3, 3))}, known{}, "adopt x"},
-		"two run, and nobody knows them":       {[]runtime.Found{there("x", run, made(1, 2, 2)), there("y", run, made(1, 3, 3))}, known{}, "adopt y, leave x"},
+		"two run, and nobody knows them":       {[]runtime.Found{there("x", run, made(1, 2, 2)), there("y", run, made(1, 3, 3))}, known{}, "adopt y, keep x"},
 		"one runs, a later one does not":       {[]runtime.Found{there("x", stopped, made(1, 3, 3)), there("y", run, made(1, 2, 2))}, known{}, "adopt y, undo x"},
 		"runs, and another is planned":         {[]runtime.Found{there("x", run, made(1, 1, 1))}, known{record: made(1, 1, 1), status: starting}, "adopt x"},
-		"runs beside the recorded one":         {[]runtime.Found{there("x", run, made(1, 9, 9))}, known{record: made(1, 1, 1), alive: true}, "leave x"},
+		"runs beside the recorded one":         {[]runtime.Found{there("x", run, made(1, 9, 9))}, known{record: made(1, 1, 1), alive: true}, "adopt x, keep the recorded one"},
 		"has ended beside the recorded one":    {[]runtime.Found{there("x", stopped, made(1, 9, 9))}, known{record: made(1, 1, 1), alive: true}, "undo x"},
 		"runs, and is to be stopped":           {[]runtime.Found{there("x", run, made(1, 1, 1))}, known{record: made(1, 1, 1, goal(supervise.Stop))}, "adopt x"},
 		"runs, and is to be removed":           {[]runtime.Found{there("x", run, made(1, 1, 1))}, known{record: made(1, 1, 1, goal(supervise.Remove))}, "adopt x"},
@@ -84,6 +88,14 @@ func TestDecide(t *testing.T) {
 		"half done, of a later wish":           {[]runtime.Found{there("x", created, made(1, 2, 2))}, known{record: made(1, 1, 1), status: starting}, "adopt x"},
 		"of an earlier workload of that ID":    {[]runtime.Found{there("x", stopped, made(0, 9, 9))}, known{record: made(1, 1, 1), status: supervise.Status{State: supervise.Failed}}, "undo x"},
 		"several, of which one half done runs": {[]runtime.Found{there("x", created, made(1, 9, 9)), there("y", none, made(1, 9, 9)), there("z", run, made(1, 1, 1))}, known{record: made(1, 1, 1)}, "adopt z, undo x, undo y"},
+		"two run, not in a rolling change":     {[]runtime.Found{there("x", run, made(1, 2, 2, exclusively)), there("y", run, made(1, 3, 3))}, known{}, "adopt y, leave x"},
+		"two of one run":                       {[]runtime.Found{there("x", run, made(1, 3, 3)), there("y", run, made(1, 3, 3))}, known{}, "adopt x, leave y"},
+		"three run":                            {[]runtime.Found{there("x", run, made(1, 1, 1)), there("y", run, made(1, 3, 3)), there("z", run, made(1, 2, 2))}, known{}, "adopt y, keep z, leave x"},
+		"two run of two workloads of an ID":    {[]runtime.Found{there("x", run, made(1, 2, 2)), there("y", run, made(2, 1, 1))}, known{}, "adopt y, leave x"},
+		"an earlier beside the recorded one":   {[]runtime.Found{there("x", run, made(1, 1, 1))}, known{record: made(1, 2, 2), alive: true}, "leave x"},
+		"a later beside one to be stopped":     {[]runtime.Found{there("x", run, made(1, 2, 2))}, known{record: made(1, 1, 1, goal(supervise.Stop)), alive: true}, "leave x"},
+		"a later that does not roll":           {[]runtime.Found{there("x", run, made(1, 2, 2, exclusively))}, known{record: made(1, 1, 1), alive: true}, "leave x"},
+		"a third":                              {[]runtime.Found{there("x", run, made(1, 3, 3))}, known{record: made(1, 2, 2), status: supervise.Status{Kept: &supervise.Status{}}, alive: true}, "leave x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := words(decide(tc.group, tc.known)); got != tc.want {
@@ -97,6 +109,12 @@ func words(l lot) string {
 	var all []string
 	if l.adopt != nil {
 		all = append(all, "adopt "+l.adopt.ID)
+	}
+	if l.beside {
+		all = append(all, "keep the recorded one")
+	}
+	if l.kept != nil {
+		all = append(all, "keep "+l.kept.ID)
 	}
 	for _, f := range l.leave {
 		all = append(all, "leave "+f.ID)

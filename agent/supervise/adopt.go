@@ -13,6 +13,10 @@ type Adoptee struct {
 	Run uint64
 	// Running: it was seen running.
 	Running bool
+	// Kept is the one beside it that a rolling change was to replace; nil for none.
+	Kept *Adoptee
+	// Beside: the instance that the status has is that one.
+	Beside bool
 }
 
 // Recovered is the status of a workload of which nothing is left but a container.
@@ -28,6 +32,13 @@ func Recovered(c Adoptee, now time.Time) Status {
 // or was only planned. What became of it is found out as with any that an earlier
 // agent has left: it is inspected next.
 func adopt(s Status, c Adoptee, now time.Time) Status {
+	switch {
+	case c.Beside && s.Kept == nil && s.Instance != nil:
+		s = keep(s)
+	case c.Kept != nil && s.Kept == nil:
+		k := adopt(Status{Since: now}, *c.Kept, now)
+		s.Kept = &k
+	}
 	i := c.Instance
 	i.Unverified = true
 	if s.Run != c.Run {

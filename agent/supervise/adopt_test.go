@@ -54,11 +54,57 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// Of two the earlier one is kept until the other has taken over, be it on record or not.
+func TestAdoptTwo(t *testing.T) {
+	now := time.Unix(100, 0)
+	earlier := stray("y", 1, true, true)
+	later := stray("x", 2, true, true)
+	later.Kept = &earlier
+	beside := stray("x", 2, true, true)
+	beside.Beside = true
+	recorded := runningSince(now)
+	recorded.Instance.ID = "y"
+	for name, s := range map[string]Status{"of none on record": Recovered(later, now), "of one on record": adopt(recorded, beside, now)} {
+		if s.Instance.ID != "x" || s.Run != 2 || s.State != Running || s.Kept == nil || s.Kept.Instance.ID != "y" || s.Kept.Run != 1 || s.Kept.State != Running {
+			t.Errorf("%s: got %+v, and %+v", name, s, s.ofKept())
+		}
+	}
+}
+
 func TestRecovered(t *testing.T) {
 	s := Recovered(stray("x", 4, true, true), time.Unix(100, 0))
 	if s.State != Running || !s.Since.Equal(time.Unix(50, 0)) || s.Run != 4 {
 		t.Errorf("got %+v", s)
 	}
+}
+
+// One that runs is kept for a later one that is found, and looked after as before.
+func TestAdoptedBesideOneThatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.beside = true
+		d := rollingService(func(p *Policy) { p.Live = true })
+		r := begin(t, n, d, Begin(d))
+		r.is(Running)
+		n.set(func(n *node) { n.exits["there"] = make(chan uint32, 1); n.started = append(n.started, "there") })
+		d = again(d)
+		c := stray("there", d.Run, true, true)
+		c.Instance.Revision, c.Beside = d.Revision, true
+		if err := r.Adopt(t.Context(), d, c); err != nil {
+			t.Fatal(err)
+		}
+		r.runs(1, 2)
+		if n.probed() != 2 || n.probings != 2 {
+			t.Errorf("%d are probed, %d times", n.probed(), n.probings)
+		}
+		pause(time.Minute)
+		r.runs(2)
+		v, _ := r.View()
+		if !v.Replaced() || len(n.deleted) != 1 || n.probed() != 1 {
+			t.Errorf("deleted %v, %d are probed, %+v", n.deleted, n.probed(), v.Status)
+		}
+		r.end()
+	})
 }
 
 // A start that waits is called off for the container that is there.

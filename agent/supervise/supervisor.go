@@ -254,9 +254,6 @@ func (s *Supervisor) step(ctx context.Context) time.Time {
 	v, _ := s.View()
 	now := time.Now()
 	status, action, next := Step(v.Desired, v.Status, now, Chance{ID: newID(), Jitter: mathrand.Float64()})
-	if status.keeps(v.Status.Instance) {
-		s.main, s.kept = &lane{}, s.main // what is under way for it goes on
-	}
 	status, keptAction, keptNext := keptStep(v.Desired, status, now)
 	s.setStatus(status)
 	next = s.drive(ctx, s.main, v.Desired, status, action, next)
@@ -316,6 +313,9 @@ func overrides(action, inflight Action) bool {
 // setStatus publishes a status, and persists it unless only the deciding
 // moments of an instance changed that an agent can work out again.
 func (s *Supervisor) setStatus(status Status) {
+	if v, _ := s.View(); status.keeps(v.Status.Instance) {
+		s.main, s.kept = &lane{}, s.main // what is under way for it goes on
+	}
 	s.update(func(v *View) { v.Status = status })
 	if status.Instance != nil && status.State == Creating && !status.Instance.Ended && sameKept(s.saved, status) {
 		return // step saves it before it starts

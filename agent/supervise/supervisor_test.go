@@ -24,8 +24,9 @@ type node struct {
 	preStop     time.Duration // how long the command before it takes
 	preStops    int
 	probes      map[string]func(Probed) // of instances that are being probed
-	startedUp   bool                    // what the latest probing was told
-	creating    func(id string)         // unless nil, is told of every instance before it is started
+	probings    int
+	startedUp   bool            // what the latest probing was told
+	creating    func(id string) // unless nil, is told of every instance before it is started
 	boot        string
 	surely      bool // a start is completed although it is called off
 	slowStart   time.Duration
@@ -123,7 +124,7 @@ func (n *node) Wait(ctx context.Context, id string) (Exit, error) {
 }
 
 func (n *node) Probe(ctx context.Context, id string, _ *Revision, startedUp bool, report func(Probed)) {
-	n.set(func(n *node) { n.probes[id], n.startedUp = report, startedUp })
+	n.set(func(n *node) { n.probes[id], n.startedUp = report, startedUp; n.probings++ })
 	<-ctx.Done()
 	n.set(func(n *node) { delete(n.probes, id) })
 }
