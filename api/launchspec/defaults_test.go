@@ -19,7 +19,9 @@ func ptr[T any](v T) *T { return &v }
 // table.
 func meaning() map[string]string {
 	s := &purserv1.LaunchSpec{App: ptr("app"), Function: ptr("function")}
-	m, p := &purserv1.Mount{}, &purserv1.Probe{}
+	m, p, port := &purserv1.Mount{}, &purserv1.Probe{}, &purserv1.Port{Container: ptr(uint32(80))}
+	exclusive := &purserv1.LaunchSpec{Mounts: []*purserv1.Mount{m}}
+	probed := &purserv1.LaunchSpec{Probes: &purserv1.Probes{Ready: p}}
 	orNoLimit := func(ok bool, otherwise string) string {
 		if ok {
 			return "set"
@@ -42,7 +44,8 @@ func meaning() map[string]string {
 		"retries":               fmt.Sprint(launchspec.Retries(s)),
 		"ttl_after_finished":    orNoLimit(hasTTL, "kept"),
 		"stop.grace":            launchspec.StopGrace(s).String(),
-		"network.mode":          launchspec.NetworkMode(s),
+		"rotation.strategy":     fmt.Sprintf("%s; %s with network.mode host or a mount that can be written to", launchspec.Strategy(s), launchspec.Strategy(exclusive)),
+		"rotation.min_ready":    fmt.Sprintf("%s; with a ready probe %s", launchspec.MinReady(s), launchspec.MinReady(probed)),
 		"resources.cpu":         orNoLimit(hasCPU, "no limit"),
 		"resources.memory":      orNoLimit(hasMemory, "no limit"),
 		"resources.pids":        fmt.Sprint(launchspec.Pids(s)),
@@ -68,6 +71,9 @@ func meaning() map[string]string {
 		"probes.*.http.path":      launchspec.ProbePath(&purserv1.HttpProbe{}),
 		"probes.*.http.scheme":    launchspec.ProbeScheme(&purserv1.HttpProbe{}),
 
+		"network.block_network":    fmt.Sprint(s.GetNetwork().GetBlockNetwork()),
+		"network.ports[].protocol": launchspec.Protocol(port),
+
 		"secrets[].optional": fmt.Sprint((&purserv1.SecretRef{}).GetOptional()),
 	}
 }
@@ -78,6 +84,8 @@ var inWords = map[string]bool{
 	"user": true, "workdir": true, "secrets[].version": true,
 	"secrets[].file.uid": true, "secrets[].file.gid": true, "secrets[].file": true,
 	"image.auth_secret": true, "probes": true, "hooks": true,
+	"network.mode": true, "network.ports": true, "network.ports[].host": true, "network.ports[].host_ip": true,
+	"network.ports[].proxy_protocol": true, "network.cidr_allowlist": true,
 	"probes.*.http.host": true, "probes.*.grpc.service": true, "secrets[].keys": true,
 }
 

@@ -51,14 +51,35 @@ func TestValidate(t *testing.T) {
 		"no such signal":        {`"stop": {"signal": "SIGNAL"}`, []string{"stop.signal: is no signal: want a name or number such as SIGTERM, TERM or 15 (stop.signal)"}},
 		"signal 0":              {`"stop": {"signal": "0"}`, []string{"stop.signal: is no signal"}},
 		"signal 65":             {`"stop": {"signal": "65"}`, []string{"stop.signal: is no signal"}},
-		"bridge":                {`"network": {"mode": "bridge"}`, []string{"network.mode: must be none or host (string.in)"}},
-		"secrets":               {`"secrets": [{"name": "s"}, {"version": 0}, {"name": "s"}]`, []string{"secrets[2].name: repeats secrets[0].name (secrets.unique)", "secrets[1].name: is required", "secrets[1].version: must be greater than or equal to 1"}},
-		"keys to one name":      {`"secrets": [{"name": "s", "prefix": "P_", "keys": {"A": "X", "B": "X"}}]`, []string{`secrets[0].keys["B"]: gives the same variable as key A (keys.unique)`}},
-		"keys become reserved":  {`"secrets": [{"name": "s", "prefix": "PUR", "keys": {"A": "SER_X"}}]`, []string{`secrets[0].keys["A"]: must, with the prefix, not start with PURSER_: purser alone sets those variables (env.reserved)`}},
-		"reserved prefix":       {`"secrets": [{"name": "s", "prefix": "PURSER_"}]`, []string{`secrets[0].prefix: must not start with PURSER_`}},
-		"files":                 {`"secrets": [{"name": "s", "env": false, "file": {"path": "/run/secrets/s"}}, {"name": "t", "file": {"path": "/run/secrets/t.json", "format": "json", "mode": "0440", "uid": 0, "gid": 7}}]`, nil},
-		"no way in":             {`"secrets": [{"name": "s", "env": false}]`, []string{"secrets[0]: must be delivered in some way: with env: false it needs a file (secret.delivered)"}},
-		"file without a path":   {`"secrets": [{"name": "s", "file": {"format": "jsn", "mode": "256"}}]`, []string{"secrets[0].file.path: is required", "secrets[0].file.format: must be keys, json or dotenv", `secrets[0].file.mode: must be permissions in octal with a 0 before them, in quotes, such as "0400"`}},
+		"network":               {`"network": {"mode": "bridged"}`, []string{"network.mode: must be none, host or bridge (string.in)"}},
+		"bridge":                {`"network": {"mode": "bridge", "ports": [{"container": 80, "host": 8080, "host_ip": "::1", "proxy_protocol": "v2"}, {"container": 53, "protocol": "udp"}, {"container": 53}], "cidr_allowlist": ["10.0.0.0/8", "fd00::/8"]}`, nil},
+		"bridge by its ports":   {`"network": {"ports": [{"container": 80}], "block_network": true}`, nil},
+		"not on a bridge": {`"network": {"mode": "host", "ports": [{"container": 80}]}`, []string{
+			"network.mode: must be bridge, or left out: ports, block_network and cidr_allowlist belong to it (network.bridge)"}},
+		"blocked, not on a bridge": {`"network": {"mode": "none", "block_network": true}`, []string{"network.mode: must be bridge"}},
+		"blocked and allowed": {`"network": {"block_network": true, "cidr_allowlist": ["::/0"]}`, []string{
+			"network.cidr_allowlist: must not be given with block_network, which lets nothing be reached (network.blocked)"}},
+		"published ports": {`"network": {"ports": [{"host": 0}, {"container": 65536, "host_ip": "localhost", "protocol": "sctp", "proxy_protocol": "v3"}]}`, []string{
+			"network.ports[0].container: is required (required)", "network.ports[0].host: must be", "network.ports[1].container: must be",
+			"network.ports[1].host_ip: must be a valid IP address", "network.ports[1].protocol: must be tcp or udp", "network.ports[1].proxy_protocol: must be v1 or v2"}},
+		"a port twice": {`"network": {"ports": [{"container": 80}, {"container": 81, "host": 80}, {"container": 80, "protocol": "udp"}, {"container": 80, "host_ip": "127.0.0.1"}, {"container": 1, "host": 80, "host_ip": "::ffff:127.0.0.1"}]}`, []string{
+			"network.ports[1].host: must not name a port of the node twice (port.unique)", "network.ports[4].host: must not name a port of the node twice"}},
+		"PROXY over udp": {`"network": {"ports": [{"container": 53, "protocol": "udp", "proxy_protocol": "v1"}]}`, []string{
+			"network.ports[0].proxy_protocol: must be left out: the PROXY protocol belongs to tcp (port.proxy)"}},
+		"CIDRs":       {`"network": {"cidr_allowlist": ["10.0.0.0", "10.0.0.0/33", "example.com"]}`, []string{"network.cidr_allowlist[0]: must be a CIDR, as 10.0.0.0/8 or fd00::/8 (cidr)", "network.cidr_allowlist[1]: must be", "network.cidr_allowlist[2]: must be"}},
+		"rotation":    {`"rotation": {"strategy": "rolling", "min_ready": "0s"}, "mounts": [{"type": "tmpfs", "target": "/t"}, {"source": "/s", "target": "/s", "read_only": true}]`, nil},
+		"strategies":  {`"rotation": {"strategy": "canary", "min_ready": "-1s"}`, []string{"rotation.strategy: must be rolling or restart (string.in)", "rotation.min_ready: must be a duration"}},
+		"two at once": {`"rotation": {"strategy": "rolling"}, "network": {"mode": "host"}`, []string{"rotation.strategy: must be restart, or left out: two instances would run side by side for a while, and network.mode host is for one (rotation.exclusive)"}},
+		"two that write": {`"rotation": {"strategy": "rolling"}, "mounts": [{"type": "volume", "source": "v", "target": "/v"}]`, []string{
+			"rotation.strategy: must be restart, or left out: two instances would run side by side for a while, and a mount that can be written to is for one"}},
+		"one at a time":        {`"rotation": {"strategy": "restart", "min_ready": "1m"}, "network": {"mode": "host"}`, nil},
+		"secrets":              {`"secrets": [{"name": "s"}, {"version": 0}, {"name": "s"}]`, []string{"secrets[2].name: repeats secrets[0].name (secrets.unique)", "secrets[1].name: is required", "secrets[1].version: must be greater than or equal to 1"}},
+		"keys to one name":     {`"secrets": [{"name": "s", "prefix": "P_", "keys": {"A": "X", "B": "X"}}]`, []string{`secrets[0].keys["B"]: gives the same variable as key A (keys.unique)`}},
+		"keys become reserved": {`"secrets": [{"name": "s", "prefix": "PUR", "keys": {"A": "SER_X"}}]`, []string{`secrets[0].keys["A"]: must, with the prefix, not start with PURSER_: purser alone sets those variables (env.reserved)`}},
+		"reserved prefix":      {`"secrets": [{"name": "s", "prefix": "PURSER_"}]`, []string{`secrets[0].prefix: must not start with PURSER_`}},
+		"files":                {`"secrets": [{"name": "s", "env": false, "file": {"path": "/run/secrets/s"}}, {"name": "t", "file": {"path": "/run/secrets/t.json", "format": "json", "mode": "0440", "uid": 0, "gid": 7}}]`, nil},
+		"no way in":            {`"secrets": [{"name": "s", "env": false}]`, []string{"secrets[0]: must be delivered in some way: with env: false it needs a file (secret.delivered)"}},
+		"file without a path":  {`"secrets": [{"name": "s", "file": {"format": "jsn", "mode": "256"}}]`, []string{"secrets[0].file.path: is required", "secrets[0].file.format: must be keys, json or dotenv", `secrets[0].file.mode: must be permissions in octal with a 0 before them, in quotes, such as "0400"`}},
 		"places of files": {`"mounts": [{"target": "/data", "type": "tmpfs"}], "secrets": [{"name": "a", "file": {"path": "x"}}, {"name": "b", "file": {"path": "/"}}, {"name": "c", "file": {"path": "/c.json", "format": "json"}}, {"name": "d", "file": {"path": "/a/../d"}}, {"name": "e", "file": {"path": "/proc/e"}}, {"name": "f", "file": {"path": "/data"}}, {"name": "g", "file": {"path": "/g/..data/x", "format": "dotenv"}}, {"name": "h", "file": {"path": "/h/x", "format": "json"}}, {"name": "i", "file": {"path": "/h/x", "format": "dotenv"}}]`, []string{
 			"secrets[0].file.path: must be an absolute path",
 			"secrets[1].file.path: must not be / (file.path)",
