@@ -125,8 +125,10 @@ func newRestart(s *session) *cobra.Command {
 		Use:   "restart ID…",
 		Short: "Replace the containers of workloads",
 		Long: `Replace the containers of workloads: on the versions of secrets that they run
-on, or with --secrets on the latest. Returns when that is accepted; "purser wait
---until ready" waits until the new container is ready.`,
+on, or with --secrets on the latest. A service whose rotation.strategy is rolling
+keeps the old container until the new one is healthy. Returns when that is
+accepted; "purser wait --until ready" waits until the new container is ready and
+has taken over.`,
 		Example: `  purser restart rag-qna/answer-question
   purser restart --secrets rag-qna/answer-question && purser wait --until ready rag-qna/answer-question`,
 		Args:              takes(1, many),

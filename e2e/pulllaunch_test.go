@@ -519,7 +519,7 @@ func TestImageOfAnEarlierContainerStays(t *testing.T) {
 			r.Push(tag, speaking(tag))
 		}
 		stubborn := func(tag string) string {
-			return "app: a\nfunction: f\nimage: {ref: " + r.Addr + "/" + tag + "}\nstop: {grace: 100s}\ncommand: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n"
+			return "app: a\nfunction: f\nimage: {ref: " + r.Addr + "/" + tag + "}\nrotation: {strategy: restart}\nstop: {grace: 100s}\ncommand: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n"
 		}
 		n.deploy(stubborn("old:1"), "--wait")
 		pid := n.get("a/f").pid()
