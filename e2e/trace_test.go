@@ -151,7 +151,7 @@ func TestNoTraceOnDisk(t *testing.T) {
 			d.deploy(`
 app: a
 functions:
-  - {function: f, image: {ref: `+image+`}, secrets: [{name: s, file: {path: /run/secrets/s}}, {name: t, env: false, file: {path: /run/more/t.json, format: json}}], command: [sh, -c, 'exec sleep 100000'], runtime: `+c.runtime+`, stop: {grace: 0s}, restart: {backoff_min: 100ms}}
+  - {function: f, image: {ref: `+image+`}, secrets: [{name: s, file: {path: /run/secrets/s}}, {name: t, env: false, file: {path: /run/more/t.json, format: json}}], command: [sh, -c, 'exec sleep 100000'], rotation: {strategy: restart}, runtime: `+c.runtime+`, stop: {grace: 0s}, restart: {backoff_min: 100ms}}
 `, "--wait")
 			check(secrets[0])
 			d.clean("while it runs", secrets...)

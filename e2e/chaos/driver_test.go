@@ -39,7 +39,7 @@ type chaos struct {
 
 // The workloads: each is a slot that may be empty.
 var slots = map[string]kind{
-	"tick1": ticker, "tick2": ticker, "tick3": ticker, "files1": files, "flood1": flood, "deaf1": deaf, "crash1": crasher,
+	"tick1": ticker, "tick2": ticker, "tick3": ticker, "files1": files, "roll1": roller, "flood1": flood, "deaf1": deaf, "crash1": crasher,
 	"spare1": ticker, "spare2": files, "good1": good, "good2": good, "bad1": bad,
 }
 
@@ -47,6 +47,9 @@ func begin(t *testing.T, s settings, seed uint64) *chaos {
 	t.Helper()
 	c := &chaos{t: t, n: newNode(t, s), m: newModel(), rng: rand.New(rand.NewPCG(seed, 0)), began: time.Now(), kills: map[string]int{}, hits: map[string]int{}}
 	for name, k := range slots {
+		if k == roller {
+			c.n.copyPipe(name)
+		}
 		c.m.things[name] = &thing{name: name, kind: k, worlds: []world{{goal: absent}}}
 	}
 	c.say("seed %d", seed)
@@ -482,6 +485,7 @@ func (c *chaos) sweep(points []string, action string) (missed []string) {
 		func() { c.launch(c.m.things["bad1"]) },
 		func() { c.launch(c.m.things["spare1"]) },
 		c.putSecret,
+		func() { c.restart(c.m.things["roll1"], true) },
 		func() { c.restart(c.m.things["files1"], true) },
 		func() { c.restart(c.m.things["deaf1"], false) },
 		func() { c.stop(c.m.things["tick1"]) },

@@ -159,7 +159,7 @@ func (m *model) fitsFinished(w *purserv1.Workload, here []process) string {
 	return ""
 }
 
-// fitsRunning wants exactly one process, the one that the agent knows, with the spec
+// fitsRunning wants exactly one process, once a rolling change is over, the one that the agent knows, with the spec
 // and the pins that were asked for, and another one than before if one was asked for.
 func (m *model) fitsRunning(t *thing, is world, w *purserv1.Workload, here []process) string {
 	if len(here) != 1 || w.GetState() != "running" || len(w.GetInstances()) != 1 {

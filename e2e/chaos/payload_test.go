@@ -2,10 +2,13 @@ package chaos
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,6 +21,7 @@ type kind string
 const (
 	ticker  kind = "ticker"  // writes numbered lines, ends when asked to
 	files   kind = "files"   // a ticker with its secret in a file, too
+	roller  kind = "roller"  // a ticker that is replaced by a rolling change
 	flood   kind = "flood"   // writes so many that its log rotates
 	deaf    kind = "deaf"    // ignores SIGTERM
 	crasher kind = "crasher" // ends again and again with status 5
@@ -33,15 +37,17 @@ func (k kind) secret() bool { return k != deaf && k != crasher }
 // retries of a job.
 const retries = 2
 
-// All write to their file of the truth when they begin, and how they are about to end.
+// All but rollers write to their file of the truth when they begin, and how they are about to
+// end; a roller, whose mounts have to be read-only, to a pipe that leads there.
 const (
-	begins = `truth=/truth/$NAME; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; `
+	begins = `truth=/truth/${PIPE-$NAME}; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; `
 	ticks  = begins + `i=0; trap 'echo "bye $i"; end 0' TERM; while :; do echo "n $i"; i=$((i+1)); case $i in *0) echo "v $KEY";; esac; sleep 0.1; done`
 )
 
 var scripts = map[kind]string{
 	ticker:  ticks,
 	files:   ticks,
+	roller:  ticks,
 	flood:   begins + `i=0; trap 'end 0' TERM; while :; do seq $i $((i+1999)); i=$((i+2000)); sleep 0.2; done`,
 	deaf:    begins + `trap "" TERM; i=0; while :; do echo "n $i"; i=$((i+1)); sleep 0.2; done`,
 	crasher: begins + `sleep 0.3; end 5`,
@@ -64,6 +70,10 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 	if k == deaf {
 		s.Stop.Grace = proto.String("300ms")
 	}
+	if k == roller {
+		s.Env["PIPE"], s.Mounts[0].ReadOnly = pipeOf(name), proto.Bool(true)
+		s.Rotation = &purserv1.Rotation{Strategy: proto.String("rolling"), MinReady: proto.String("200ms")}
+	}
 	if k.secret() {
 		ref := &purserv1.SecretRef{Name: proto.String("s")}
 		if k == files {
@@ -77,6 +87,32 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 	}
 	s.Restart = &purserv1.Restart{BackoffMin: proto.String("100ms"), BackoffMax: proto.String("1s")}
 	return s
+}
+
+func pipeOf(name string) string { return name + ".pipe" }
+
+// copyPipe copies what is written to the pipe of a workload to its file of the truth.
+func (n *node) copyPipe(name string) {
+	n.t.Helper()
+	path := filepath.Join(n.truth, pipeOf(name))
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // for writing, too: it does not end with who writes
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	file, err := os.OpenFile(filepath.Join(n.truth, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var copying sync.WaitGroup
+	copying.Go(func() { _, _ = io.Copy(file, pipe) })
+	n.t.Cleanup(func() {
+		_ = pipe.Close()
+		copying.Wait()
+		_ = file.Close()
+	})
 }
 
 // told is what a workload's payloads have written to the truth.
