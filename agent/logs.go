@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/config"
@@ -107,16 +109,11 @@ func response(id string, e logs.Entry) *purserv1.LogsResponse {
 func followAll(ctx context.Context, all []*workload, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var mu sync.Mutex
+	send = oneByOne(send)
 	var followers sync.WaitGroup
 	for _, w := range all {
 		followers.Go(func() {
-			err := w.logs(ctx, request, func(r *purserv1.LogsResponse) error {
-				mu.Lock()
-				defer mu.Unlock()
-				return send(r)
-			})
-			if err != nil {
+			if err := w.logs(ctx, request, send); err != nil {
 				cancel(err)
 			}
 		})
@@ -129,26 +126,63 @@ func followAll(ctx context.Context, all []*workload, request *purserv1.LogsReque
 // instance after it writes until the workload has ended.
 func (w *workload) logs(ctx context.Context, request *purserv1.LogsRequest, send func(*purserv1.LogsResponse) error) error {
 	options := readOptions(request)
-	done := ""
+	if options.Follow {
+		return w.follow(ctx, options, send)
+	}
+	v, _ := w.supervisor.View()
+	id := instanceOf(v, request.GetPrevious())
+	if id == "" || !request.GetPrevious() && !readable(v, false) {
+		return nil
+	}
+	return w.send(ctx, id, options, send)
+}
+
+// follow reads one instance after the other, but for those of a rolling change, which
+// run side by side: what is wrong with the new one must not show only once the old one
+// has ended.
+func (w *workload) follow(ctx context.Context, options logs.ReadOptions, send func(*purserv1.LogsResponse) error) error {
+	readers, ctx := errgroup.WithContext(ctx)
+	send = oneByOne(send)
+	last := ""                // instance that is, or was, read
+	var reading chan struct{} // closed when it has been read; nil from then on
 	for {
 		v, changed := w.supervisor.View()
-		if id := instanceOf(v, request.GetPrevious()); id != "" && id != done && (request.GetPrevious() || readable(v, options.Follow)) {
-			if err := w.send(ctx, id, options, send); err != nil {
-				return err
-			}
-			done = id
-			// A later instance is shown from its beginning.
-			options.Tail, options.Since = -1, time.Time{}
+		id := instanceOf(v, false)
+		if id != "" && id != last && readable(v, true) && (reading == nil || keeps(v, last)) {
+			last, reading = id, make(chan struct{})
+			read, done := options, reading
+			readers.Go(func() error {
+				defer close(done)
+				return w.send(ctx, id, read, send)
+			})
+			options.Tail, options.Since = -1, time.Time{} // a later instance is shown from its beginning
 			continue
 		}
-		if !options.Follow || v.Gone || v.Settled() {
-			return nil
+		if reading == nil && (v.Gone || v.Settled()) {
+			return readers.Wait()
 		}
 		select {
 		case <-changed:
+		case <-reading:
+			reading = nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return cmp.Or(readers.Wait(), ctx.Err())
 		}
+	}
+}
+
+// keeps says whether an instance is kept beside another.
+func keeps(v supervise.View, instance string) bool {
+	return v.Status.Kept != nil && v.Status.Kept.Instance.ID == instance
+}
+
+// oneByOne has calls of send wait for each other.
+func oneByOne(send func(*purserv1.LogsResponse) error) func(*purserv1.LogsResponse) error {
+	var mu sync.Mutex
+	return func(r *purserv1.LogsResponse) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return send(r)
 	}
 }
 
