@@ -17,6 +17,7 @@ functions:
     secrets: [{name: s}]
     command: [sh, -c, 'echo $KEY; exec sleep 100000']
     stop: {grace: 1s}
+    rotation: {min_ready: 0s}
 `
 
 func (n *node) deploySleeper() workload {

@@ -73,7 +73,7 @@ func replace(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 	case s.Kept == nil:
 		return idle(d, keep(s), now, c)
 	case s.Instance.Promoted:
-		return s, Wait, time.Time{} // until there is room for another
+		return enter(s, s.State, "to be replaced once the instance before it has ended", now), Wait, time.Time{}
 	case s.serves() && !s.Kept.serves():
 		return promote(s, now)
 	default:
