@@ -19,7 +19,7 @@ var directions = map[string][]string{
 	"failpoint": {},
 	"agent":     {"api", "inject", "runtime", "metrics", "agent", "failpoint"},
 	"client":    {"api"},
-	"cli":       {"api", "client", "cli", "agent/config", "agent/server", "runtime/cni", "runtime/loghelper", "runtime/logs"},
+	"cli":       {"api", "client", "cli", "agent/config", "agent/server", "runtime/cni", "runtime/forward", "runtime/loghelper", "runtime/logs"},
 	"":          {"cli"},
 	"examples":  {"examples"},
 	"e2e":       {"api", "client", "e2e", "failpoint"},

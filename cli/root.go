@@ -99,7 +99,7 @@ func addCommands(root *cobra.Command, s *session) {
 	add("node", "The node and what it keeps:",
 		newSecret(s), newEnvironment(s), newImage(s), newVolume(s), newEvents(s), newAudit(s), newNode(s), newDrain(s), newUndrain(s))
 	add("daemon", "Starting a node:", newDev(s), newAgent(s))
-	root.AddCommand(newVersion(s), newCompletion(), newLogHelper())
+	root.AddCommand(newVersion(s), newCompletion(), newLogHelper(), newPortForwarder())
 }
 
 // settle checks and completes the global flags before a command runs.

@@ -12,7 +12,7 @@ import (
 // disk: no core of it is dumped, and it is not swapped. Where that cannot be had,
 // it is an error while there is swap space, unless allowSwap.
 func LockProcess(allowSwap bool) error {
-	if err := noCore(); err != nil {
+	if err := NoCore(); err != nil {
 		return err
 	}
 	// Whoever may lift the limit does: it would refuse every further allocation.
@@ -25,9 +25,9 @@ func LockProcess(allowSwap bool) error {
 	return fmt.Errorf("the agent's memory, which holds secrets, could be swapped to a disk, and cannot be locked (%w): give it CAP_IPC_LOCK, switch swap off, or set allow_swap in the configuration", err)
 }
 
-// noCore limits the core to one byte: with a limit of 0 a handler behind a pipe
+// NoCore limits the core to one byte: with a limit of 0 a handler behind a pipe
 // would still get the core, with 1 the kernel makes none. A hard limit of 0 stays.
-func noCore() error {
+func NoCore() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
 		return fmt.Errorf("reading the limit of core dumps: %w", err)

@@ -1,0 +1,187 @@
+package forward
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+type rawConn = syscall.RawConn
+
+// chunk is what is read at once: more is moved through a pipe, by the kernel alone.
+const chunk = 16 << 10
+
+// buffers are used between a read and the write that follows, so that a connection on
+// which nothing happens has none, nor a pipe.
+var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+
+// pumping is a half of a connection.
+type pumping struct {
+	dst      *net.TCPConn
+	from, to rawConn
+	moved    *counter
+	read     func(uintptr) bool
+
+	buf *[chunk]byte
+	n   int
+	err error
+}
+
+// pump moves what src gives to dst until src has ended.
+//
+// io.Copy does so with splice(2), too, but with a pipe of its own for each half, which
+// it has all the time: six descriptors for a connection, where there can be two.
+func pump(dst, src *net.TCPConn, moved *counter) error {
+	p := &pumping{dst: dst, moved: moved}
+	var err error
+	if p.from, err = src.SyscallConn(); err != nil {
+		return err
+	}
+	if p.to, err = dst.SyscallConn(); err != nil {
+		return err
+	}
+	p.read = p.tryRead
+	for {
+		full, err := p.few()
+		if err == nil && full {
+			err = p.many()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// few waits for something, and moves what fits into a buffer.
+func (p *pumping) few() (full bool, err error) {
+	if err := p.from.Read(p.read); err != nil {
+		return false, err
+	}
+	defer buffers.Put(p.buf)
+	switch {
+	case p.err != nil:
+		return false, p.err
+	case p.n == 0:
+		return false, io.EOF
+	}
+	n, err := p.dst.Write(p.buf[:p.n])
+	p.moved.Add(uint64(n))
+	return p.n == chunk, err
+}
+
+func (p *pumping) tryRead(fd uintptr) bool {
+	p.buf = buffers.Get().(*[chunk]byte)
+	p.n, p.err = ignoringInterrupts(func() (int, error) { return unix.Read(int(fd), p.buf[:]) })
+	if errors.Is(p.err, unix.EAGAIN) {
+		buffers.Put(p.buf)
+		return false
+	}
+	return true
+}
+
+// many moves through a pipe whatever is there.
+func (p *pumping) many() error {
+	through, err := takePipe()
+	if err != nil {
+		return nil // then in small steps
+	}
+	for {
+		n, err := p.fill(through)
+		if errors.Is(err, unix.EAGAIN) {
+			through.putBack()
+			return nil
+		}
+		if n == 0 && err == nil {
+			through.putBack()
+			return io.EOF
+		}
+		if err == nil {
+			err = p.drain(through, n)
+		}
+		if err != nil {
+			through.close()
+			return err
+		}
+	}
+}
+
+// fill moves from the source into an empty pipe, without waiting.
+func (p *pumping) fill(through *pipe) (n int, err error) {
+	var failed error
+	err = p.from.Control(func(fd uintptr) {
+		n, failed = ignoringInterrupts(func() (int, error) { return splice(int(fd), through.w) })
+	})
+	return n, errors.Join(err, failed)
+}
+
+// drain moves all n bytes out of the pipe.
+func (p *pumping) drain(through *pipe, n int) error {
+	for n > 0 {
+		var moved int
+		var failed error
+		err := p.to.Write(func(fd uintptr) bool {
+			moved, failed = ignoringInterrupts(func() (int, error) { return splice(through.r, int(fd)) })
+			return !errors.Is(failed, unix.EAGAIN)
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+		p.moved.Add(uint64(moved))
+		n -= moved
+	}
+	return nil
+}
+
+func splice(from, to int) (int, error) {
+	n, err := unix.Splice(from, nil, to, nil, pipeSize, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	return int(n), err
+}
+
+func ignoringInterrupts(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// pipeSize is asked for; the kernel gives less to a user who has many.
+const pipeSize = 1 << 20
+
+// pipe is one that is empty while nobody has it.
+type pipe struct{ r, w int }
+
+// pipes are those that nobody has.
+var pipes = make(chan *pipe, 32)
+
+func takePipe() (*pipe, error) {
+	select {
+	case p := <-pipes:
+		return p, nil
+	default:
+	}
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, err
+	}
+	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
+	return &pipe{r: fds[0], w: fds[1]}, nil
+}
+
+func (p *pipe) putBack() {
+	select {
+	case pipes <- p:
+	default:
+		p.close()
+	}
+}
+
+func (p *pipe) close() { closeAll([]int{p.r, p.w}) }

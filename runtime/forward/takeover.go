@@ -1,0 +1,138 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// handOverTime is how long the whole of it may take, while connections wait in the
+// backlog. As a rule it takes some milliseconds.
+const handOverTime = 5 * time.Second
+
+// errNone says that there is no forwarder to take over from.
+var errNone = errors.New("no port forwarder runs")
+
+// takeOver takes all ports of the forwarder that runs.
+//
+// Of the two it is always known who accepts: the one that runs has stopped before it
+// hands anything over, and begins again unless it hears that all has arrived; the one
+// that takes over begins once the other has confirmed that it heard so.
+func (f *forwarder) takeOver() error {
+	c, err := net.DialTimeout("unix", filepath.Join(f.dir, socketFile), time.Second)
+	if err != nil {
+		return errNone
+	}
+	conn := c.(*net.UnixConn)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(handOverTime))
+	if err := send(conn, request{Op: opTakeOver}, nil); err != nil {
+		return errNone
+	}
+	if err := f.takeAll(conn); err != nil {
+		return fmt.Errorf("taking over from the port forwarder that runs: %w", err)
+	}
+	return nil
+}
+
+func (f *forwarder) takeAll(conn *net.UnixConn) error {
+	for {
+		var r response
+		fds, err := receive(conn, &r)
+		if err != nil {
+			return err
+		}
+		if len(r.Owners) != 1 {
+			closeAll(fds)
+			if err := r.err(); err != nil {
+				return err
+			}
+			break
+		}
+		if err := f.take(r.Owners[0], fds); err != nil {
+			return err
+		}
+	}
+	if err := send(conn, request{Op: opTaken}, nil); err != nil {
+		return err
+	}
+	if _, err := receive(conn, &response{}); err != nil {
+		return err
+	}
+	return f.tryLock()
+}
+
+// take has an owner, of which nothing is served yet.
+func (f *forwarder) take(had Owner, fds []int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.adopt(had, fds)
+	return err
+}
+
+// handOver gives all ports to the forwarder at the other end, and retires.
+func (f *forwarder) handOver(conn *net.UnixConn) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.retired {
+		return errors.New("this one has none any more")
+	}
+	_ = conn.SetDeadline(time.Now().Add(handOverTime))
+	f.each((*socket).pause)
+	if err := f.giveAll(conn); err != nil {
+		f.each((*socket).begin)
+		return err
+	}
+	f.retire(conn)
+	return send(conn, response{}, nil)
+}
+
+func (f *forwarder) each(do func(*socket)) {
+	for _, o := range f.owners {
+		for _, s := range o.sockets {
+			do(s)
+		}
+	}
+}
+
+func (f *forwarder) giveAll(conn *net.UnixConn) error {
+	for _, o := range f.owners {
+		if err := send(conn, response{Owners: []Owner{o.described()}}, o.fds()); err != nil {
+			return err
+		}
+	}
+	if err := send(conn, response{}, nil); err != nil {
+		return err
+	}
+	var r request
+	fds, err := receive(conn, &r)
+	closeAll(fds)
+	if err == nil && r.Op != opTaken {
+		err = fmt.Errorf("%q instead of %q", r.Op, opTaken)
+	}
+	return err
+}
+
+// retire has the forwarder serve its connections until they end, and nothing else. Held
+// ones go on waiting for a target: those that there are.
+func (f *forwarder) retire(successor *net.UnixConn) {
+	f.retired = true
+	f.each((*socket).letGo)
+	f.owners = map[string]*owner{}
+	f.listener.Close()
+	for agent := range f.agents {
+		if agent != successor {
+			agent.Close()
+		}
+	}
+	_ = unix.Flock(int(f.lock.Fd()), unix.LOCK_UN)
+	f.lock.Close()
+	if f.serving.Load() == 0 {
+		// After the answer.
+		time.AfterFunc(10*time.Millisecond, f.end)
+	}
+}

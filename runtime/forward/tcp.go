@@ -1,0 +1,124 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	proxyproto "github.com/pires/go-proxyproto"
+)
+
+// connectTimeout is how long a target may take to answer.
+const connectTimeout = time.Second
+
+// Pauses between two tries to connect.
+const (
+	firstPause = 5 * time.Millisecond
+	mostPause  = 100 * time.Millisecond
+)
+
+// goneCheck is how often it is looked whether a client waits that is not there any more.
+const goneCheck = time.Second
+
+// What a connection that is not forwarded ends with.
+var (
+	errHeld      = errors.New("no target took the connection in time")
+	errAbandoned = errors.New("the client has gone")
+	errReleased  = errors.New("the port was released")
+)
+
+// forward serves a connection until it has ended.
+func (s *socket) forward(client *net.TCPConn) {
+	c := s.owner.f.counters
+	c.held.Add(1)
+	server, err := s.connect(client)
+	c.held.Add(^uint64(0))
+	<-s.owner.pending
+	c.result(err).Add(1)
+	if err != nil {
+		reset(client)
+		return
+	}
+	c.active.Add(1)
+	defer c.active.Add(^uint64(0))
+	relay(client, server, c)
+}
+
+// connect connects to a target, and to the next one, until one takes the connection.
+func (s *socket) connect(client *net.TCPConn) (*net.TCPConn, error) {
+	from := client.RemoteAddr().(*net.TCPAddr).AddrPort()
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	began := time.Now()
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		targets := s.owner.targets.Load()
+		t, to, port := targets.pick(*s.port.Load(), from.Addr())
+		if t != nil {
+			if server := t.connect(to, port, client); server != nil {
+				return server, nil
+			}
+		} else {
+			pause = goneCheck
+		}
+		if err := s.wait(targets, client, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
+			return nil, err
+		}
+		if t == nil {
+			pause = firstPause
+		}
+	}
+}
+
+// wait waits for other targets, for a time at most.
+func (s *socket) wait(before *targetSet, client *net.TCPConn, most time.Duration) error {
+	if most <= 0 {
+		return errHeld
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-before.replaced:
+		return nil
+	case <-s.owner.released:
+		return errReleased
+	case <-timer.C:
+	}
+	if dead(client) {
+		return errAbandoned
+	}
+	return nil
+}
+
+// connect connects to the target; nil when that fails, or when it is no target any more.
+func (t *target) connect(to netip.AddrPort, p Port, client *net.TCPConn) *net.TCPConn {
+	if !t.enter() {
+		return nil
+	}
+	defer t.leave()
+	ctx, cancel := context.WithTimeout(t.ctx, connectTimeout)
+	defer cancel()
+	server, err := (&net.Dialer{}).DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+	if err != nil {
+		return nil
+	}
+	if err := introduce(server, client, p.ProxyProtocol); err != nil {
+		reset(server)
+		return nil
+	}
+	return server
+}
+
+// introduce tells the server of the client, where that is asked for. What it writes has
+// room in the socket's buffer.
+func introduce(server, client *net.TCPConn, version string) error {
+	if version == "" {
+		return nil
+	}
+	number := byte(1)
+	if version == ProxyV2 {
+		number = 2
+	}
+	_, err := proxyproto.HeaderProxyFromAddrs(number, client.RemoteAddr(), client.LocalAddr()).WriteTo(server)
+	return err
+}
