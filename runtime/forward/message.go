@@ -40,6 +40,7 @@ type response struct {
 	Taken      *TakenError `json:",omitempty"` // instead of Error
 	Executable Executable  `json:",omitzero"`
 	Owners     []Owner     `json:",omitempty"`
+	Handed     *handed     `json:",omitempty"`
 	fds        []int       // the sockets of the one owner, in the order of its ports
 }
 

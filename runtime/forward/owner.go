@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -28,12 +29,11 @@ type owner struct {
 	sockets []*socket // guarded by the forwarder's mu
 	targets atomic.Pointer[targetSet]
 	pending chan struct{} // one for each connection that is
-	// released is closed when it has no ports any more.
-	released chan struct{}
+	keeping sync.Mutex    // guards what its sockets keep
 }
 
 func (f *forwarder) newOwner(name string) *owner {
-	o := &owner{name: name, f: f, pending: make(chan struct{}, f.limits.pending), released: make(chan struct{})}
+	o := &owner{name: name, f: f, pending: make(chan struct{}, f.limits.pending)}
 	o.targets.Store(newTargetSet(nil))
 	return o
 }
@@ -79,7 +79,6 @@ func (o *owner) release() {
 		s.end()
 	}
 	o.sockets = nil
-	close(o.released)
 	for _, t := range o.targets.Load().all {
 		t.retire()
 	}

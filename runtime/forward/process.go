@@ -230,8 +230,19 @@ func (f *forwarder) rest() {
 	}
 }
 
+// hasRoom makes room for a connection, if there is any.
+func (f *forwarder) hasRoom() bool {
+	select {
+	case f.connections <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // served notes the end of a connection.
 func (f *forwarder) served() {
+	<-f.connections
 	if f.serving.Add(-1) > 0 {
 		return
 	}

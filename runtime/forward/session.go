@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -21,21 +22,22 @@ type session struct {
 	used   atomic.Int64 // when something was sent or received, ns
 }
 
-// run brings answers to the client until the session is dropped, or idle.
+// run brings answers to the client until the session is dropped, idle or paused.
 func (s *session) run() {
 	f := s.u.s.owner.f
 	stop := s.expire()
 	defer func() {
 		stop()
 		f.counters.sessions.Add(^uint64(0))
-		<-f.connections
-		f.served()
 	}()
 	raw, err := s.conn.SyscallConn()
 	for err == nil {
 		err = s.answer(raw)
 	}
-	if errors.Is(err, unix.ECONNREFUSED) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return // paused
+	case errors.Is(err, unix.ECONNREFUSED):
 		f.counters.dropped.Add(1)
 	}
 	s.u.drop(s)

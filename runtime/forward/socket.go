@@ -23,8 +23,16 @@ type socket struct {
 	udp   *udpSocket
 	fd    int // of the one or the other
 
-	loop sync.WaitGroup
-	stop chan struct{} // closed when the loop is to end
+	taking *taking // while it is not paused
+	// waiting are connections that a pause has found without a target.
+	waiting []*net.TCPConn
+}
+
+// taking is the time from a beginning to a pause.
+type taking struct {
+	stop chan struct{} // closed when it ends
+	// group has the loop that takes, and what it took that has no target yet.
+	group sync.WaitGroup
 }
 
 // bind has the kernel give the port. TCP is plain TCP: as the kernel passes the socket
@@ -50,11 +58,10 @@ func (o *owner) bind(p Port) (*socket, error) {
 
 // adopted is a socket of another process's. The descriptor stays the caller's.
 func (o *owner) adopted(p Port, fd int) (*socket, error) {
-	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	f, err := duplicate(fd)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(own), "socket")
 	defer f.Close()
 	if p.Protocol == TCP {
 		l, err := net.FileListener(f)
@@ -108,22 +115,42 @@ func numberOf(of syscall.Conn) (fd int, err error) {
 	return fd, err
 }
 
-// begin takes what comes.
+// begin takes what comes, and goes on with what a pause has found.
 func (s *socket) begin() {
-	s.stop = make(chan struct{})
+	t := &taking{stop: make(chan struct{})}
+	s.taking = t
 	_ = s.setDeadline(time.Time{})
 	if s.udp != nil {
-		s.loop.Go(s.udp.read)
+		s.udp.resume()
+		t.group.Go(s.udp.read)
 		return
 	}
-	s.loop.Go(s.accept)
+	waiting := s.waiting
+	s.waiting = nil
+	t.group.Go(func() {
+		for i, conn := range waiting {
+			if !s.admit(conn, t) {
+				s.keep(waiting[i+1:]...)
+				return
+			}
+		}
+		s.accept(t)
+	})
 }
 
-// pause returns when nothing is taken any more; it waits in the kernel.
+// pause returns when nothing is taken any more; it waits in the kernel. What has no target
+// yet is kept.
 func (s *socket) pause() {
-	close(s.stop)
+	if s.taking == nil {
+		return
+	}
+	close(s.taking.stop)
 	_ = s.setDeadline(time.Unix(1, 0))
-	s.loop.Wait()
+	s.taking.group.Wait()
+	s.taking = nil
+	if s.udp != nil {
+		s.udp.pause()
+	}
 }
 
 func (s *socket) setDeadline(t time.Time) error {
@@ -133,35 +160,41 @@ func (s *socket) setDeadline(t time.Time) error {
 	return s.tcp.SetDeadline(t)
 }
 
-// end closes the port, in whichever processes the socket is open.
+// end closes the port, in whichever processes the socket is open, and what has no target
+// yet.
 func (s *socket) end() {
+	s.pause()
+	for _, conn := range s.waiting {
+		s.owner.f.counters.result(errReleased).Add(1)
+		reset(conn)
+	}
+	s.waiting = nil
 	_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
 	s.letGo()
-	if s.udp != nil {
-		s.udp.forget()
-	}
 }
 
-// letGo closes the socket in this process.
+// letGo closes what this process has of the socket, which another one may have as well.
 func (s *socket) letGo() {
-	if s.stop != nil {
-		s.pause()
+	s.pause()
+	for _, conn := range s.waiting {
+		conn.Close()
 	}
+	s.waiting = nil
 	if s.udp != nil {
+		s.udp.forget()
 		s.udp.conn.Close()
 		return
 	}
 	s.tcp.Close()
 }
 
-// accept takes connections until the socket is paused or closed.
-func (s *socket) accept() {
+// accept takes connections until the socket is paused.
+func (s *socket) accept(t *taking) {
 	for {
 		conn, err := s.tcp.AcceptTCP()
 		switch {
 		case err == nil:
-			if !s.admit(conn) {
-				reset(conn)
+			if !s.admit(conn, t) {
 				return
 			}
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
@@ -170,28 +203,42 @@ func (s *socket) accept() {
 			fmt.Fprintf(os.Stderr, "accepting on port %s: %v\n", s.port.Load().binding(), err)
 			select {
 			case <-time.After(100 * time.Millisecond):
-			case <-s.stop:
+			case <-t.stop:
 				return
 			}
 		}
 	}
 }
 
-// admit has a connection served, as soon as there is room for it. It returns false when
-// the socket is closed meanwhile.
-func (s *socket) admit(conn *net.TCPConn) bool {
+// admit has a connection served, as soon as there is room for it. It returns false, and
+// has kept it, when the socket is paused meanwhile.
+func (s *socket) admit(conn *net.TCPConn, t *taking) bool {
 	o := s.owner
-	for _, room := range []chan struct{}{o.pending, o.f.connections} {
-		select {
-		case room <- struct{}{}:
-		case <-o.released:
-			return false
-		}
+	select {
+	case o.pending <- struct{}{}:
+	case <-t.stop:
+		s.keep(conn)
+		return false
+	}
+	select {
+	case o.f.connections <- struct{}{}:
+	case <-t.stop:
+		<-o.pending
+		s.keep(conn)
+		return false
 	}
 	o.f.serving.Add(1)
+	t.group.Add(1)
 	go func() {
 		defer o.f.served()
-		s.forward(conn)
+		s.forward(conn, t)
 	}()
 	return true
+}
+
+// keep keeps connections for the next beginning, here or in another process.
+func (s *socket) keep(conns ...*net.TCPConn) {
+	s.owner.keeping.Lock()
+	defer s.owner.keeping.Unlock()
+	s.waiting = append(s.waiting, conns...)
 }

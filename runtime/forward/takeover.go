@@ -40,20 +40,13 @@ func (f *forwarder) takeOver() error {
 }
 
 func (f *forwarder) takeAll(conn *net.UnixConn) error {
-	for {
+	for more := true; more; {
 		var r response
 		fds, err := receive(conn, &r)
 		if err != nil {
 			return err
 		}
-		if len(r.Owners) != 1 {
-			closeAll(fds)
-			if err := r.err(); err != nil {
-				return err
-			}
-			break
-		}
-		if err := f.take(r.Owners[0], fds); err != nil {
+		if more, err = f.takeSome(r, fds); err != nil {
 			return err
 		}
 	}
@@ -64,6 +57,18 @@ func (f *forwarder) takeAll(conn *net.UnixConn) error {
 		return err
 	}
 	return f.tryLock()
+}
+
+// takeSome has what is in one message; an empty one is the last.
+func (f *forwarder) takeSome(r response, fds []int) (more bool, err error) {
+	switch {
+	case len(r.Owners) == 1:
+		return true, f.take(r.Owners[0], fds)
+	case r.Handed != nil:
+		return true, f.takeHanded(*r.Handed, fds)
+	}
+	closeAll(fds)
+	return false, r.err()
 }
 
 // take has an owner, of which nothing is served yet.
@@ -104,6 +109,11 @@ func (f *forwarder) giveAll(conn *net.UnixConn) error {
 		if err := send(conn, response{Owners: []Owner{o.described()}}, o.fds()); err != nil {
 			return err
 		}
+		for i := range o.sockets {
+			if err := o.handOver(i, conn); err != nil {
+				return err
+			}
+		}
 	}
 	if err := send(conn, response{}, nil); err != nil {
 		return err
@@ -117,8 +127,7 @@ func (f *forwarder) giveAll(conn *net.UnixConn) error {
 	return err
 }
 
-// retire has the forwarder serve its connections until they end, and nothing else. Held
-// ones go on waiting for a target: those that there are.
+// retire has the forwarder serve its connections until they end, and nothing else.
 func (f *forwarder) retire(successor *net.UnixConn) {
 	f.retired = true
 	f.each((*socket).letGo)

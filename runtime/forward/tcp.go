@@ -27,15 +27,20 @@ var (
 	errHeld      = errors.New("no target took the connection in time")
 	errAbandoned = errors.New("the client has gone")
 	errReleased  = errors.New("the port was released")
+	errPaused    = errors.New("the port is paused")
 )
 
 // forward serves a connection until it has ended.
-func (s *socket) forward(client *net.TCPConn) {
+func (s *socket) forward(client *net.TCPConn, during *taking) {
 	c := s.owner.f.counters
-	c.held.Add(1)
-	server, err := s.connect(client)
-	c.held.Add(^uint64(0))
+	server, err := s.connect(client, during.stop)
 	<-s.owner.pending
+	if errors.Is(err, errPaused) {
+		s.keep(client)
+		during.group.Done()
+		return
+	}
+	during.group.Done()
 	c.result(err).Add(1)
 	if err != nil {
 		reset(client)
@@ -47,7 +52,10 @@ func (s *socket) forward(client *net.TCPConn) {
 }
 
 // connect connects to a target, and to the next one, until one takes the connection.
-func (s *socket) connect(client *net.TCPConn) (*net.TCPConn, error) {
+func (s *socket) connect(client *net.TCPConn, stop <-chan struct{}) (*net.TCPConn, error) {
+	held := &s.owner.f.counters.held
+	held.Add(1)
+	defer held.Add(^uint64(0))
 	from := client.RemoteAddr().(*net.TCPAddr).AddrPort()
 	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	began := time.Now()
@@ -61,7 +69,7 @@ func (s *socket) connect(client *net.TCPConn) (*net.TCPConn, error) {
 		} else {
 			pause = goneCheck
 		}
-		if err := s.wait(targets, client, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
+		if err := s.wait(targets, client, stop, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
 			return nil, err
 		}
 		if t == nil {
@@ -71,7 +79,7 @@ func (s *socket) connect(client *net.TCPConn) (*net.TCPConn, error) {
 }
 
 // wait waits for other targets, for a time at most.
-func (s *socket) wait(before *targetSet, client *net.TCPConn, most time.Duration) error {
+func (s *socket) wait(before *targetSet, client *net.TCPConn, stop <-chan struct{}, most time.Duration) error {
 	if most <= 0 {
 		return errHeld
 	}
@@ -80,8 +88,8 @@ func (s *socket) wait(before *targetSet, client *net.TCPConn, most time.Duration
 	select {
 	case <-before.replaced:
 		return nil
-	case <-s.owner.released:
-		return errReleased
+	case <-stop:
+		return errPaused
 	case <-timer.C:
 	}
 	if dead(client) {

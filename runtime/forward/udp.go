@@ -19,6 +19,8 @@ type udpSocket struct {
 	s    *socket
 	conn *net.UDPConn
 
+	running sync.WaitGroup // of sessions
+
 	mu       sync.Mutex
 	sessions map[sessionKey]*session
 }
@@ -89,9 +91,7 @@ func (u *udpSocket) session(k sessionKey) *session {
 func (u *udpSocket) open(k sessionKey, t *target, to netip.AddrPort) *session {
 	f := u.s.owner.f
 	u.makeRoom()
-	select {
-	case f.connections <- struct{}{}:
-	default:
+	if !f.hasRoom() {
 		return nil
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
@@ -100,14 +100,45 @@ func (u *udpSocket) open(k sessionKey, t *target, to netip.AddrPort) *session {
 		return nil
 	}
 	s := &session{u: u, key: k, target: t, conn: conn}
+	u.begin(s)
+	return s
+}
+
+// begin has a session run, for which there is room.
+func (u *udpSocket) begin(s *session) {
+	f := u.s.owner.f
 	s.used.Store(time.Now().UnixNano())
 	u.mu.Lock()
-	u.sessions[k] = s
+	u.sessions[s.key] = s
 	u.mu.Unlock()
 	f.serving.Add(1)
 	f.counters.sessions.Add(1)
-	go s.run()
-	return s
+	u.running.Add(1)
+	go func() {
+		defer f.served() // which may wait for who waits for the sessions
+		defer u.running.Done()
+		s.run()
+	}()
+}
+
+// pause has the sessions answer no more, while datagrams are in the kernel, and keeps them.
+func (u *udpSocket) pause() {
+	for _, s := range u.all() {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	}
+	u.running.Wait()
+}
+
+// resume goes on with the sessions that are kept.
+func (u *udpSocket) resume() {
+	for _, s := range u.all() {
+		_ = s.conn.SetReadDeadline(time.Time{})
+		if !u.s.owner.f.hasRoom() {
+			u.drop(s)
+			continue
+		}
+		u.begin(s)
+	}
 }
 
 // makeRoom forgets the client that has been silent the longest, when there are too many.
