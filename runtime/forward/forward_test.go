@@ -311,7 +311,7 @@ func TestMuchArrivesAsItWasSentBothWaysAtOnce(t *testing.T) {
 	a := newInstance(t, "a", "127.0.0.1", 0, func(conn *net.TCPConn) { _, _ = io.Copy(struct{ io.Writer }{conn}, conn) })
 	n.claim("dev/web", tcpPort(port, a.port))
 	n.point("dev/web", a.target())
-	const size = 64 << 20
+	const size = 16 << 20
 	var all sync.WaitGroup
 	for i := range 3 {
 		all.Go(func() {

@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // TestMain is other processes, too: the forwarder.
@@ -54,6 +56,9 @@ func (n *node) end() {
 		if err := n.Release(background, name); err != nil {
 			n.t.Error(err)
 		}
+	}
+	if !rig.ComesTrue(10*time.Second, func() bool { c := n.Counters(); return c.Active+c.Held+c.Sessions == 0 }) {
+		n.t.Errorf("the forwarder still has something: %+v", n.Counters())
 	}
 	n.Close()
 	lock, err := os.OpenFile(filepath.Join(n.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
@@ -147,6 +152,7 @@ type instance struct {
 	conns    sync.Map
 	serving  sync.WaitGroup
 	accepted atomic.Int64
+	stopUDP  func()
 }
 
 // newInstance listens, and has each connection served.
@@ -177,8 +183,20 @@ func newInstance(t *testing.T, name, addr string, port uint16, serve func(*net.T
 	return in
 }
 
-// stop accepts no more.
-func (in *instance) stop() { in.listener.Close() }
+// stop takes nothing new.
+func (in *instance) stop() {
+	if in.stopUDP != nil {
+		in.stopUDP()
+		return
+	}
+	in.listener.Close()
+}
+
+// retire ends it when its last connection has ended.
+func (in *instance) retire() {
+	in.stop()
+	in.serving.Wait()
+}
 
 // crash ends all of it, as the death of a process does.
 func (in *instance) crash() {
