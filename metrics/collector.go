@@ -33,6 +33,7 @@ type Snapshot struct {
 	NetworksReady int
 	// Draining: the node is drained, or being drained.
 	Draining bool
+	Ports    Ports
 }
 
 // Function is what the metrics know a workload by.
@@ -95,6 +96,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	describeNode(ch)
 	ch <- networksDesc
+	describePorts(ch)
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
@@ -110,6 +112,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, sourceDesc, 1, "store")
 	collectNode(ch, s)
 	gauge(ch, networksDesc, float64(s.NetworksReady))
+	collectPorts(ch, s.Ports)
 	gauge(ch, connectedDesc, number(s.Connected))
 }
 

@@ -68,6 +68,7 @@ type Metrics struct {
 	probes    *prometheus.CounterVec
 	adoptions *prometheus.CounterVec
 
+	forwarders  prometheus.Counter
 	notAdmitted *prometheus.CounterVec
 	networks    *prometheus.HistogramVec
 }
@@ -110,10 +111,11 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			"result", []string{Adopted, Recovered, Undone, Unexplained}),
 		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, too few addresses on the container network, or the node is drained.",
 			"reason", slices.Concat(labels.Resources, []string{Addresses, Drained})),
-		networks:  networks(r, labels.NetworkOperations, labels.NetworkResults),
-		unaudited: single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
-		helpers:   single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),
-		losses:    single(r, "purser_state_losses_total", "Losses of state that the agent found: its database was damaged or gone, or records of it were damaged. It stays at zero."),
+		networks:   networks(r, labels.NetworkOperations, labels.NetworkResults),
+		unaudited:  single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
+		helpers:    single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),
+		forwarders: single(r, "purser_port_forwarder_restarts_total", "Port forwarders started in the place of one that had ended unasked, and its connections with it."),
+		losses:     single(r, "purser_state_losses_total", "Losses of state that the agent found: its database was damaged or gone, or records of it were damaged. It stays at zero."),
 		images: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "purser_images_bytes",
 			Help: "Compressed size of the node's images.",

@@ -41,6 +41,7 @@ func example() *Metrics {
 		},
 		OOMKills: map[Function]uint64{{App: "a", Name: "f", Environment: "dev"}: 7},
 		Secrets:  []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
+		Ports:    Ports{Connections: map[string]uint64{"forwarded": 9, "held_timeout": 0}, BytesIn: 1, BytesOut: 2, DatagramsDropped: 3, Active: 4, Held: 5, UDPClients: 6},
 	}, Labels{ExitCauses: []string{"exited"}})
 	m.NotAdmitted("memory")
 	m.Launched(Create, time.Now(), errors.New("no"))
@@ -75,6 +76,15 @@ func TestScrape(t *testing.T) {
 		`purser_state_losses_total 0`,
 		`purser_not_admitted_total{reason="memory"} 1`,
 		`purser_not_admitted_total{reason="drained"} 0`,
+		`purser_port_connections_total{result="forwarded"} 9`,
+		`purser_port_connections_total{result="held_timeout"} 0`,
+		`purser_port_connections{state="active"} 4`,
+		`purser_port_connections{state="held"} 5`,
+		`purser_port_udp_clients 6`,
+		`purser_port_bytes_total{direction="in"} 1`,
+		`purser_port_bytes_total{direction="out"} 2`,
+		`purser_port_datagrams_dropped_total 3`,
+		`purser_port_forwarder_restarts_total 0`,
 		`purser_build_info{commit="abc",version="1"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
