@@ -99,7 +99,7 @@ func (c *change) bind(p Port) (*socket, error) {
 		c.ended = append(c.ended, *in.port.Load())
 		c.owner.drop(in)
 	}
-	s, err := c.owner.bind(p)
+	s, err := c.owner.f.bind(c.owner, p)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, takenByProcess(p)
 	}
@@ -123,7 +123,7 @@ func (c *change) undo() error {
 	}
 	var errs []error
 	for _, p := range c.ended {
-		s, err := c.owner.bind(p)
+		s, err := c.owner.f.bind(c.owner, p)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("having port %s again: %w", p.binding(), err))
 			continue

@@ -112,7 +112,7 @@ func TestConnectionsAreHeldUntilThereIsATarget(t *testing.T) {
 }
 
 // await waits for something that is about to happen.
-func await(t *testing.T, what string, is func() bool) {
+func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	if !rig.ComesTrue(10*time.Second, is) {
 		t.Fatalf("is not %s after 10 s", what)

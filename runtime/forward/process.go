@@ -29,6 +29,7 @@ const unused = 10 * time.Second
 type forwarder struct {
 	dir      string
 	limits   limits
+	bind     func(*owner, Port) (*socket, error)
 	counters *counters
 	listener *net.UnixListener
 	lock     *os.File
@@ -84,7 +85,7 @@ func newForwarder(dir string) (*forwarder, error) {
 		return nil, err
 	}
 	f := &forwarder{
-		dir: dir, limits: defaultLimits, counters: counted, connections: make(chan struct{}, mostConnections()),
+		dir: dir, limits: defaultLimits, bind: (*owner).bind, counters: counted, connections: make(chan struct{}, mostConnections()),
 		owners: map[string]*owner{}, agents: map[*net.UnixConn]bool{}, over: make(chan struct{}),
 	}
 	f.end = sync.OnceFunc(func() { close(f.over) })
