@@ -15,6 +15,7 @@ import (
 	"github.com/purserd/purser/agent/capacity"
 	"github.com/purserd/purser/agent/config"
 	"github.com/purserd/purser/agent/feed"
+	"github.com/purserd/purser/agent/publish"
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
@@ -49,9 +50,12 @@ type Agent struct {
 	volumes *volumes.Store
 	runtime *runtime.Runtime
 	metrics *metrics.Metrics
-	events  *feed.Log[*purserv1.Event]
-	changes *feed.Log[Change]
-	since   time.Time
+	// forwarder has the node's published ports, and publisher tells it where they lead.
+	forwarder *forwarder
+	publisher *publish.Publisher
+	events    *feed.Log[*purserv1.Event]
+	changes   *feed.Log[Change]
+	since     time.Time
 
 	oomKills oomKills
 
@@ -145,6 +149,10 @@ func (a *Agent) open() error {
 	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
 		return errors.Join(err, a.audit.Close(), a.secrets.Close())
 	}
+	if a.forwarder, err = newForwarder(a.cfg.RunDir, a.metrics.PortForwarderRestarted, a.log); err != nil {
+		return errors.Join(err, a.runtime.Close(), a.audit.Close(), a.secrets.Close())
+	}
+	a.publisher = publish.New(publish.Options{Forwarder: a.forwarder, Right: a.rightFor, Trouble: a.portTrouble})
 	if err := a.load(); err != nil {
 		return errors.Join(err, a.runtime.Close(), a.audit.Close(), a.secrets.Close())
 	}
@@ -265,6 +273,7 @@ func (a *Agent) Run(ctx context.Context) {
 		a.drive(w)
 	}
 	a.mu.Unlock()
+	a.running.Go(func() { a.publishAll(ctx) })
 	a.running.Go(func() { a.driveDrain(ctx) })
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.prepareNetwork()
@@ -329,5 +338,6 @@ func (a *Agent) Pause(ctx context.Context) error {
 func (a *Agent) Close() error {
 	a.close()
 	a.background.Wait()
-	return errors.Join(a.runtime.Close(), a.secrets.Close(), a.audit.Close(), a.db.Close())
+	a.publisher.Close()
+	return errors.Join(a.forwarder.close(), a.runtime.Close(), a.secrets.Close(), a.audit.Close(), a.db.Close())
 }

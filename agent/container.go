@@ -246,12 +246,17 @@ const outOfMemory = "killed by the kernel for want of memory: it had reached its
 // killed is the exit status of what SIGKILL ended.
 const killed = 128 + uint32(syscall.SIGKILL)
 
-// Promote has an instance take over from the one that is kept beside it.
-func (c containers) Promote(context.Context, string) error {
+// Promote has an instance take over from the one that is kept beside it: it returns when
+// no new connection is led to that any more.
+func (c containers) Promote(ctx context.Context, _ string) error {
+	if err := c.w.agent.publisher.Settle(ctx, c.w.portOwner()); err != nil {
+		return fmt.Errorf("waiting for its ports to lead to it: %w", err)
+	}
 	return failpoint.Error("promote.done")
 }
 
 func (c containers) Stop(ctx context.Context, instance string, revision *supervise.Revision) error {
+	c.w.leave(ctx, instance)
 	sig := c.w.agent.runtime.StopSignal(ctx, revision.Spec)
 	err := gone(c.w.agent.runtime.Kill(ctx, instance, sig))
 	return errors.Join(err, failpoint.Error("stop.signalled"))

@@ -14,6 +14,7 @@
 //	container.go  between a supervisor and package runtime
 //	probe.go      a container's probes; hook.go: commands of a spec; answer.go: what they said
 //	reconcile.go  containers that no record explains, at the start; gate.go, loss.go
+//	ports.go      which instance a workload's ports lead to; package publish; forwarder.go
 //	sweep.go      what containers have left on the node
 //	view.go       workloads as the API shows them; node.go, health.go: the node
 //	apps.go, secrets.go, images.go, logs.go, events.go, measure.go

@@ -57,6 +57,7 @@ func (w *workload) changed(old, now supervise.View) {
 	if now.Gone {
 		return
 	}
+	w.publish(now)
 	before, after := w.messageOf(old), w.messageOf(now)
 	if !proto.Equal(before, after) || old.Desired != now.Desired {
 		w.agent.changes.Append(func(uint64) Change { return Change{"updated", after} })

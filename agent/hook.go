@@ -18,6 +18,7 @@ func (c containers) PreStop(ctx context.Context, instance string, revision *supe
 	if len(command) == 0 {
 		return nil
 	}
+	c.w.leave(ctx, instance)
 	err := c.command(ctx, instance, revision, command)
 	if err == nil {
 		return nil

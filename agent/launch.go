@@ -332,10 +332,15 @@ func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) erro
 	if app == nil && !slices.ContainsFunc(plans, plan.writes) {
 		return nil
 	}
+	end, err := a.reserve(ctx, plans...)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := failpoint.Error("launch.record"); err != nil {
 		return err
 	}
-	err := a.db.Update(func(tx *state.Tx) error {
+	err = a.db.Update(func(tx *state.Tx) error {
 		for i, p := range plans {
 			if !p.writes() {
 				continue

@@ -40,6 +40,11 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if err := a.mayRun(w, r); err != nil {
 		return nil, nil, err
 	}
+	end, err := a.reserve(context.Background(), plan{record: r, workload: w})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer end()
 	if err := failpoint.Error("wish.record"); err != nil {
 		return nil, nil, err
 	}

@@ -19,6 +19,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	snapshot := metrics.Snapshot{Connected: err == nil, Redactions: logs.Redactions, LogBytesLost: logs.LostBytes}
 	snapshot.OOMKills = a.measureOOMKills(stats)
 	snapshot.NetworksReady = a.runtime.NetworksReady()
+	snapshot.Ports = a.forwarder.measure()
 	snapshot.Room, snapshot.Draining = a.measureRoom(), a.drain.get() != nil
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()

@@ -33,7 +33,7 @@ var runFields = map[string]string{
 	"spec.timeout": "timeout", "spec.resources.memory": "memory",
 	"spec.resources.cpu": "cpu", "spec.user": "user", "spec.workdir": "workdir",
 	"spec.network.mode": "network", "spec.runtime": "runtime",
-	"spec.env[": "env", "spec.secrets[": "secret",
+	"spec.network.ports[": "publish", "spec.env[": "env", "spec.secrets[": "secret",
 }
 
 // flagOf names the flag that a launch's field was given by, if it was.

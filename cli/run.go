@@ -34,6 +34,7 @@ type runFlags struct {
 	cpu              float64
 	user, workdir    string
 	network, runtime string
+	publish          []string
 }
 
 func newRun(s *session) *cobra.Command {
@@ -84,7 +85,7 @@ them. The detach keys leave it running.`,
 	complete(cmd, "secret-file", s.secretNames)
 	complete(cmd, "auth-secret", s.secretNames)
 	complete(cmd, "pull", fixed(launchspec.PullIfNotPresent, launchspec.PullAlways, launchspec.PullNever))
-	complete(cmd, "network", fixed("none", "host"))
+	complete(cmd, "network", fixed(launchspec.NetworkBridge, launchspec.NetworkNone, launchspec.NetworkHost))
 	return cmd
 }
 
@@ -104,7 +105,8 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
 	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
 	flags.StringVar(&f.workdir, "workdir", "", "absolute path of the working directory")
-	flags.StringVar(&f.network, "network", "", "none, host or bridge")
+	flags.StringVar(&f.network, "network", "", "bridge, none or host")
+	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "have a port of the node lead to the function: `[[IP:]HOST:]CONTAINER[/udp]`; repeatable")
 	flags.StringVar(&f.runtime, "runtime", "", "`NAME` of an OCI runtime configured on the node")
 }
 
@@ -226,8 +228,8 @@ func (f *runFlags) apply(cmd *cobra.Command, spec *purserv1.LaunchSpec) error {
 	setText(given("user"), f.user, &spec.User)
 	setText(given("workdir"), f.workdir, &spec.Workdir)
 	setText(given("runtime"), f.runtime, &spec.Runtime)
-	if given("network") {
-		spec.Network = &purserv1.Network{Mode: proto.String(f.network)}
+	if err := f.applyNetwork(given, spec); err != nil {
+		return misuse(cmd, err)
 	}
 	f.applyResources(given, spec)
 	return nil

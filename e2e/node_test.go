@@ -278,11 +278,7 @@ type workload struct {
 		Secret  string
 		Version int
 	}
-	Instances []struct {
-		ID        string
-		PID       int
-		Addresses []string
-	}
+	Instances []instance
 	LastExit *struct {
 		Code     int
 		Reason   string
@@ -290,6 +286,16 @@ type workload struct {
 		Instance string
 	} `json:"last_exit"`
 }
+
+// instance is one of a workload's.
+type instance struct {
+	ID        string
+	PID       int
+	Addresses []string
+}
+
+// is says whether it is the same one, and the same process.
+func (i instance) is(other instance) bool { return i.ID == other.ID && i.PID == other.PID }
 
 func (w workload) pid() int {
 	if len(w.Instances) == 0 {

@@ -30,7 +30,7 @@ func TestRolling(t *testing.T) {
 		first := n.get("a/f")
 		n.deploy(rolled(`while ! cat /tmp/go; do sleep 0.1; done; touch /tmp/ok; sleep 1000`))
 		both := n.await("a/f", "two instances", func(w workload) bool { return w.State == "running" && len(w.Instances) == 2 })
-		if both.Instances[1] != first.Instances[0] || !alive(first.pid()) {
+		if !both.Instances[1].is(first.Instances[0]) || !alive(first.pid()) {
 			t.Errorf("of %+v there is %+v", first.Instances, both.Instances)
 		}
 		if !strings.HasSuffix(both.Reason, "the instance of generation 1 serves meanwhile") {
@@ -68,7 +68,7 @@ func TestRollingToWhatFails(t *testing.T) {
 		serves := func(what string) {
 			t.Helper()
 			w := n.get("a/f")
-			if old := w.Instances[len(w.Instances)-1]; old != first.Instances[0] || !alive(first.pid()) {
+			if old := w.Instances[len(w.Instances)-1]; !old.is(first.Instances[0]) || !alive(first.pid()) {
 				t.Fatalf("%s: of %+v there is %+v", what, first.Instances, w.Instances)
 			}
 		}
@@ -104,14 +104,14 @@ func TestAgentIsKilledInARollingChange(t *testing.T) {
 		both := n.await("a/f", "two instances", two)
 		n.killAgent()
 		after := n.await("a/f", "two instances", two)
-		if after.Instances[0] != both.Instances[0] || after.Instances[1] != both.Instances[1] || !alive(first.pid()) {
+		if !after.Instances[0].is(both.Instances[0]) || !after.Instances[1].is(both.Instances[1]) || !alive(first.pid()) {
 			t.Fatalf("there were %+v and are %+v", both.Instances, after.Instances)
 		}
 		letGo(t, both)
 		n.await("a/f", "ready", inState("ready"))
 		n.killAgent() // as the old one ends, or is to
 		last := n.await("a/f", "one instance", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 })
-		if last.Instances[0] != both.Instances[0] || alive(first.pid()) {
+		if !last.Instances[0].is(both.Instances[0]) || alive(first.pid()) {
 			t.Errorf("there were %+v and are %+v", both.Instances, last.Instances)
 		}
 	})

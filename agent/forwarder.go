@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/purserd/purser/metrics"
+	"github.com/purserd/purser/runtime/forward"
+)
+
+// forwarder is the node's port forwarder, a process that is found or started when there is
+// something for it to do: a node without published ports has none.
+type forwarder struct {
+	config forward.Config
+
+	mu     sync.Mutex
+	client *forward.Client // nil until then
+	closed bool
+}
+
+func newForwarder(runDir string, restarted func(), log *slog.Logger) (*forwarder, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("looking for the port forwarder's program: %w", err)
+	}
+	return &forwarder{config: forward.Config{
+		Dir: filepath.Join(runDir, "ports"), Command: []string{self, "port-forwarder"}, Log: log, Restarted: restarted,
+	}}, nil
+}
+
+// open finds or starts the process.
+func (f *forwarder) open() (*forward.Client, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, os.ErrClosed
+	}
+	if f.client != nil {
+		return f.client, nil
+	}
+	client, err := forward.Open(f.config)
+	if err == nil {
+		f.client = client
+	}
+	return client, err
+}
+
+// left says whether there may be a process: this agent, or an earlier one, had it started.
+func (f *forwarder) left() bool {
+	_, err := os.Stat(f.config.Dir)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (f *forwarder) Claim(ctx context.Context, owner string, ports []forward.Port) error {
+	client, err := f.open()
+	if err != nil {
+		return err
+	}
+	return client.Claim(ctx, owner, ports)
+}
+
+func (f *forwarder) Point(ctx context.Context, owner string, targets []forward.Target) error {
+	client, err := f.open()
+	if err != nil {
+		return err
+	}
+	return client.Point(ctx, owner, targets)
+}
+
+func (f *forwarder) Release(ctx context.Context, owner string) error {
+	if !f.left() {
+		return nil
+	}
+	client, err := f.open()
+	if err != nil {
+		return err
+	}
+	return client.Release(ctx, owner)
+}
+
+func (f *forwarder) Owners(ctx context.Context) ([]string, error) {
+	if !f.left() {
+		return nil, nil
+	}
+	client, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	all, err := client.List(ctx)
+	var names []string
+	for _, o := range all {
+		names = append(names, o.Name)
+	}
+	return names, err
+}
+
+// measure is what the process has done and has; all is zero where there is none.
+func (f *forwarder) measure() metrics.Ports {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := metrics.Ports{Connections: map[string]uint64{}}
+	for _, result := range forward.Results {
+		p.Connections[result] = 0
+	}
+	if f.client == nil {
+		return p
+	}
+	c := f.client.Counters()
+	maps.Copy(p.Connections, c.Connections)
+	p.BytesIn, p.BytesOut, p.DatagramsDropped = c.BytesIn, c.BytesOut, c.DatagramsDropped
+	p.Active, p.Held, p.UDPClients = c.Active, c.Held, c.Sessions
+	return p
+}
+
+// close lets go of the process, which goes on if it has something to do.
+func (f *forwarder) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.client == nil {
+		return nil
+	}
+	return f.client.Close()
+}

@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/purserd/purser/agent/publish"
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime/forward"
+)
+
+// portOwner is a workload to the forwarder. An environment has no slash in its name.
+func portOwner(environment, id string) string { return environment + "/" + id }
+
+func (w *workload) portOwner() string { return portOwner(w.environment(), w.id()) }
+
+// portsOf are the ports of the node that a spec wants to be reached at.
+func portsOf(spec *purserv1.LaunchSpec) []forward.Port {
+	var all []forward.Port
+	for _, p := range spec.GetNetwork().GetPorts() {
+		all = append(all, forward.Port{
+			Protocol: launchspec.Protocol(p), HostIP: launchspec.HostIP(p), Host: launchspec.HostPort(p),
+			Container: uint16(p.GetContainer()), ProxyProtocol: p.GetProxyProtocol(),
+		})
+	}
+	return all
+}
+
+// publish has the workload's ports lead to what serves it. It is called with each change
+// of the workload's view.
+func (w *workload) publish(v supervise.View) {
+	has := len(portsOf(v.Desired.Revision.Spec)) > 0 || v.Serving() != nil && len(portsOf(v.Serving().Revision.Spec)) > 0
+	w.agent.publisher.Changed(w.portOwner(), has)
+}
+
+// rightFor is what is right for a workload's ports now.
+func (a *Agent) rightFor(owner string) publish.Wish {
+	environment, id, _ := strings.Cut(owner, "/")
+	w := a.lookup(environment, id)
+	if w == nil {
+		return publish.Wish{}
+	}
+	v, _ := w.supervisor.View()
+	return portWish(v)
+}
+
+// portWish is what is right for the ports of a workload: they are bound for as long as it
+// is to run, and lead to the instance that serves. While there is none, who connects waits.
+func portWish(v supervise.View) publish.Wish {
+	if v.Gone || v.Desired.Goal != supervise.Run || v.Status.Run == v.Desired.Run && v.Status.State.Ended() {
+		return publish.Wish{}
+	}
+	wish := publish.Wish{Ports: portsOf(v.Desired.Revision.Spec)}
+	i := v.Serving()
+	if i == nil {
+		return wish
+	}
+	// Of an older spec's ports those are bound, too, as long as its instance serves.
+	serves := portsOf(i.Revision.Spec)
+	wish.Ports = publish.Union(serves, wish.Ports)
+	if addresses := addressesOf(i); len(serves) > 0 && len(addresses) > 0 {
+		wish.Targets = []forward.Target{{Instance: i.ID, Addrs: addresses, Ports: serves}}
+	}
+	return wish
+}
+
+// addressesOf are the addresses of an instance on the node's container network.
+func addressesOf(i *supervise.Instance) []netip.Addr {
+	var all []netip.Addr
+	for _, text := range i.Addresses {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			all = append(all, ip)
+		}
+	}
+	return all
+}
+
+// reserve binds the ports of plans that are about to be committed, so that one which is
+// taken refuses them. end is to be called when they are in force, or nothing has come of
+// them.
+func (a *Agent) reserve(ctx context.Context, plans ...plan) (end func(), err error) {
+	var claims []publish.Claim
+	for _, p := range plans {
+		ports := p.ports()
+		if len(ports) > 0 || p.workload != nil && len(portsOf(p.workload.record().GetSpec())) > 0 {
+			claims = append(claims, publish.Claim{Owner: portOwner(p.record.GetEnvironment(), p.record.GetId()), Ports: ports})
+		}
+	}
+	if len(claims) == 0 {
+		return func() {}, nil
+	}
+	end, err = a.publisher.Reserve(ctx, claims)
+	return end, portRefusal(err)
+}
+
+// ports are those that a plan wants.
+func (p plan) ports() []forward.Port {
+	if supervise.Goal(p.record.GetGoal()) != supervise.Run {
+		return nil
+	}
+	return portsOf(p.record.GetSpec())
+}
+
+// portRefusal makes a refusal of a port that is taken.
+func portRefusal(err error) error {
+	var taken *forward.TakenError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &taken):
+		return refuse(Precondition, "network.ports: %w; choose another host port, or stop what has it", taken)
+	}
+	return fmt.Errorf("binding its ports: %w", err)
+}
+
+// portTime bounds how long a stop waits for connections to be led elsewhere.
+const portTime = 2 * time.Second
+
+// leave waits until no new connection is led to an instance that is about to be stopped:
+// the view that says so has been published.
+func (w *workload) leave(ctx context.Context, instance string) {
+	limited, cancel := context.WithTimeout(ctx, portTime)
+	defer cancel()
+	if err := w.agent.publisher.Settle(limited, w.portOwner()); err != nil && ctx.Err() == nil {
+		w.agent.log.Warn("an instance is stopped although connections may still be led to it", "instance", instance, "error", err)
+	}
+}
+
+// portTrouble tells why the ports of a workload are not as they should be, or that they
+// are again.
+func (a *Agent) portTrouble(owner string, err error) {
+	environment, id, _ := strings.Cut(owner, "/")
+	if err == nil {
+		a.emit(normal, "PortsBound", environment, id, "its ports are bound")
+		return
+	}
+	a.emit(warning, "PortsNotBound", environment, id, "its ports are not served; this is tried again: %v", err)
+}
+
+// publishAll takes up what earlier agents had the forwarder do: what is right stays as it
+// is, and the ports of workloads that are no more are closed.
+func (a *Agent) publishAll(ctx context.Context) {
+	for _, w := range a.all("", "") {
+		v, _ := w.supervisor.View()
+		w.publish(v)
+	}
+	if err := a.publisher.Prune(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("ports of workloads that are no more may still be bound", "error", err)
+	}
+}

@@ -1,0 +1,358 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+// serviceImage has the service that loses no request when it is stopped.
+func serviceImage(t testing.TB) string {
+	t.Helper()
+	program, err := buildService()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rig.Busybox(t, rig.Image{Ref: "localhost/service:1", Files: map[string]string{"bin/service": program}})
+}
+
+// buildService builds the service once.
+var buildService = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "purser-test-service")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "service")
+	build := exec.Command("go", "build", "-o", program, "./service")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the service: %w\n%s", err, out)
+	}
+	content, err := os.ReadFile(program)
+	return string(content), err
+})
+
+// bridged runs a test on a node with a container network for each containerd.
+func bridged(t *testing.T, test func(t *testing.T, n *node)) {
+	t.Helper()
+	t.Parallel()
+	rig.Plugins(t)
+	for _, v := range rig.Versions {
+		t.Run("containerd "+string(v), func(t *testing.T) {
+			t.Parallel()
+			test(t, bridgedNode(t, v))
+		})
+	}
+}
+
+// bridgedNode is a node with a container network and the service's image.
+func bridgedNode(t testing.TB, v rig.Version) *node {
+	t.Helper()
+	i := bridges.Add(1)
+	n := emptyNodeWith(t, v, fmt.Sprintf("[network]\ncni_config_dir = '%s'\nsubnets = ['10.98.%d.0/24', 'fd00:98:%[2]d::/64']\n", t.TempDir(), i))
+	t.Cleanup(func() {
+		n.stop()
+		if left := n.attachments(); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+	n.must("image", "import", serviceImage(t))
+	return n
+}
+
+// bridges counts the nodes with one.
+var bridges atomic.Int32
+
+// freePort is one of the node's that nobody has.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// published is a spec of the service, with a port of the node's that leads to it.
+func published(port int, version string, more ...string) string {
+	return fmt.Sprintf(`
+app: a
+function: f
+image: {ref: localhost/service:1}
+command: [service]
+env: {VERSION: %q}
+network: {mode: bridge, ports: [{container: 8080, host: %d}, {container: 8080, host: %[2]d, protocol: udp}]}
+probes: {ready: {tcp: {port: 8080}, period: 50ms}}
+restart: {backoff_min: 100ms}
+%s
+`, version, port, strings.Join(more, "\n"))
+}
+
+// ask gets a page of the service's.
+func ask(port int, path string) (string, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	return strings.TrimSpace(string(body)), err
+}
+
+// tell sends a datagram to the service and returns its answer.
+func tell(port int, text string) (string, error) {
+	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	buf := make([]byte, 2048)
+	for range 10 { // as datagrams may be lost
+		if _, err := conn.Write([]byte(text)); err != nil {
+			return "", err
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		if n, err := conn.Read(buf); err == nil {
+			return string(buf[:n]), nil
+		}
+	}
+	return "", fmt.Errorf("no answer to %q", text)
+}
+
+func TestPorts(t *testing.T) {
+	bridged(t, func(t *testing.T, n *node) {
+		port := freePort(t)
+		n.deploy(published(port, "1"), "--wait")
+		w := n.get("a/f")
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			conn, err := net.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+			if err != nil {
+				t.Errorf("connecting to %s: %v", host, err)
+				continue
+			}
+			conn.Close()
+		}
+		if got, err := ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
+			t.Errorf("it answers %q, %v", got, err)
+		}
+		if got, err := tell(port, "hello"); err != nil || got != w.Instances[0].ID+" hello" {
+			t.Errorf("to a datagram it answers %q, %v", got, err)
+		}
+		t.Run("taken", func(t *testing.T) { testPortTaken(t, n, port) })
+		t.Run("agent killed", func(t *testing.T) {
+			n.killAgent()
+			if got, err := ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
+				t.Errorf("it answers %q, %v", got, err)
+			}
+		})
+		t.Run("stopped", func(t *testing.T) {
+			n.must("stop", "a/f")
+			if _, err := ask(port, "/"); err == nil || !strings.Contains(err.Error(), "refused") {
+				t.Errorf("its port is not closed: %v", err)
+			}
+			n.must("start", "a/f")
+			if got, err := ask(port, "/"); err != nil || !strings.HasSuffix(got, " 1") {
+				t.Errorf("started again, it answers %q, %v", got, err)
+			}
+		})
+		if got := n.metric(`purser_port_connections_total{result="forwarded"}`); got == "0" {
+			t.Error("no connection is counted")
+		}
+		n.must("rm", "a/f")
+		if _, err := ask(port, "/"); err == nil {
+			t.Error("a removed workload answers")
+		}
+	})
+}
+
+// testPortTaken has launches refused that want a port which somebody has.
+func testPortTaken(t *testing.T, n *node, port int) {
+	other := func(port int) string {
+		return file(t, "other.yaml", strings.Replace(published(port, "1"), "function: f", "function: g", 1))
+	}
+	said := n.refused("deploy", other(port))
+	for _, want := range []string{strconv.Itoa(port), "dev/a/f"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %s: %s", want, said)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	said = n.refused("deploy", other(l.Addr().(*net.TCPAddr).Port))
+	if want := strconv.Itoa(os.Getpid()); !strings.Contains(said, want) {
+		t.Errorf("it does not say that process %s has it: %s", want, said)
+	}
+	if got := n.must("ps", "-a"); strings.Contains(got, "a/g") {
+		t.Errorf("what was refused is there:\n%s", got)
+	}
+	// What is removed by a deploy makes room for what is new in it.
+	app := func(function string, port int) string {
+		return file(t, "b.yaml", fmt.Sprintf(`
+app: b
+functions:
+  - {function: %s, image: {ref: localhost/service:1}, command: [service], network: {ports: [{container: 8080, host: %d}]}}
+`, function, port))
+	}
+	own := freePort(t)
+	n.must("deploy", app("old", own), "--wait")
+	n.must("deploy", app("new", own), "--wait")
+	if got, err := ask(own, "/"); err != nil || !strings.HasPrefix(got, n.get("b/new").Instances[0].ID) {
+		t.Errorf("under its new name it answers %q, %v", got, err)
+	}
+	n.must("rm", "b/new")
+}
+
+// loaded puts a load on a service while something is done, and says how it went.
+func loaded(t *testing.T, port int, do func()) rig.LoadReport {
+	t.Helper()
+	load := &rig.Load{Kept: 8, Fresh: 4, Pause: time.Millisecond, FreshPause: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	}}
+	load.Start()
+	do()
+	report := load.Stop()
+	t.Log(report)
+	return report
+}
+
+// However often a service is replaced, no request fails.
+func TestPortsMove(t *testing.T) {
+	bridged(t, func(t *testing.T, n *node) {
+		port := freePort(t)
+		n.deploy(published(port, "0"), "--wait")
+		report := loaded(t, port, func() {
+			for i := range 20 {
+				n.deploy(published(port, strconv.Itoa(i+1)), "--wait")
+			}
+		})
+		if got, err := ask(port, "/"); err != nil || !strings.HasSuffix(got, " 20") {
+			t.Errorf("in the end it answers %q, %v", got, err)
+		}
+		if len(report.Failures) > 0 || len(report.Answers) < 15 {
+			t.Errorf("while it was replaced 20 times: %v", report)
+		}
+	})
+}
+
+// However often the agent is killed, no request fails.
+func TestPortsOutliveTheAgent(t *testing.T) {
+	bridged(t, func(t *testing.T, n *node) {
+		port := freePort(t)
+		n.deploy(published(port, "0"), "--wait")
+		report := loaded(t, port, func() {
+			for range 6 { // after which purser dev waits for long with the next
+				n.killAgent()
+			}
+		})
+		if len(report.Failures) > 0 || len(report.Answers) != 1 {
+			t.Errorf("while the agent was killed 6 times: %v", report)
+		}
+	})
+}
+
+// When an instance crashes, only what was under way on it fails.
+func TestPortsAfterACrash(t *testing.T) {
+	bridged(t, func(t *testing.T, n *node) {
+		port := freePort(t)
+		n.deploy(published(port, "0"), "--wait")
+		const crashes = 5
+		report := loaded(t, port, func() {
+			for i := range crashes {
+				before := n.get("a/f").Restarts
+				_, _ = ask(port, "/crash")
+				n.await("a/f", "ready again", func(w workload) bool { return w.Restarts > before && w.State == "ready" })
+				if got, err := ask(port, "/"); err != nil {
+					t.Errorf("after crash %d: %q, %v", i+1, got, err)
+				}
+			}
+		})
+		// A client has one request under way.
+		if most := crashes * (8 + 4); len(report.Failures) > most {
+			t.Errorf("more failed than were under way: %v", report)
+		}
+		for _, f := range report.Failures {
+			if strings.HasPrefix(f.What, "connecting") || strings.Contains(f.What, "timeout") {
+				t.Errorf("one that was not under way: %+v", f)
+			}
+		}
+	})
+}
+
+// wrk counts what fails, too, and is nobody's of this project.
+func TestPortsUnderWrk(t *testing.T) {
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		rig.Lacking(t, "wrk: apt-get install wrk")
+	}
+	n := bridgedNode(t, rig.V24)
+	port := freePort(t)
+	n.deploy(published(port, "0"), "--wait")
+	done := make(chan string)
+	go func() {
+		out, err := exec.Command(wrk, "-t2", "-c16", "-d15s", "--timeout", "10s", fmt.Sprintf("http://127.0.0.1:%d/", port)).CombinedOutput()
+		if err != nil {
+			out = fmt.Appendf(out, "%v", err)
+		}
+		done <- string(out)
+	}()
+	version := 0
+	for {
+		select {
+		case said := <-done:
+			t.Logf("%d new versions: %s", version, said)
+			if strings.Contains(said, "Socket errors") || strings.Contains(said, "Non-2xx") || !strings.Contains(said, "requests in") {
+				t.Errorf("requests failed:\n%s", said)
+			}
+			return
+		default:
+			version++
+			n.deploy(published(port, strconv.Itoa(version)), "--wait")
+		}
+	}
+}
+
+// The container is told the client's address where that is asked for.
+func TestPortsProxyProtocol(t *testing.T) {
+	n := bridgedNode(t, rig.V24)
+	port := freePort(t)
+	n.deploy(fmt.Sprintf(`
+app: a
+function: f
+image: {ref: localhost/service:1}
+command: [sh, -c, 'while :; do nc -l -p 9000 -e sh -c "read -r line; echo \"\$line\""; done']
+network: {ports: [{container: 9000, host: %d, proxy_protocol: v1}]}
+stop: {grace: 0s}
+`, port), "--wait")
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	from := conn.LocalAddr().(*net.TCPAddr)
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	got, err := bufio.NewReader(conn).ReadString('\n')
+	if want := fmt.Sprintf("PROXY TCP4 127.0.0.1 127.0.0.1 %d %d", from.Port, port); strings.TrimSpace(got) != want {
+		t.Errorf("the container was told %q (%v), want %q", got, err, want)
+	}
+}
