@@ -276,7 +276,6 @@ func (a *Agent) Run(ctx context.Context) {
 	a.running.Go(func() { a.publishAll(ctx) })
 	a.running.Go(func() { a.driveDrain(ctx) })
 	a.running.Go(func() { a.tryRuntimes(ctx) })
-	a.prepareNetwork()
 	a.running.Go(func() { a.reconcile(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })
 	a.running.Go(func() { a.sweepLeaks(ctx) })

@@ -36,17 +36,6 @@ func (a *Agent) networkConfig() *cni.Config {
 	return c
 }
 
-// prepareNetwork has the container network made ready ahead of the first launch, where it
-// is what specs get that name none.
-func (a *Agent) prepareNetwork() {
-	if a.defaultNetworkMode() != launchspec.NetworkBridge {
-		return
-	}
-	if err := a.runtime.CheckBridge(); err != nil {
-		a.log.Warn("containers cannot be put on a bridge", "error", err)
-	}
-}
-
 // defaultNetworkMode is that of specs that name none.
 func (a *Agent) defaultNetworkMode() string {
 	switch mode := a.cfg.Network.DefaultMode; {

@@ -329,6 +329,8 @@ cgroup_parent = %q
 address = %q
 [metrics]
 address = ""
+[network]
+default_mode = "none"
 `, filepath.Join(dir, stateDir), filepath.Join(dir, "run"), filepath.Join(dir, "purser.sock"), "/purser-dev-"+filepath.Base(dir), containerd)
 	cmd := exec.Command(n.purser(), "agent", "--config", file(n.t, "agent.toml", config))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}

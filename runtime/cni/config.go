@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,14 +106,33 @@ func readList(file string) (*libcni.NetworkConfigList, error) {
 	if filepath.Ext(file) == ".conflist" {
 		return libcni.NetworkConfFromFile(file)
 	}
-	one, err := libcni.ConfFromFile(file)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	if one.Network.Type == "" {
+	return listOfOne(data)
+}
+
+// listOfOne makes a list of one plugin's configuration, as CNI had it before it had lists.
+func listOfOne(data []byte) (*libcni.NetworkConfigList, error) {
+	var one struct {
+		CNIVersion string `json:"cniVersion"`
+		Name       string `json:"name"`
+		Type       string `json:"type"`
+	}
+	if err := json.Unmarshal(data, &one); err != nil {
+		return nil, err
+	}
+	if one.Type == "" {
 		return nil, errors.New("it names no plugin (type)")
 	}
-	return libcni.ConfListFromConf(one)
+	list, err := json.Marshal(map[string]any{
+		"cniVersion": one.CNIVersion, "name": one.Name, "plugins": []json.RawMessage{data},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(list)
 }
 
 // MissingError says that plugins are not installed.

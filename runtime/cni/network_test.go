@@ -384,17 +384,27 @@ func TestOwnConfiguration(t *testing.T) {
 	if a := n.claim("b"); !subnets("10.98.2.0/24")[0].Contains(a.Addresses[0]) {
 		t.Errorf("it is at %v", a.Addresses)
 	}
+	// As it was before there were lists.
+	if err := os.WriteFile(filepath.Join(n.cfg.ConfigDir, "00-one.conf"), []byte(`{"cniVersion": "0.4.0", "name": "one", "type": "ptp", "ipam":
+	{"type": "host-local", "dataDir": "`+n.cfg.StateDir+`/own", "subnet": "10.98.3.0/24"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Network = "one"
+	n.open()
+	if a := n.claim("c"); !subnets("10.98.3.0/24")[0].Contains(a.Addresses[0]) {
+		t.Errorf("it is at %v", a.Addresses)
+	}
 	n.cfg.Network = "third"
 	n.open()
-	if err := n.Check(); err == nil || !strings.Contains(err.Error(), `"third"`) || !strings.Contains(err.Error(), "first, second") {
+	if err := n.Check(); err == nil || !strings.Contains(err.Error(), `"third"`) || !strings.Contains(err.Error(), "one, first, second") {
 		t.Errorf("error: %v", err)
 	}
 	n.cfg.Network = ""
-	if err := os.WriteFile(filepath.Join(n.cfg.ConfigDir, "05-broken.conflist"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(n.cfg.ConfigDir, "00-broken.conflist"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	n.open()
-	if err := n.Check(); err == nil || !strings.Contains(err.Error(), "05-broken.conflist") {
+	if err := n.Check(); err == nil || !strings.Contains(err.Error(), "00-broken.conflist") {
 		t.Errorf("error: %v", err)
 	}
 }
