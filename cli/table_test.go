@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
 func TestAge(t *testing.T) {
@@ -258,6 +260,37 @@ func TestListsOnNarrowTerminals(t *testing.T) {
 		if out.String() != c.want {
 			t.Errorf("%d columns:\n%swant\n%s", c.width, out.String(), c.want)
 		}
+	}
+}
+
+// Addresses are shown where somebody has one, and the first to go when there is no room.
+func TestAddressesInLists(t *testing.T) {
+	addressed := &purserv1.Workload{
+		Id: "a/f", State: "running",
+		Instances: []*purserv1.Instance{{Id: "i", Addresses: []string{"10.0.0.2", "fd00::2"}}},
+	}
+	other := &purserv1.Workload{Id: "a/g", State: "stopped"}
+	for _, c := range []struct {
+		width     int
+		workloads []*purserv1.Workload
+		want      bool
+	}{
+		{0, []*purserv1.Workload{addressed, other}, true},
+		{120, []*purserv1.Workload{addressed, other}, true},
+		{60, []*purserv1.Workload{addressed, other}, false},
+		{0, []*purserv1.Workload{other}, false},
+	} {
+		var out bytes.Buffer
+		s := &session{out: &out}
+		list := s.workloadsIn(c.workloads, time.Now())
+		list.screen = screen{width: c.width}
+		list.flush()
+		if shown := strings.Contains(out.String(), "ADDRESS") && strings.Contains(out.String(), "10.0.0.2"); shown != c.want {
+			t.Errorf("%d columns:\n%s", c.width, out.String())
+		}
+	}
+	if text := instanceText(addressed.GetInstances()[0], time.Now()); text != "i, at 10.0.0.2 and fd00::2" {
+		t.Errorf("the instance: %s", text)
 	}
 }
 

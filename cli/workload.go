@@ -105,6 +105,10 @@ func (s *session) newWorkloadTable() *table {
 }
 
 func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
+	s.workloadsIn(workloads, now).flush()
+}
+
+func (s *session) workloadsIn(workloads []*purserv1.Workload, now time.Time) *table {
 	addressed := slices.ContainsFunc(workloads, func(w *purserv1.Workload) bool { return firstAddress(w) != "" })
 	t := s.newWorkloadTable()
 	if addressed {
@@ -124,7 +128,7 @@ func (s *session) workloadTable(workloads []*purserv1.Workload, now time.Time) {
 		}
 		t.row(cells...)
 	}
-	t.flush()
+	return t
 }
 
 // firstAddress is that of a workload's first instance that has one.

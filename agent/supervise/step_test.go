@@ -223,6 +223,7 @@ func TestBackoffDoublesAndResets(t *testing.T) {
 
 func TestRecordKeepsWhatMatters(t *testing.T) {
 	s := runningSince(t0)
+	s.Instance.Addresses = []string{"10.0.0.2", "fd00::2"}
 	s.Instance.Boot, s.Instance.Ending = "this", &Ending{ProbeFailed, "its live probe failed"}
 	s.LastExit, s.Previous, s.Restarts = &Exit{Code: 3, Cause: Exited, Reason: "x", Instance: "zero", FinishedAt: t0}, "zero", 2
 	got := FromRecord(s.Record())
@@ -233,7 +234,7 @@ func TestRecordKeepsWhatMatters(t *testing.T) {
 	if got.Instance.Revision.Policy.Grace != 10*time.Second {
 		t.Errorf("the policy is not that of the spec: %+v", got.Instance.Revision.Policy)
 	}
-	if got.Instance.Ending == nil || got.Instance.Boot != "this" {
+	if got.Instance.Ending == nil || got.Instance.Boot != "this" || len(got.Instance.Addresses) != 2 {
 		t.Errorf("got %+v", got.Instance)
 	}
 	if !same(s, got) {
@@ -242,6 +243,18 @@ func TestRecordKeepsWhatMatters(t *testing.T) {
 	s.State = BackingOff
 	if got := FromRecord(s.Record()); !got.Instance.Ended {
 		t.Errorf("an instance in state %s is only to be deleted", s.State)
+	}
+}
+
+// The addresses of an instance are those that were found, also of one whose start was not
+// recorded any more.
+func TestAddressesOfTheAdopted(t *testing.T) {
+	found := Found{Running: true, PID: 1, Addresses: []string{"10.0.0.2"}}
+	running, creating := runningSince(t0), Status{State: Creating, Instance: &Instance{ID: "one", Revision: service().Revision, CreatedAt: t0}}
+	for _, s := range []Status{running, creating} {
+		if got := adopted(s, found, t0).Instance.Addresses; len(got) != 1 || got[0] != "10.0.0.2" {
+			t.Errorf("in state %s: %v", s.State, got)
+		}
 	}
 }
 
