@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -204,6 +205,10 @@ type way struct {
 }
 
 func (w *way) measure() error {
+	if os.Getenv("LAT") != "" {
+		w.down, w.up = []float64{1}, []float64{1}
+		return errors.Join(w.pingPong(2000), w.connections(1000))
+	}
 	down, err := w.throughput(wantBytes)
 	if err != nil {
 		return err
@@ -324,13 +329,17 @@ func report(direct, forwarded *way) {
 		{"connect, a byte there and back", forwarded.connected, direct.connected},
 	} {
 		ours, base := median(l.ours), median(l.base)
-		fmt.Printf("%-40s direct %6v  forwarded %6v  added %v, goal < 100µs\n",
-			l.name, base.Round(100*time.Nanosecond), ours.Round(100*time.Nanosecond), (ours - base).Round(100*time.Nanosecond))
+		fmt.Printf("%-40s direct %6v  forwarded %6v  added %v (of the best tenth %v), goal < 100µs\n",
+			l.name, rounded(base), rounded(ours), rounded(ours-base), rounded(quantile(l.ours, 0.1)-quantile(l.base, 0.1)))
 	}
 }
 
-func median[T float64 | time.Duration](all []T) T {
+func rounded(d time.Duration) time.Duration { return d.Round(100 * time.Nanosecond) }
+
+func median[T float64 | time.Duration](all []T) T { return quantile(all, 0.5) }
+
+func quantile[T float64 | time.Duration](all []T, of float64) T {
 	sorted := slices.Clone(all)
 	slices.Sort(sorted)
-	return sorted[len(sorted)/2]
+	return sorted[int(of*float64(len(sorted)))]
 }

@@ -27,8 +27,8 @@ import (
 
 var background = context.Background()
 
-// dial connects, and reads the name of the instance that answers.
-func dial(t *testing.T, network string, port uint16) (net.Conn, string) {
+// dialed connects, and reads the name of the instance that answers.
+func dialed(t *testing.T, network string, port uint16) (net.Conn, string) {
 	t.Helper()
 	host := "127.0.0.1"
 	if network == "tcp6" {
@@ -54,23 +54,23 @@ func TestConnectionsGoToTheTargetOverBothFamilies(t *testing.T) {
 	n.claim("dev/web", tcpPort(port, a.port))
 	n.point("dev/web", a.target())
 	for _, network := range []string{"tcp4", "tcp6"} {
-		conn, who := dial(t, network, port)
+		conn, who := dialed(t, network, port)
 		if who != "a" {
 			t.Fatalf("%s: %s answers", network, who)
 		}
 		echo(t, conn, "hello")
 	}
 	b := newInstance(t, "b", "127.0.0.2", a.port, naming("b"))
-	old, _ := dial(t, "tcp", port)
+	old, _ := dialed(t, "tcp", port)
 	n.point("dev/web", b.target())
-	if _, who := dial(t, "tcp", port); who != "b" {
+	if _, who := dialed(t, "tcp", port); who != "b" {
 		t.Errorf("%s answers after the change", who)
 	}
 	echo(t, old, "still there")
 	n.point("dev/web", a.target(), b.target())
 	var who []string
 	for range 4 {
-		_, w := dial(t, "tcp", port)
+		_, w := dialed(t, "tcp", port)
 		who = append(who, w)
 	}
 	slices.Sort(who)
@@ -165,10 +165,10 @@ func TestTheNextAgentFindsAllAsItWas(t *testing.T) {
 	a := newInstance(t, "a", "127.0.0.1", 0, naming("a"))
 	n.claim("dev/web", tcpPort(port, a.port))
 	n.point("dev/web", a.target())
-	conn, _ := dial(t, "tcp", port)
+	conn, _ := dialed(t, "tcp", port)
 	pid := n.pid()
 	n.Close()
-	if _, who := dial(t, "tcp", port); who != "a" {
+	if _, who := dialed(t, "tcp", port); who != "a" {
 		t.Errorf("%s answers without an agent", who)
 	}
 	n.open()
@@ -193,11 +193,11 @@ func TestOfAForwarderThatIsKilledTheConnectionsAreLostAlone(t *testing.T) {
 	n.claim("dev/web", tcpPort(port, a.port))
 	n.point("dev/web", a.target())
 	for restarts := range int32(3) {
-		conn, _ := dial(t, "tcp", port)
+		conn, _ := dialed(t, "tcp", port)
 		if err := syscall.Kill(n.pid(), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if _, who := dial(t, "tcp", port); who != "a" {
+		if _, who := dialed(t, "tcp", port); who != "a" {
 			t.Errorf("%s answers", who)
 		}
 		if _, err := conn.Read(make([]byte, 1)); err == nil {
@@ -384,7 +384,7 @@ func TestPortsOfAnInstanceCountForIt(t *testing.T) {
 	n.point("dev/web", target)
 	// The new spec's, before its instance is there.
 	n.claim("dev/web", tcpPort(port, fresh.port), tcpPort(added, fresh.port))
-	if _, who := dial(t, "tcp", port); who != "old" {
+	if _, who := dialed(t, "tcp", port); who != "old" {
 		t.Errorf("%s answers", who)
 	}
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", added))
@@ -397,7 +397,7 @@ func TestPortsOfAnInstanceCountForIt(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "new\n" {
 		t.Errorf("%q, %v", line, err)
 	}
-	if _, who := dial(t, "tcp", port); who != "new" {
+	if _, who := dialed(t, "tcp", port); who != "new" {
 		t.Errorf("%s answers", who)
 	}
 }
@@ -411,7 +411,7 @@ func TestAClaimOfOtherAddressesOfAPort(t *testing.T) {
 	one := tcpPort(port, a.port)
 	one.HostIP = netip.MustParseAddr("127.0.0.1")
 	n.claim("dev/web", one)
-	if _, who := dial(t, "tcp4", port); who != "a" {
+	if _, who := dialed(t, "tcp4", port); who != "a" {
 		t.Errorf("%s answers", who)
 	}
 	if conn, err := net.Dial("tcp6", fmt.Sprintf("[::1]:%d", port)); err == nil {

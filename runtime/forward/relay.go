@@ -12,8 +12,8 @@ import (
 func relay(client, server *net.TCPConn, c *counters) {
 	r := &relayed{}
 	var other sync.WaitGroup
-	other.Go(func() { r.half(server, client, &c.bytesIn) })
-	r.half(client, server, &c.bytesOut)
+	other.Go(func() { r.half(client, server, &c.bytesOut) })
+	r.half(server, client, &c.bytesIn) // here, as most clients have said something already
 	other.Wait()
 	client.Close()
 	server.Close()

@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -104,9 +103,7 @@ func (t *target) connect(to netip.AddrPort, p Port, client *net.TCPConn) *net.TC
 		return nil
 	}
 	defer t.leave()
-	ctx, cancel := context.WithTimeout(t.ctx, connectTimeout)
-	defer cancel()
-	server, err := (&net.Dialer{}).DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+	server, err := dial(t.ctx, to, connectTimeout)
 	if err != nil {
 		return nil
 	}

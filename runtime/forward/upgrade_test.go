@@ -41,7 +41,7 @@ func TestAnUpgradeLosesNothing(t *testing.T) {
 	n.point("dev/dns", u.target())
 	n.claim("dev/held", tcpPort(held, a.port))
 
-	established, _ := dial(t, "tcp", port)
+	established, _ := dialed(t, "tcp", port)
 	waiting, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", held))
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestAnUpgradeLosesNothing(t *testing.T) {
 		t.Fatal("the forwarder is the same")
 	}
 	echo(t, established, "with the old one")
-	if _, who := dial(t, "tcp", port); who != "a" {
+	if _, who := dialed(t, "tcp", port); who != "a" {
 		t.Errorf("%s answers", who)
 	}
 	if c := n.Counters(); c.Held != 1 || c.Sessions != 1 || c.Active != 2 {
