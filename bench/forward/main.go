@@ -289,6 +289,9 @@ func exchange(conn net.Conn, b []byte) error {
 	return err
 }
 
+// pause between two connections is longer than it takes to end one.
+var pause, _ = time.ParseDuration(os.Getenv("PAUSE"))
+
 // connections has a byte go there and back on a connection of its own.
 func (w *way) connections(times int) error {
 	b := []byte{wantEcho}
@@ -305,6 +308,7 @@ func (w *way) connections(times int) error {
 		// A reset: no port is kept in TIME_WAIT.
 		_ = conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()
+		time.Sleep(pause)
 	}
 	return nil
 }

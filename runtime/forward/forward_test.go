@@ -229,21 +229,21 @@ func TestEndsAreWhatTheyAre(t *testing.T) {
 			finish(t, client, server)
 		},
 		"the client resets": func(t *testing.T, client, server *net.TCPConn) {
-			reset(client)
+			resets(client)
 			isReset(t, server)
 		},
 		"the server resets": func(t *testing.T, client, server *net.TCPConn) {
-			reset(server)
+			resets(server)
 			isReset(t, client)
 		},
 		"the client resets after it finished": func(t *testing.T, client, server *net.TCPConn) {
 			finish(t, client, server)
-			reset(client)
+			resets(client)
 			isReset(t, server)
 		},
 		"the server resets after it finished": func(t *testing.T, client, server *net.TCPConn) {
 			finish(t, server, client)
-			reset(server)
+			resets(server)
 			isReset(t, client)
 		},
 		"the server closes before it has read all": func(t *testing.T, client, server *net.TCPConn) {
@@ -299,7 +299,7 @@ func finish(t *testing.T, from, to *net.TCPConn) {
 // isReset waits for a reset, which the end of a half is not.
 func isReset(t *testing.T, conn *net.TCPConn) {
 	t.Helper()
-	await(t, "reset", func() bool { return dead(conn) })
+	await(t, "reset", func() bool { return isDead(t, conn) })
 	if _, err := conn.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("%v", err)
 	}
@@ -425,4 +425,18 @@ func TestAClaimOfOtherAddressesOfAPort(t *testing.T) {
 		conn.Close()
 		t.Error("a port that was released is served")
 	}
+}
+
+// resets closes a connection with a reset.
+func resets(conn *net.TCPConn) {
+	_ = conn.SetLinger(0)
+	conn.Close()
+}
+
+func isDead(t *testing.T, conn *net.TCPConn) bool {
+	fd, err := numberOf(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return closedState(fd)
 }

@@ -102,7 +102,12 @@ func bindAny(o *owner, p Port) (*socket, error) {
 		if err != nil {
 			return nil, err
 		}
-		return o.newTCP(p, l)
+		defer l.Close()
+		fd, err := numberOf(l)
+		if err != nil {
+			return nil, err
+		}
+		return o.listening(p, fd)
 	}
 	u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

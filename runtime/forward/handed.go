@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,11 +34,7 @@ func (o *owner) handOver(port int, to *net.UnixConn) error {
 	for some := range slices.Chunk(s.waiting, maxPorts) {
 		var fds []int
 		for _, conn := range some {
-			fd, err := numberOf(conn)
-			if err != nil {
-				return err
-			}
-			fds = append(fds, fd)
+			fds = append(fds, conn.fd)
 		}
 		if err := send(to, response{Handed: &handed{Owner: o.name, Port: port}}, fds); err != nil {
 			return err
@@ -82,11 +79,15 @@ func (f *forwarder) takeHanded(h handed, fds []int) error {
 		return s.udp.takeSessions(h.Sessions, fds)
 	}
 	for _, fd := range fds {
-		conn, err := connOf[*net.TCPConn](fd)
+		from, err := unix.Getpeername(fd)
+		if err != nil {
+			continue // it has gone meanwhile
+		}
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		s.keep(conn)
+		s.keep(&accepted{stream{fd: own}, addrPort(from)})
 	}
 	return nil
 }
@@ -100,7 +101,7 @@ func (u *udpSocket) takeSessions(sessions []handedSession, fds []int) error {
 		if h.Target < 0 || h.Target >= len(targets.all) {
 			continue // it has just been ended
 		}
-		conn, err := connOf[*net.UDPConn](fds[i])
+		conn, err := connectedUDP(fds[i])
 		if err != nil {
 			return err
 		}
@@ -110,23 +111,21 @@ func (u *udpSocket) takeSessions(sessions []handedSession, fds []int) error {
 	return nil
 }
 
-// connOf makes a connection of a descriptor, which stays the caller's.
-func connOf[C net.Conn](fd int) (conn C, err error) {
+// connectedUDP makes a UDP socket of a descriptor, which stays the caller's.
+func connectedUDP(fd int) (*net.UDPConn, error) {
 	f, err := duplicate(fd)
 	if err != nil {
-		return conn, err
+		return nil, err
 	}
 	defer f.Close()
-	there, err := net.FileConn(f)
+	conn, err := net.FileConn(f)
 	if err != nil {
-		return conn, err
+		return nil, err
 	}
-	conn, ok := there.(C)
-	if !ok {
-		there.Close()
-		return conn, fmt.Errorf("a connection of %s was not expected", there.LocalAddr().Network())
+	if udp, ok := conn.(*net.UDPConn); ok {
+		return udp, nil
 	}
-	return conn, nil
+	return nil, errors.Join(errors.New("is none of UDP"), conn.Close())
 }
 
 func duplicate(fd int) (*os.File, error) {

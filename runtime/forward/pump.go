@@ -3,7 +3,6 @@ package forward
 import (
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"syscall"
 
@@ -21,8 +20,7 @@ var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // pumping is a half of a connection.
 type pumping struct {
-	dst      *net.TCPConn
-	from, to rawConn
+	dst, src *stream
 	moved    *counter
 	read     func(uintptr) bool
 
@@ -31,19 +29,35 @@ type pumping struct {
 	err error
 }
 
+// earlySize has room in any socket that nothing has been written to.
+const earlySize = 4 << 10
+
+// early passes on what the client has said already: most have, and the server has begun
+// with it while the rest is made ready.
+func early(server, client *stream, c *counters) error {
+	if client.f != nil || server.f != nil {
+		return nil // it has taken long anyway
+	}
+	buf := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buf)
+	n, err := ignoringInterrupts(func() (int, error) { return unix.Read(client.fd, buf[:earlySize]) })
+	if err != nil || n == 0 {
+		return nil // whoever reads next is told as well, but for a reset
+	}
+	sent, err := ignoringInterrupts(func() (int, error) { return unix.Write(server.fd, buf[:n]) })
+	c.bytesIn.Add(uint64(sent))
+	if err == nil && sent < n {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
 // pump moves what src gives to dst until src has ended.
 //
 // io.Copy does so with splice(2), too, but with a pipe of its own for each half, which
 // it has all the time: six descriptors for a connection, where there can be two.
-func pump(dst, src *net.TCPConn, moved *counter) error {
-	p := &pumping{dst: dst, moved: moved}
-	var err error
-	if p.from, err = src.SyscallConn(); err != nil {
-		return err
-	}
-	if p.to, err = dst.SyscallConn(); err != nil {
-		return err
-	}
+func pump(dst, src *stream, moved *counter) error {
+	p := &pumping{dst: dst, src: src, moved: moved}
 	p.read = p.tryRead
 	for {
 		full, err := p.few()
@@ -61,7 +75,7 @@ func pump(dst, src *net.TCPConn, moved *counter) error {
 
 // few waits for something, and moves what fits into a buffer.
 func (p *pumping) few() (full bool, err error) {
-	if err := p.from.Read(p.read); err != nil {
+	if err := p.src.raw.Read(p.read); err != nil {
 		return false, err
 	}
 	defer buffers.Put(p.buf)
@@ -71,7 +85,7 @@ func (p *pumping) few() (full bool, err error) {
 	case p.n == 0:
 		return false, io.EOF
 	}
-	n, err := p.dst.Write(p.buf[:p.n])
+	n, err := p.dst.f.Write(p.buf[:p.n])
 	p.moved.Add(uint64(n))
 	return p.n == chunk, err
 }
@@ -114,11 +128,11 @@ func (p *pumping) many() error {
 
 // fill moves from the source into an empty pipe, without waiting.
 func (p *pumping) fill(through *pipe) (n int, err error) {
-	var failed error
-	err = p.from.Control(func(fd uintptr) {
-		n, failed = ignoringInterrupts(func() (int, error) { return splice(int(fd), through.w) })
+	err = p.src.do(func(fd int) (err error) {
+		n, err = ignoringInterrupts(func() (int, error) { return splice(fd, through.w) })
+		return err
 	})
-	return n, errors.Join(err, failed)
+	return n, err
 }
 
 // drain moves all n bytes out of the pipe.
@@ -126,7 +140,7 @@ func (p *pumping) drain(through *pipe, n int) error {
 	for n > 0 {
 		var moved int
 		var failed error
-		err := p.to.Write(func(fd uintptr) bool {
+		err := p.dst.raw.Write(func(fd uintptr) bool {
 			moved, failed = ignoringInterrupts(func() (int, error) { return splice(through.r, int(fd)) })
 			return !errors.Is(failed, unix.EAGAIN)
 		})

@@ -1,22 +1,22 @@
 package forward
 
-import (
-	"net"
-	"sync"
-
-	"golang.org/x/sys/unix"
-)
+import "sync"
 
 // relay passes on what each of two ends gives, until both have ended, and ends them as
 // each other: what one has finished is finished to the other, and a reset is a reset.
-func relay(client, server *net.TCPConn, c *counters) {
+func relay(client, server *stream, c *counters) {
+	if early(server, client, c) != nil || client.open() != nil || server.open() != nil {
+		client.reset()
+		server.reset()
+		return
+	}
 	r := &relayed{}
 	var other sync.WaitGroup
 	other.Go(func() { r.half(client, server, &c.bytesOut) })
-	r.half(server, client, &c.bytesIn) // here, as most clients have said something already
+	r.half(server, client, &c.bytesIn)
 	other.Wait()
-	client.Close()
-	server.Close()
+	client.close()
+	server.close()
 }
 
 // relayed is what is known of a connection.
@@ -27,23 +27,23 @@ type relayed struct {
 }
 
 // half passes on what src gives. When it returns, and the other half does, all is over.
-func (r *relayed) half(dst, src *net.TCPConn, moved *counter) {
+func (r *relayed) half(dst, src *stream, moved *counter) {
 	err := pump(dst, src, moved)
 	switch r.outcome(dst, src, err) {
 	case over:
-		_ = dst.CloseWrite()
+		dst.finish()
 		// The other half may be looking for a reset.
-		dst.Close()
-		src.Close()
+		dst.close()
+		src.close()
 	case halfOver:
-		_ = dst.CloseWrite()
+		dst.finish()
 		if awaitReset(src) && r.breaks() {
-			reset(dst)
-			reset(src)
+			dst.reset()
+			src.reset()
 		}
 	case broken:
-		reset(dst)
-		reset(src)
+		dst.reset()
+		src.reset()
 	case writerBroken:
 		// The other half brings what the end gave before, and then knows.
 	}
@@ -59,18 +59,18 @@ const (
 	writerBroken                // the end that was written to was reset, and may have given something before
 )
 
-func (r *relayed) outcome(dst, src *net.TCPConn, err error) outcome {
+func (r *relayed) outcome(dst, src *stream, err error) outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	other := r.ended
 	r.ended = true
 	// The error of a reset is told once, maybe to the other half. After both halves have
 	// ended a socket is closed in any case.
-	if err != nil || !other && dead(src) {
+	if err != nil || !other && src.dead() {
 		r.broken = true
 	}
 	switch {
-	case r.broken && err != nil && !other && !dead(src) && dead(dst):
+	case r.broken && err != nil && !other && !src.dead() && dst.dead():
 		return writerBroken
 	case r.broken:
 		return broken
@@ -89,35 +89,6 @@ func (r *relayed) breaks() bool {
 
 // awaitReset returns true when a connection of which all has been read is reset, false
 // when it is closed here.
-func awaitReset(conn *net.TCPConn) bool {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false
-	}
-	err = raw.Read(func(fd uintptr) bool { return closedState(int(fd)) })
-	return err == nil
-}
-
-// dead tells whether a connection has ended for the kernel, as it was reset, lost, or
-// finished by both sides.
-func dead(conn *net.TCPConn) bool {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return true
-	}
-	var is bool
-	err = raw.Control(func(fd uintptr) { is = closedState(int(fd)) })
-	return err != nil || is
-}
-
-func closedState(fd int) bool {
-	const closed = 7 // TCP_CLOSE of linux/tcp_states.h
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State == closed
-}
-
-// reset closes a connection so that its other side knows that it has failed.
-func reset(conn *net.TCPConn) {
-	_ = conn.SetLinger(0)
-	conn.Close()
+func awaitReset(s *stream) bool {
+	return s.raw.Read(func(fd uintptr) bool { return closedState(int(fd)) }) == nil
 }

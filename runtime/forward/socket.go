@@ -19,13 +19,14 @@ import (
 type socket struct {
 	owner *owner
 	port  atomic.Pointer[Port]
-	tcp   *net.TCPListener
+	tcp   *os.File // which listens
+	raw   rawConn
 	udp   *udpSocket
 	fd    int // of the one or the other
 
 	taking *taking // while it is not paused
 	// waiting are connections that a pause has found without a target.
-	waiting []*net.TCPConn
+	waiting []*accepted
 }
 
 // taking is the time from a beginning to a pause.
@@ -47,7 +48,12 @@ func (o *owner) bind(p Port) (*socket, error) {
 		if err != nil {
 			return nil, err
 		}
-		return o.newTCP(p, l.(*net.TCPListener))
+		defer l.Close()
+		fd, err := numberOf(l.(*net.TCPListener))
+		if err != nil {
+			return nil, err
+		}
+		return o.listening(p, fd)
 	}
 	u, err := c.ListenPacket(context.Background(), b.network(), address)
 	if err != nil {
@@ -58,21 +64,14 @@ func (o *owner) bind(p Port) (*socket, error) {
 
 // adopted is a socket of another process's. The descriptor stays the caller's.
 func (o *owner) adopted(p Port, fd int) (*socket, error) {
+	if p.Protocol == TCP {
+		return o.listening(p, fd)
+	}
 	f, err := duplicate(fd)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if p.Protocol == TCP {
-		l, err := net.FileListener(f)
-		if err != nil {
-			return nil, err
-		}
-		if tcp, ok := l.(*net.TCPListener); ok {
-			return o.newTCP(p, tcp)
-		}
-		return nil, errors.Join(errors.New("is none of TCP"), l.Close())
-	}
 	c, err := net.FilePacketConn(f)
 	if err != nil {
 		return nil, err
@@ -83,12 +82,33 @@ func (o *owner) adopted(p Port, fd int) (*socket, error) {
 	return nil, errors.Join(errors.New("is none of UDP"), c.Close())
 }
 
-func (o *owner) newTCP(p Port, l *net.TCPListener) (*socket, error) {
-	s := &socket{owner: o, tcp: l}
+// listening makes a socket of a descriptor, which stays the caller's. (Package net's own
+// listeners keep what they are asked for by system calls to themselves.)
+func (o *owner) listening(p Port, fd int) (*socket, error) {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return nil, err
+	}
+	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return nil, err
+	}
+	if protocol != unix.IPPROTO_TCP || listens == 0 {
+		return nil, errors.New("does not listen for TCP")
+	}
+	if err := errors.Join(options(fd), unix.SetNonblock(fd, true)); err != nil {
+		return nil, err
+	}
+	s := &socket{owner: o}
 	s.port.Store(&p)
-	var err error
-	if s.fd, err = numberOf(l); err != nil {
-		return nil, errors.Join(err, l.Close())
+	if s.tcp, err = duplicate(fd); err != nil {
+		return nil, err
+	}
+	if s.raw, err = s.tcp.SyscallConn(); err == nil {
+		s.fd, err = numberOf(s.tcp)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.tcp.Close())
 	}
 	return s, nil
 }
@@ -127,15 +147,17 @@ func (s *socket) begin() {
 	}
 	waiting := s.waiting
 	s.waiting = nil
-	t.group.Go(func() {
-		for i, conn := range waiting {
-			if !s.admit(conn, t) {
-				s.keep(waiting[i+1:]...)
-				return
+	t.group.Add(1 + len(waiting))
+	for _, conn := range waiting {
+		go func() {
+			if s.admit(conn, t) {
+				s.forward(conn, t)
+			} else {
+				t.group.Done()
 			}
-		}
-		s.accept(t)
-	})
+		}()
+	}
+	go s.accept(t)
 }
 
 // pause returns when nothing is taken any more; it waits in the kernel. What has no target
@@ -157,7 +179,7 @@ func (s *socket) setDeadline(t time.Time) error {
 	if s.udp != nil {
 		return s.udp.conn.SetReadDeadline(t)
 	}
-	return s.tcp.SetDeadline(t)
+	return s.tcp.SetReadDeadline(t)
 }
 
 // end closes the port, in whichever processes the socket is open, and what has no target
@@ -166,7 +188,7 @@ func (s *socket) end() {
 	s.pause()
 	for _, conn := range s.waiting {
 		s.owner.f.counters.result(errReleased).Add(1)
-		reset(conn)
+		conn.reset()
 	}
 	s.waiting = nil
 	_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
@@ -177,7 +199,7 @@ func (s *socket) end() {
 func (s *socket) letGo() {
 	s.pause()
 	for _, conn := range s.waiting {
-		conn.Close()
+		conn.close()
 	}
 	s.waiting = nil
 	if s.udp != nil {
@@ -188,31 +210,64 @@ func (s *socket) letGo() {
 	s.tcp.Close()
 }
 
-// accept takes connections until the socket is paused.
+// accept takes a connection and serves it; another goroutine takes the next. So none
+// waits for another to wake up.
 func (s *socket) accept(t *taking) {
+	conn := s.take(t)
+	if conn == nil {
+		t.group.Done()
+		return
+	}
+	t.group.Add(1)
+	go s.accept(t)
+	s.forward(conn, t)
+}
+
+// take takes a connection, and nil when the socket is paused.
+func (s *socket) take(t *taking) *accepted {
 	for {
-		conn, err := s.tcp.AcceptTCP()
+		conn, err := s.next()
 		switch {
 		case err == nil:
-			if !s.admit(conn, t) {
-				return
+			if s.admit(conn, t) {
+				return conn
 			}
-		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
-			return
-		default: // no descriptors or no memory, for the moment
-			fmt.Fprintf(os.Stderr, "accepting on port %s: %v\n", s.port.Load().binding(), err)
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-t.stop:
-				return
-			}
+			return nil
+		case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case errors.Is(err, unix.ECONNABORTED):
+			continue
+		}
+		// No descriptors or no memory, for the moment.
+		fmt.Fprintf(os.Stderr, "accepting on port %s: %v\n", s.port.Load().binding(), err)
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-t.stop:
+			return nil
 		}
 	}
 }
 
-// admit has a connection served, as soon as there is room for it. It returns false, and
-// has kept it, when the socket is paused meanwhile.
-func (s *socket) admit(conn *net.TCPConn, t *taking) bool {
+// next accepts a connection.
+func (s *socket) next() (conn *accepted, err error) {
+	failed := s.raw.Read(func(fd uintptr) bool {
+		var from unix.Sockaddr
+		var n int
+		n, from, err = unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err == nil {
+			conn = &accepted{stream{fd: n}, addrPort(from)}
+		}
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	return conn, err
+}
+
+// admit waits for room for a connection. It returns false, and has kept it, when the
+// socket is paused meanwhile.
+func (s *socket) admit(conn *accepted, t *taking) bool {
 	o := s.owner
 	select {
 	case o.pending <- struct{}{}:
@@ -222,23 +277,17 @@ func (s *socket) admit(conn *net.TCPConn, t *taking) bool {
 	}
 	select {
 	case o.f.connections <- struct{}{}:
+		return true
 	case <-t.stop:
 		<-o.pending
 		s.keep(conn)
 		return false
 	}
-	o.f.serving.Add(1)
-	t.group.Add(1)
-	go func() {
-		defer o.f.served()
-		s.forward(conn, t)
-	}()
-	return true
 }
 
-// keep keeps connections for the next beginning, here or in another process.
-func (s *socket) keep(conns ...*net.TCPConn) {
+// keep keeps a connection for the next beginning, here or in another process.
+func (s *socket) keep(conn *accepted) {
 	s.owner.keeping.Lock()
 	defer s.owner.keeping.Unlock()
-	s.waiting = append(s.waiting, conns...)
+	s.waiting = append(s.waiting, conn)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	proxyproto "github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
 )
 
 // connectTimeout is how long a target may take to answer.
@@ -29,8 +30,17 @@ var (
 	errPaused    = errors.New("the port is paused")
 )
 
-// forward serves a connection until it has ended.
-func (s *socket) forward(client *net.TCPConn, during *taking) {
+// accepted is the client's end of a connection.
+type accepted struct {
+	stream
+	from netip.AddrPort
+}
+
+// forward serves a connection until it has ended. It counts in the group until it has a
+// target, or is kept.
+func (s *socket) forward(client *accepted, during *taking) {
+	s.owner.f.serving.Add(1)
+	defer s.owner.f.served()
 	c := s.owner.f.counters
 	server, err := s.connect(client, during.stop)
 	<-s.owner.pending
@@ -42,25 +52,23 @@ func (s *socket) forward(client *net.TCPConn, during *taking) {
 	during.group.Done()
 	c.result(err).Add(1)
 	if err != nil {
-		reset(client)
+		client.reset()
 		return
 	}
 	c.active.Add(1)
 	defer c.active.Add(^uint64(0))
-	relay(client, server, c)
+	relay(&client.stream, server, c)
 }
 
 // connect connects to a target, and to the next one, until one takes the connection.
-func (s *socket) connect(client *net.TCPConn, stop <-chan struct{}) (*net.TCPConn, error) {
+func (s *socket) connect(client *accepted, stop <-chan struct{}) (*stream, error) {
 	held := &s.owner.f.counters.held
 	held.Add(1)
 	defer held.Add(^uint64(0))
-	from := client.RemoteAddr().(*net.TCPAddr).AddrPort()
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	began := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		targets := s.owner.targets.Load()
-		t, to, port := targets.pick(*s.port.Load(), from.Addr())
+		t, to, port := targets.pick(*s.port.Load(), client.from.Addr())
 		if t != nil {
 			if server := t.connect(to, port, client); server != nil {
 				return server, nil
@@ -68,7 +76,7 @@ func (s *socket) connect(client *net.TCPConn, stop <-chan struct{}) (*net.TCPCon
 		} else {
 			pause = goneCheck
 		}
-		if err := s.wait(targets, client, stop, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
+		if err := s.wait(targets, &client.stream, stop, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
 			return nil, err
 		}
 		if t == nil {
@@ -78,7 +86,7 @@ func (s *socket) connect(client *net.TCPConn, stop <-chan struct{}) (*net.TCPCon
 }
 
 // wait waits for other targets, for a time at most.
-func (s *socket) wait(before *targetSet, client *net.TCPConn, stop <-chan struct{}, most time.Duration) error {
+func (s *socket) wait(before *targetSet, client *stream, stop <-chan struct{}, most time.Duration) error {
 	if most <= 0 {
 		return errHeld
 	}
@@ -91,14 +99,14 @@ func (s *socket) wait(before *targetSet, client *net.TCPConn, stop <-chan struct
 		return errPaused
 	case <-timer.C:
 	}
-	if dead(client) {
+	if client.dead() {
 		return errAbandoned
 	}
 	return nil
 }
 
 // connect connects to the target; nil when that fails, or when it is no target any more.
-func (t *target) connect(to netip.AddrPort, p Port, client *net.TCPConn) *net.TCPConn {
+func (t *target) connect(to netip.AddrPort, p Port, client *accepted) *stream {
 	if !t.enter() {
 		return nil
 	}
@@ -108,7 +116,7 @@ func (t *target) connect(to netip.AddrPort, p Port, client *net.TCPConn) *net.TC
 		return nil
 	}
 	if err := introduce(server, client, p.ProxyProtocol); err != nil {
-		reset(server)
+		server.reset()
 		return nil
 	}
 	return server
@@ -116,7 +124,7 @@ func (t *target) connect(to netip.AddrPort, p Port, client *net.TCPConn) *net.TC
 
 // introduce tells the server of the client, where that is asked for. What it writes has
 // room in the socket's buffer.
-func introduce(server, client *net.TCPConn, version string) error {
+func introduce(server *stream, client *accepted, version string) error {
 	if version == "" {
 		return nil
 	}
@@ -124,6 +132,16 @@ func introduce(server, client *net.TCPConn, version string) error {
 	if version == ProxyV2 {
 		number = 2
 	}
-	_, err := proxyproto.HeaderProxyFromAddrs(number, client.RemoteAddr(), client.LocalAddr()).WriteTo(server)
-	return err
+	at, err := client.local()
+	if err != nil {
+		return err
+	}
+	header, err := proxyproto.HeaderProxyFromAddrs(number, net.TCPAddrFromAddrPort(client.from), net.TCPAddrFromAddrPort(at)).Format()
+	if err != nil {
+		return err
+	}
+	return server.do(func(fd int) error {
+		_, err := unix.Write(fd, header)
+		return err
+	})
 }
