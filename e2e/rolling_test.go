@@ -124,3 +124,43 @@ func letGo(t *testing.T, w workload) {
 		t.Fatal(err)
 	}
 }
+
+// Both halves of a change are taken up without the database: from the containers alone,
+// or by one that knows the first of them.
+func TestDatabaseIsLostInARollingChange(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.deploy(rolled(`touch /tmp/ok; sleep 1000`), "--wait")
+		first := n.get("a/f")
+		var before []byte
+		n.betweenAgents(func() {
+			var err error
+			if before, err = os.ReadFile(n.state("state.db")); err != nil {
+				t.Fatal(err)
+			}
+		})
+		n.deploy(rolled(`while ! cat /tmp/go; do sleep 0.1; done; touch /tmp/ok; sleep 1000`))
+		two := func(w workload) bool { return w.State == "running" && len(w.Instances) == 2 }
+		both := n.await("a/f", "two instances", two)
+		wantBoth := func(what string) {
+			t.Helper()
+			n.awaitKnown("a/f")
+			w := n.await("a/f", "two instances", func(w workload) bool { return two(w) && w.pid() == both.pid() })
+			if w.Instances[1] != first.Instances[0] || !alive(first.pid()) || w.Generation != "2" {
+				t.Fatalf("%s: there were %+v and are %+v", what, both, w)
+			}
+		}
+		n.betweenAgents(func() { os.Remove(n.state("state.db")) })
+		wantBoth("gone")
+		n.betweenAgents(func() {
+			if err := os.WriteFile(n.state("state.db"), before, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		})
+		wantBoth("an old one")
+		letGo(t, both)
+		last := n.await("a/f", "one instance", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 })
+		if last.Instances[0] != both.Instances[0] || alive(first.pid()) {
+			t.Errorf("there were %+v and are %+v", both.Instances, last.Instances)
+		}
+	})
+}
