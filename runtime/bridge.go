@@ -54,7 +54,7 @@ func (r *Runtime) checkNetwork(spec *purserv1.LaunchSpec) error {
 	if err := r.CheckBridge(); err != nil {
 		return fmt.Errorf("network.mode bridge: %w", err)
 	}
-	return nil
+	return r.checkEgress(spec)
 }
 
 // connect claims a network namespace for a container that is to be on a bridge; nil for

@@ -225,6 +225,7 @@ func (r *Runtime) makeAll(ctx context.Context, in Instance, record containers.Co
 			return failpoint.Error("create.rooted")
 		})
 	})
+	parts.Go(func() error { return r.limitInstance(in) })
 	parts.Go(func() (err error) {
 		if err := errors.Join(r.cfg.writeFiles(in), r.writeSecretFiles(in), failpoint.Error("create.files")); err != nil {
 			return err

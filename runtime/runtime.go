@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -120,6 +121,7 @@ type Runtime struct {
 	shims     shims
 	anchors   anchors
 	network   *cni.Network // nil for none
+	limits    atomic.Bool  // the kernel is known to limit what containers reach
 	versions  byExecutable[string]
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted

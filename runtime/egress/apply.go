@@ -15,9 +15,6 @@ func Apply(netns string, p Policy) error {
 	if err != nil {
 		return err
 	}
-	if p, err = p.unmapped(); err != nil {
-		return err
-	}
 	return within(netns, func() error { return apply(p, clients) })
 }
 

@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -27,7 +26,7 @@ func (p Policy) reachable(six bool) []span {
 	if p.Blocked {
 		return nil
 	}
-	return spans(family(p.Allowed, six))
+	return spans(family(plain(p.Allowed), six))
 }
 
 // gateways of one family.
@@ -40,21 +39,20 @@ func (p Policy) gateways(six bool) []span {
 	return spans(family(all, six))
 }
 
-// unmapped has IPv4 prefixes that are written as IPv6 as what they mean. None may mean
-// more than IPv4.
-func (p Policy) unmapped() (Policy, error) {
-	p.Allowed = slices.Clone(p.Allowed)
-	for i, a := range p.Allowed {
-		switch {
-		case !a.IsValid():
-			return p, fmt.Errorf("allowed CIDR number %d is not one", i)
-		case a.Addr().Is4In6() && a.Bits() < 96:
-			return p, fmt.Errorf("allowed CIDR %s is neither of IPv4 nor of IPv6: write ::/0 or 0.0.0.0/0", a)
-		case a.Addr().Is4In6():
-			p.Allowed[i] = netip.PrefixFrom(a.Addr().Unmap(), a.Bits()-96)
+// plain are the prefixes of IPv4 that are written as IPv6's as what they mean, and all
+// others that are any.
+func plain(prefixes []netip.Prefix) []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range prefixes {
+		p = p.Masked()
+		if p.Addr().Is4In6() {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		if p.IsValid() {
+			all = append(all, p)
 		}
 	}
-	return p, nil
+	return all
 }
 
 func family(all []netip.Prefix, six bool) []netip.Prefix {

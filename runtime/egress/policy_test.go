@@ -49,21 +49,20 @@ func TestSpans(t *testing.T) {
 	})
 }
 
-func TestUnmapped(t *testing.T) {
+func TestPlain(t *testing.T) {
 	for text, want := range map[string]string{
-		"10.1.2.3/8":          "10.1.2.3/8",
-		"fd00::/8":            "fd00::/8",
+		"10.1.2.3/8":          "10.0.0.0/8",
+		"fd00::1/8":           "fd00::/8",
 		"::ffff:10.0.0.0/104": "10.0.0.0/8",
-		"::ffff:10.0.0.0/96":  "10.0.0.0/0",
-		"::ffff:10.0.0.0/95":  "",
+		"::ffff:10.0.0.0/96":  "0.0.0.0/0",
+		"::ffff:10.0.0.0/80":  "::/80",
 		"::/0":                "::/0",
 	} {
-		p, err := Policy{Allowed: []netip.Prefix{netip.MustParsePrefix(text)}}.unmapped()
-		if want == "" != (err != nil) || err == nil && p.Allowed[0].String() != want {
-			t.Errorf("%s: got %v, %v, want %s", text, p.Allowed, err, want)
+		if got := plain([]netip.Prefix{{}, netip.MustParsePrefix(text)}); len(got) != 1 || got[0].String() != want {
+			t.Errorf("%s: got %v, want %s", text, got, want)
 		}
 	}
-	if _, err := (Policy{Allowed: make([]netip.Prefix, 1)}).unmapped(); err == nil {
-		t.Error("a prefix that is none is taken")
+	if got := (Policy{Allowed: make([]netip.Prefix, 1)}); !got.Limits() || got.reachable(false) != nil || got.reachable(true) != nil {
+		t.Error("a prefix that is none allows something")
 	}
 }
