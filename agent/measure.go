@@ -34,6 +34,9 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 		if s, ok := stats[v.Status.LastInstance()]; ok {
 			m.Stats = &metrics.Stats{CPUSeconds: s.CPU, MemoryBytes: float64(s.Memory)}
 		}
+		if n, limited := a.runtime.EgressDropped(v.Status.LastInstance(), spec); limited {
+			m.EgressDropped = &n
+		}
 		snapshot.Workloads = append(snapshot.Workloads, m)
 	}
 	if a.cfg.Metrics.SecretNames {

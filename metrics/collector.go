@@ -48,6 +48,8 @@ type Workload struct {
 	// LastExit is the exit code of its last instance; nil before the first ended.
 	LastExit *uint32
 	Stats    *Stats
+	// EgressDropped are the packets that its instance may not send; nil when it may send all.
+	EgressDropped *uint64
 	// OneOff workloads are counted by state only: their names do not recur.
 	OneOff bool
 }
@@ -72,6 +74,7 @@ var (
 	cpuDesc       = desc("workload_cpu_seconds_total", "CPU time of a workload's running instance.", workloadLabels...)
 	memoryDesc    = desc("workload_memory_bytes", "Memory of a workload's running instance.", workloadLabels...)
 	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload that were killed for want of memory, since the agent started.", workloadLabels...)
+	egressDesc    = desc("workload_egress_dropped_packets_total", "Packets that a workload's running instance sent to addresses that its spec does not allow.", workloadLabels...)
 	exitDesc      = desc("workload_last_exit_code", "Exit code of a workload's last instance that ended.", workloadLabels...)
 	versionDesc   = desc("secret_version", "Version of a secret: current is what a new launch gets, pinned the oldest in use.", "environment", "secret", "state")
 	redactDesc    = desc("redactions_total", "Values of secrets replaced in what containers and commands in them wrote.")
@@ -91,7 +94,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type collector struct{ source Source }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{workloadsDesc, notReadyDesc, cpuDesc, memoryDesc, oomDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
+	for _, d := range []*prometheus.Desc{workloadsDesc, notReadyDesc, cpuDesc, memoryDesc, oomDesc, egressDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
 		ch <- d
 	}
 	describeNode(ch)
@@ -143,6 +146,8 @@ func collectStates(ch chan<- prometheus.Metric, workloads []Workload) {
 type usage struct {
 	stats    Stats
 	measured bool
+	limited  bool
+	dropped  uint64
 	exit     *uint32
 }
 
@@ -163,6 +168,9 @@ func collectUsage(ch chan<- prometheus.Metric, workloads []Workload) {
 			counter(ch, cpuDesc, u.stats.CPUSeconds, l[:]...)
 			gauge(ch, memoryDesc, u.stats.MemoryBytes, l[:]...)
 		}
+		if u.limited {
+			counter(ch, egressDesc, float64(u.dropped), l[:]...)
+		}
 		if u.exit != nil {
 			gauge(ch, exitDesc, float64(*u.exit), l[:]...)
 		}
@@ -178,6 +186,10 @@ func collectOOMKills(ch chan<- prometheus.Metric, kills map[Function]uint64) {
 func (u *usage) add(w Workload) {
 	if w.LastExit != nil {
 		u.exit = w.LastExit
+	}
+	if w.EgressDropped != nil {
+		u.limited = true
+		u.dropped += *w.EgressDropped
 	}
 	if w.Stats != nil {
 		u.measured = true

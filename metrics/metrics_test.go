@@ -29,13 +29,13 @@ func scrape(t *testing.T, m *Metrics) string {
 }
 
 func example() *Metrics {
-	three := uint32(3)
+	three, packets := uint32(3), uint64(5)
 	m := New(version.Info{Version: "1", Commit: "abc"}, fixed{
 		Connected: true, Draining: true,
 		Room: Room{Capacity: Amounts{2, 4096, 100}, Allocatable: Amounts{7.6, 4000, 90}, Requested: Amounts{1.5, 512, 8}},
 		Workloads: []Workload{
-			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 1, MemoryBytes: 10}},
-			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 2, MemoryBytes: 20}, LastExit: &three},
+			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 1, MemoryBytes: 10}, EgressDropped: &packets},
+			{App: "a", Function: "f", Environment: "dev", State: "running", Stats: &Stats{CPUSeconds: 2, MemoryBytes: 20}, EgressDropped: &packets, LastExit: &three},
 			{App: "a", Function: "g", Environment: "prod", State: "failed", NotReady: true},
 			{App: "run", Function: "x7", Environment: "dev", State: "completed", OneOff: true, LastExit: &three, Stats: &Stats{}},
 		},
@@ -58,6 +58,7 @@ func TestScrape(t *testing.T) {
 		`purser_workload_cpu_seconds_total{app="a",environment="dev",function="f"} 3`,
 		`purser_workload_memory_bytes{app="a",environment="dev",function="f"} 30`,
 		`purser_workload_oom_kills_total{app="a",environment="dev",function="f"} 7`,
+		`purser_workload_egress_dropped_packets_total{app="a",environment="dev",function="f"} 10`,
 		`purser_workload_last_exit_code{app="a",environment="dev",function="f"} 3`,
 		`purser_secret_version{environment="dev",secret="s",state="current"} 4`,
 		`purser_secret_version{environment="dev",secret="s",state="pinned"} 2`,

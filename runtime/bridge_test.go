@@ -229,7 +229,11 @@ func TestNameServers(t *testing.T) {
 }
 
 // gVisor has the addresses of the namespace in a network stack of its own.
-func TestBridgeOfRunsc(t *testing.T) {
+func TestBridgeOfRunsc(t *testing.T) { testBridge(t, newRunscOnBridge(t)) }
+
+// newRunscOnBridge makes a node whose gVisor takes the network that it is given.
+func newRunscOnBridge(t *testing.T) *node {
+	t.Helper()
 	n := newNode(t, rig.V24)
 	n.Close()
 	script := filepath.Join(t.TempDir(), "runsc")
@@ -242,5 +246,5 @@ func TestBridgeOfRunsc(t *testing.T) {
 	}
 	n.cfg.Runtimes, n.cfg.DefaultRuntime = map[string]runtime.RuntimeConfig{"runsc": {Path: script}}, "runsc"
 	n.withBridge(nil)
-	testBridge(t, n)
+	return n
 }

@@ -66,15 +66,16 @@ func (r *Runtime) checkEgress(spec *purserv1.LaunchSpec) error {
 	return fmt.Errorf("network.cidr_allowlist: %w", err)
 }
 
-// EgressDropped is how many packets a container has sent that its spec does not allow; 0
-// when it is on no bridge.
-func (r *Runtime) EgressDropped(id string) (uint64, error) {
-	if r.network == nil {
-		return 0, nil
+// EgressDropped is how many packets a container with that spec has sent that the spec does
+// not allow; false when all is allowed, or its network is gone.
+func (r *Runtime) EgressDropped(id string, spec *purserv1.LaunchSpec) (packets uint64, limited bool) {
+	if r.network == nil || !egressPolicy(spec, nil).Limits() {
+		return 0, false
 	}
 	attached, ok := r.network.Of(id)
 	if !ok {
-		return 0, nil
+		return 0, false
 	}
-	return egress.Dropped(attached.NetNS)
+	packets, err := egress.Dropped(attached.NetNS)
+	return packets, err == nil
 }
