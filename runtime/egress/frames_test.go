@@ -152,7 +152,7 @@ func extensions() []sent {
 		{"ping of a neighbour", onLink(inside6, linkRouter, 255, icmp(128)), false},
 		{"listener report that routers send on", listener(reporters, 64, alert, report), false},
 		{"listener report beyond the link", listener(other6, 1, alert, report), false},
-		{"listener report with a longer header before it", listener(reporters, 1, bytesOf([]byte{protoICMP6, 1}, alert[2:], make([]byte, 8)), report), false},
+		{"listener report with a longer header before it", listener(reporters, 1, bytesOf([]byte{protoICMP6, 1}, alert[2:], icmp(143)), icmp(128)), false},
 		{"ping as a listener report", listener(reporters, 1, alert, icmp(128)), false},
 		{"TCP behind a router alert", listener(linkRouter, 1, bytesOf([]byte{protoTCP}, alert[1:]), report), false},
 	}
