@@ -279,7 +279,7 @@ type workload struct {
 		Version int
 	}
 	Instances []instance
-	LastExit *struct {
+	LastExit  *struct {
 		Code     int
 		Reason   string
 		Cause    string

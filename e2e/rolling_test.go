@@ -145,7 +145,7 @@ func TestDatabaseIsLostInARollingChange(t *testing.T) {
 			t.Helper()
 			n.awaitKnown("a/f")
 			w := n.await("a/f", "two instances", func(w workload) bool { return two(w) && w.pid() == both.pid() })
-			if w.Instances[1] != first.Instances[0] || !alive(first.pid()) || w.Generation != "2" {
+			if !w.Instances[1].is(first.Instances[0]) || !alive(first.pid()) || w.Generation != "2" {
 				t.Fatalf("%s: there were %+v and are %+v", what, both, w)
 			}
 		}
@@ -159,7 +159,7 @@ func TestDatabaseIsLostInARollingChange(t *testing.T) {
 		wantBoth("an old one")
 		letGo(t, both)
 		last := n.await("a/f", "one instance", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 })
-		if last.Instances[0] != both.Instances[0] || alive(first.pid()) {
+		if !last.Instances[0].is(both.Instances[0]) || alive(first.pid()) {
 			t.Errorf("there were %+v and are %+v", both.Instances, last.Instances)
 		}
 	})

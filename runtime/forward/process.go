@@ -61,6 +61,9 @@ func Run(o RunOptions) error {
 		return err
 	}
 	spare()
+	if err := allowReuse(); err != nil {
+		fmt.Fprintln(os.Stderr, err) // the directory's file of last words
+	}
 	f, err := newForwarder(o.Dir)
 	if err != nil {
 		return err
