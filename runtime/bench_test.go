@@ -15,7 +15,9 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/oci"
 
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime/cni"
 	"github.com/purserd/purser/runtime/private"
 )
 
@@ -67,9 +69,33 @@ func median(all []time.Duration) float64 {
 }
 
 func (n *node) launch(b *testing.B, id string) time.Duration {
+	return n.launchOf(b, id, spec("true"))
+}
+
+// BenchmarkBridge compares launches on the container network, with a network namespace
+// that is ready, with launches with loopback alone, in turns. It reports medians.
+func BenchmarkBridge(b *testing.B) {
+	n := newNode(b, rig.V24)
+	n.withBridge(func(c *cni.Config) { c.Pool = 4 })
+	if err := n.CheckBridge(); err != nil {
+		b.Fatal(err)
+	}
+	var alone, bridged []time.Duration
+	for i := 0; b.Loop(); i++ {
+		if !rig.ComesTrue(10*time.Second, func() bool { return n.NetworksReady() == 4 }) {
+			b.Fatal("none is ready")
+		}
+		bridged = append(bridged, n.launchOf(b, fmt.Sprintf("bridged%d", i), onBridge("true")))
+		alone = append(alone, n.launch(b, fmt.Sprintf("alone%d", i)))
+	}
+	b.ReportMetric(median(alone), "none-ms")
+	b.ReportMetric(median(bridged), "bridge-ms")
+}
+
+func (n *node) launchOf(b *testing.B, id string, s *purserv1.LaunchSpec) time.Duration {
 	ctx := context.Background()
 	begin := time.Now()
-	if err := n.Create(ctx, n.instance(id, spec("true"))); err != nil {
+	if err := n.Create(ctx, n.instance(id, s)); err != nil {
 		b.Fatal(err)
 	}
 	if _, err := n.Start(ctx, id); err != nil {

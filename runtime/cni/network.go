@@ -63,6 +63,10 @@ type Network struct {
 // atOnce is how many attachments are made at the same time.
 const atOnce = 4
 
+// refillPause is how long plugins wait that are to replace what was claimed: the launch which
+// it is for would have to share the processors with them.
+const refillPause = 200 * time.Millisecond
+
 // lockPatience is how long plugins of an earlier process have to end.
 const lockPatience = 10 * time.Second
 
@@ -247,8 +251,13 @@ func (n *Network) Claim(ctx context.Context, owner string) (*Attachment, error) 
 	}
 	n.mu.Lock()
 	n.claimed[owner], n.wanted = a, true
+	none := len(n.ready) == 0
 	n.mu.Unlock()
-	n.look()
+	if none {
+		n.look()
+	} else {
+		time.AfterFunc(refillPause, n.look)
+	}
 	return a, nil
 }
 
