@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,6 +88,19 @@ func unpin(path string) error {
 func pinned(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && st.Type == unix.NSFS_MAGIC
+}
+
+// inhabited says whether there are processes in the namespace that is mounted on a file.
+func inhabited(path string) bool {
+	ns, err := os.Stat(path)
+	if err != nil || !pinned(path) {
+		return false
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+	return slices.ContainsFunc(processes, func(process string) bool {
+		theirs, err := os.Stat(process)
+		return err == nil && os.SameFile(ns, theirs)
+	})
 }
 
 func linkUp(name string) error {

@@ -132,21 +132,29 @@ func (n *Network) takeUp() error {
 			n.cfg.Log.Warn("the container network cannot be used", "error", err)
 		}
 	}
-	return errors.Join(n.dropPins(records), n.dropAddresses(records))
+	explained, err := n.dropPins(records)
+	return errors.Join(err, n.dropAddresses(explained))
 }
 
-// dropPins removes namespaces that no record explains.
-func (n *Network) dropPins(records []record) error {
+// dropPins removes namespaces that no record explains, unless somebody is in one: records
+// may have been lost. They are in all that is returned.
+func (n *Network) dropPins(records []record) (explained []record, err error) {
 	entries, err := os.ReadDir(n.cfg.pinDir())
 	if err != nil {
-		return fmt.Errorf("reading the network namespaces: %w", err)
+		return nil, fmt.Errorf("reading the network namespaces: %w", err)
 	}
 	for _, e := range entries {
-		if !recorded(records, e.Name()) {
-			err = errors.Join(err, unpin(n.cfg.pinPath(e.Name())))
+		path := n.cfg.pinPath(e.Name())
+		switch {
+		case recorded(records, e.Name()):
+		case inhabited(path):
+			n.cfg.Log.Warn("there are processes in a network namespace that no record explains; it is left alone, with its addresses", "namespace", path)
+			records = append(records, record{ID: e.Name()})
+		default:
+			err = errors.Join(err, unpin(path))
 		}
 	}
-	return err
+	return records, err
 }
 
 // dropAddresses frees addresses on the bridge that no record explains, as when the state

@@ -301,6 +301,46 @@ func TestRebooted(t *testing.T) {
 	}
 }
 
+// Where records were lost, what is in use is let alone, and the rest goes.
+func TestLostRecords(t *testing.T) {
+	n := newNode(t, func(c *cni.Config) { c.Pool = 0 })
+	used := n.claim("used")
+	unused := n.claim("unused")
+	inhabitant := inside(used, "sleep", "1000")
+	if err := inhabitant.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { inhabitant.Process.Kill(); inhabitant.Wait() }()
+	in := func() bool {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", inhabitant.Process.Pid))
+		return string(comm) == "sleep\n"
+	}
+	if !rig.ComesTrue(5*time.Second, in) {
+		t.Fatal("nobody is in the namespace")
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.Network = nil
+	if err := os.RemoveAll(n.cfg.StateDir); err != nil {
+		t.Fatal(err)
+	}
+	n.open()
+	if in := n.addresses(); len(in) != 1 || filepath.Base(in[0]) != used.Addresses[0].String() {
+		t.Errorf("in use are %v", in)
+	}
+	if _, err := os.Stat(unused.NetNS); err == nil {
+		t.Error("a namespace is left that nobody is in")
+	}
+	inhabitant.Process.Kill()
+	inhabitant.Wait()
+	n.open()
+	if in := n.addresses(); len(in) != 0 {
+		t.Errorf("in use are %v", in)
+	}
+	n.must("ip", "link", "del", n.cfg.Bridge) // nobody knows any more who has made it
+}
+
 // Addresses that are used up are refused in plain words, and come back.
 func TestExhausted(t *testing.T) {
 	var results []string
