@@ -43,8 +43,9 @@ type Attachment struct {
 type Network struct {
 	cfg Config
 	cni *libcni.CNIConfig
-	// making bounds how many attachments are made at the same time.
-	making *semaphore.Weighted
+	// making and undoing bound how many attachments are connected, and disconnected, at the
+	// same time.
+	making, undoing *semaphore.Weighted
 	// due, of capacity 1, asks for a look at what is ready and what is dead.
 	due     chan struct{}
 	keeping sync.WaitGroup
@@ -60,7 +61,7 @@ type Network struct {
 	dead    []*Attachment          // to be disconnected
 }
 
-// atOnce is how many attachments are made at the same time.
+// atOnce is how many attachments are connected at the same time, and how many disconnected.
 const atOnce = 4
 
 // refillPause is how long plugins wait that are to replace what was claimed: the launch which
@@ -89,6 +90,7 @@ func Open(cfg Config) (*Network, error) {
 		cfg:     cfg,
 		cni:     libcni.NewCNIConfigWithCacheDir(cfg.PluginDirs, cfg.cacheDir(), &plugins{lock: lock}),
 		making:  semaphore.NewWeighted(atOnce),
+		undoing: semaphore.NewWeighted(atOnce),
 		due:     make(chan struct{}, 1),
 		claimed: map[string]*Attachment{},
 	}
@@ -194,23 +196,22 @@ func (n *Network) Check() error {
 	return err
 }
 
-// Room is how many containers the network has addresses for; false when that is not
-// known, as with a configuration of the node's own.
+// maxPorts is how many interfaces the kernel connects to one bridge (BR_MAX_PORTS, less 1).
+const maxPorts = 1023
+
+// Room is how many containers the network has room for; false when that is not known, as
+// with a configuration of the node's own.
 func (n *Network) Room() (int, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	least, known := 0, false
+	room := maxPorts
 	for _, s := range n.subnets {
-		free := s.Addr().BitLen() - s.Bits()
-		if free > 30 {
-			continue
-		}
 		// Without the network's own, the node's, and that of broadcasts.
-		if room := 1<<free - 3; !known || room < least {
-			least, known = room, true
+		if free := s.Addr().BitLen() - s.Bits(); free < 30 {
+			room = min(room, 1<<free-3)
 		}
 	}
-	return least, known
+	return room, len(n.subnets) > 0
 }
 
 // refresh reads what configuration is in force now, and returns it. Attachments that are
@@ -422,6 +423,10 @@ func (n *Network) disconnect(ctx context.Context, a *Attachment) error {
 	if a.gone {
 		return nil
 	}
+	if err := n.undoing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer n.undoing.Release(1)
 	began := time.Now()
 	err := n.del(ctx, a)
 	n.cfg.Observe(Del, resultOf(err), time.Since(began))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/e2e/rig"
@@ -298,6 +299,42 @@ func TestRebooted(t *testing.T) {
 				t.Error("a namespace is used twice")
 			}
 		})
+	}
+}
+
+// Two hundred at once on one bridge have an address each, and reach each other.
+func TestMany(t *testing.T) {
+	n := newNode(t, nil)
+	const many = 200
+	attached := make([]*cni.Attachment, many)
+	claims := new(errgroup.Group)
+	for i := range many {
+		claims.Go(func() (err error) {
+			attached[i], err = n.Claim(t.Context(), fmt.Sprint(i))
+			return err
+		})
+	}
+	if err := claims.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[netip.Addr]bool{}
+	for _, a := range attached {
+		for _, address := range a.Addresses {
+			seen[address] = true
+		}
+	}
+	if len(seen) != 2*many {
+		t.Errorf("%d addresses", len(seen))
+	}
+	for i := 1; i < many; i += 40 {
+		n.pings(attached[i], attached[many-i].Addresses[0])
+	}
+	releases := new(errgroup.Group)
+	for i := range many {
+		releases.Go(func() error { return n.Release(context.Background(), fmt.Sprint(i)) })
+	}
+	if err := releases.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

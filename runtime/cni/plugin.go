@@ -45,7 +45,7 @@ func (p *plugins) ExecPlugin(ctx context.Context, path string, stdin []byte, env
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), &stdout, &stderr
 	cmd.ExtraFiles = []*os.File{lock}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second // for what it has started itself
 	if err := cmd.Run(); err != nil {
 		return nil, pluginError(filepath.Base(path), err, stdout.Bytes(), stderr.String())
 	}
