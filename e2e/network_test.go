@@ -226,3 +226,16 @@ func TestBridgeLeavesNothing(t *testing.T) {
 		t.Errorf("something was left: %v\n%s", err, leaked)
 	}
 }
+
+// After a reboot every address is free, and what runs again has one.
+func TestBridgeAfterAReboot(t *testing.T) {
+	t.Parallel()
+	n := networkNode(t, rig.V24, bridgeConfig)
+	n.deploy(webApp)
+	before := n.await("a/web", "running", inState("running"))
+	n.eventually("two to be ready", func() bool { return len(n.attachments()) == 9 })
+	n.reboot()
+	after := n.await("a/web", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before.pid() })
+	n.reached(after.Instances[0].Addresses)
+	n.eventually("two to be ready, and one in use", func() bool { return len(n.attachments()) == 9 })
+}
