@@ -178,6 +178,16 @@ func (w *workload) madeFrom(ctx context.Context, instance string) (*purserv1.Lau
 	return i.Revision.Spec, resolution, nil
 }
 
+// specOf is the spec that an instance was made from: in a rolling change that may not be
+// the workload's.
+func (w *workload) specOf(instance string) *purserv1.LaunchSpec {
+	v, _ := w.supervisor.View()
+	if i := v.Status.Container(instance); i != nil {
+		return i.Revision.Spec
+	}
+	return w.record().GetSpec()
+}
+
 // execExit is an exit that happened now; began is zero for a command that could
 // not be started.
 func execExit(code uint32, reason string, began time.Time, instance string) *purserv1.Exit {
@@ -208,7 +218,7 @@ func (a *Agent) Attach(environment, id string) (*Attachment, error) {
 		return nil, err
 	}
 	at := &Attachment{workload: w, instance: instance, output: output}
-	if !w.record().GetSpec().GetStdin() {
+	if !w.specOf(instance).GetStdin() {
 		return at, nil
 	}
 	if at.Stdin, err = a.runtime.Stdin(instance); err != nil {
@@ -228,19 +238,23 @@ func (at *Attachment) Follow(ctx context.Context, send func(stream string, data 
 		}
 	}
 	v, err := at.workload.supervisor.WaitFor(ctx, func(v supervise.View) bool {
-		return v.Status.LastExit != nil && v.Status.LastExit.Instance == at.instance
+		return v.Status.ExitOf(at.instance) != nil || v.Status.Container(at.instance) == nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return v.Status.LastExit.Message(), nil
+	if e := v.Status.ExitOf(at.instance); e != nil {
+		return e.Message(), nil
+	}
+	// It was kept in a rolling change, and one that came after it has ended since.
+	return execExit(supervise.Unknown, "ended; its exit status is not kept", time.Time{}, at.instance), nil
 }
 
 // Resize gives the container's terminal, if it has one, a new size, which the
 // instances after it get, too.
 func (at *Attachment) Resize(ctx context.Context, size runtime.Size) error {
 	w := at.workload
-	if !w.record().GetSpec().GetTty() {
+	if !w.specOf(at.instance).GetTty() {
 		return nil
 	}
 	w.setSize(size)

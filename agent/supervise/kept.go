@@ -55,7 +55,7 @@ func withKept(s, k Status) Status {
 
 // endedAfterKept says whether an instance has ended that had started after the kept one.
 func (s Status) endedAfterKept() bool {
-	return s.LastExit != nil && s.LastExit.StartedAt.After(s.Kept.Instance.StartedAt)
+	return s.LastExit != nil && !s.LastExit.StartedAt.Before(s.Kept.Instance.StartedAt)
 }
 
 // keep has the instance go on beside another that is yet to be made.

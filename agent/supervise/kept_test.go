@@ -405,6 +405,37 @@ func TestKeptEnds(t *testing.T) {
 	})
 }
 
+// The last exit is that of the instance that was started last: that of the kept one does
+// not take the place of a later one's.
+func TestKeptEndsAfterALaterOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := roll(t, rollingService(nil), func(n *node) { n.lifetime, n.code = 5*time.Second, 1 })
+		old := r.node.started[0]
+		pause(5500 * time.Millisecond)
+		v, _ := r.View()
+		crashed := v.Status.LastExit
+		if crashed.Instance == old || v.Status.LastInstance() == old {
+			t.Fatalf("%+v", v.Status)
+		}
+		r.node.set(func(n *node) { n.lifetime = 0 })
+		seen := make(chan *Exit, 1)
+		go func() {
+			v, _ := r.WaitFor(t.Context(), func(v View) bool { return v.Status.ExitOf(old) != nil || v.Status.Container(old) == nil })
+			seen <- v.Status.ExitOf(old)
+		}()
+		synctest.Wait()
+		r.node.end(old, 3)
+		if e := <-seen; e != nil && e.Code != 3 {
+			t.Errorf("it ended with %+v", e)
+		}
+		pause(0)
+		if v, _ := r.View(); v.Status.Kept != nil || v.Status.LastExit != crashed || v.Status.ExitOf(crashed.Instance) != crashed {
+			t.Errorf("%+v", v.Status)
+		}
+		r.end()
+	})
+}
+
 // The kept one goes on being probed, and ends if it does not live.
 func TestKeptIsProbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

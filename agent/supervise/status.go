@@ -240,6 +240,16 @@ func (s Status) Container(id string) *Instance {
 	return nil
 }
 
+// ExitOf tells how an instance ended; nil if it has not, or nobody knows any more.
+func (s Status) ExitOf(id string) *Exit {
+	for _, e := range []*Exit{s.LastExit, s.ofKept().LastExit} {
+		if e != nil && e.Instance == id {
+			return e
+		}
+	}
+	return nil
+}
+
 // Instances are the IDs of all instances that the status knows of: what is
 // kept of others, such as their logs, nobody can ask for any more.
 func (s Status) Instances() []string {
