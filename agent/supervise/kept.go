@@ -134,7 +134,8 @@ func promoted(s Status) Status {
 	return s
 }
 
-// serves says whether the instance does what it is for, as far as its probes tell.
+// serves says whether the instance does what it is for, as far as its probes tell. One that
+// an earlier agent has left is taken for as ready as it was, until it has been looked at.
 func (s Status) serves() bool {
 	i := s.Instance
 	if i == nil || i.Ended || !i.StopSince.IsZero() || i.Ending != nil {
