@@ -31,9 +31,7 @@ func TestReplace(t *testing.T) {
 	reached(friend4, friend6)
 	p.apply(friends())
 	reached(friend4, friend6)
-	if n := p.dropped(); n != 2 {
-		t.Errorf("2 packets, %d dropped", n)
-	}
+	p.wantDropped(0, 2)
 	p.apply(egress.Policy{Blocked: true, Allowed: friends().Allowed})
 	reached()
 	p.apply(egress.Policy{Allowed: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}})
@@ -102,9 +100,7 @@ func TestInterfaces(t *testing.T) {
 	if err := p.inside.connect(second); err == nil {
 		t.Error("the second interface is not limited")
 	}
-	if n := p.dropped(); n != 1 {
-		t.Errorf("1 packet, %d dropped", n)
-	}
+	p.wantDropped(0, 1)
 	for _, device := range []string{"eth0", "eth1"} {
 		if out := p.inside.run("ip link show " + device); !strings.Contains(out, "UP") {
 			t.Error(out)

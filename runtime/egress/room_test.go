@@ -137,6 +137,16 @@ func (p *pair) dropped() uint64 {
 	return n
 }
 
+// wantDropped holds what was dropped since there were some against what was sent. On a
+// machine that is busy for a second the kernel sends a SYN again before it sees that it was
+// refused.
+func (p *pair) wantDropped(before, sent uint64) {
+	p.inside.t.Helper()
+	if n := p.dropped() - before; n < sent || n > sent+1 {
+		p.inside.t.Errorf("of %d packets %d were dropped", sent, n)
+	}
+}
+
 // soon is more than enough for what is to happen.
 const soon = 10 * time.Second
 

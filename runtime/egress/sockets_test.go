@@ -76,9 +76,7 @@ func (p *pair) unreachable(t *testing.T, to netip.Addr) {
 		once("UDP to", p.inside.ask(netip.AddrPort{}, at(to, port), 100), unix.EPERM)
 	}
 	once("ping of", p.inside.ping(to), unix.EPERM)
-	if n := p.dropped() - before; n != 5 {
-		t.Errorf("%s: 5 packets, %d dropped", to, n)
-	}
+	p.wantDropped(before, 5)
 }
 
 // ask sends a datagram and waits for it to come back.
