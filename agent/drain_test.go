@@ -13,10 +13,12 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/feed"
+	"github.com/purserd/purser/agent/publish"
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
 )
 
 // drainable is an agent with a database that runs workloads; supervisors do not.
@@ -24,6 +26,7 @@ func drainable(t *testing.T, records ...*statev1.Workload) *Agent {
 	t.Helper()
 	a := roomFor(records...)
 	a.events, a.changes = feed.New[*purserv1.Event](16), feed.New[Change](16)
+	a.publisher, a.runtime = new(publish.Publisher), new(runtime.Runtime)
 	db, err := state.Open(filepath.Join(t.TempDir(), "state.db"))
 	if err != nil {
 		t.Fatal(err)

@@ -53,11 +53,12 @@ func (a *Agent) rightFor(owner string) publish.Wish {
 // portWish is what is right for the ports of a workload: they are bound for as long as it
 // is to run, and lead to the instance that serves. While there is none, who connects waits.
 func portWish(v supervise.View) publish.Wish {
-	if v.Gone || v.Desired.Goal != supervise.Run || v.Status.Run == v.Desired.Run && v.Status.State.Ended() {
+	i := v.Serving()
+	over := v.Status.Run == v.Desired.Run && v.Status.State.Ended() && i == nil
+	if v.Gone || v.Desired.Goal != supervise.Run || over {
 		return publish.Wish{}
 	}
 	wish := publish.Wish{Ports: portsOf(v.Desired.Revision.Spec)}
-	i := v.Serving()
 	if i == nil {
 		return wish
 	}

@@ -20,6 +20,7 @@ func inProcess(t testing.TB) *forwarder {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.bind = bindAny
 	if err := f.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,6 @@ func FuzzRequests(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said []byte, descriptors byte) {
 		before := openDescriptors(t)
 		fw := inProcess(t)
-		fw.bind = bindAny
 		talk(t, fw, said, int(descriptors%5))
 		fw.close(t)
 		if after := openDescriptors(t); after > before {
