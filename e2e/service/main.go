@@ -22,7 +22,15 @@ func main() {
 	address := flag.String("listen", ":8080", "where to listen, TCP and UDP")
 	delay := flag.Duration("start", 0, "how long it takes to start")
 	quiet := flag.Duration("quiet", 300*time.Millisecond, "how long there has to be no connection before it ends")
+	url := flag.String("get", "", "print the page at a URL, and do nothing else")
 	flag.Parse()
+	if *url != "" {
+		if err := get(*url); err != nil {
+			fmt.Fprintln(os.Stderr, "service:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	time.Sleep(*delay)
 	s := &service{id: os.Getenv("PURSER_INSTANCE"), version: os.Getenv("VERSION")}
 	go s.echo(*address)
@@ -32,6 +40,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "service:", err)
 		os.Exit(1)
 	}
+}
+
+// get prints a page.
+func get(url string) error {
+	client := http.Client{Timeout: 10 * time.Second}
+	answer, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(os.Stdout, answer.Body)
+	return err
 }
 
 type service struct {
