@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -82,6 +81,9 @@ func addressesOf(i *supervise.Instance) []netip.Addr {
 	return all
 }
 
+// reserveTime bounds what a launch waits for the forwarder, as others wait for the launch.
+const reserveTime = 5 * time.Second
+
 // reserve binds the ports of plans that are about to be committed, so that one which is
 // taken refuses them. end is to be called when they are in force, or nothing has come of
 // them.
@@ -96,6 +98,8 @@ func (a *Agent) reserve(ctx context.Context, plans ...plan) (end func(), err err
 	if len(claims) == 0 {
 		return func() {}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, reserveTime)
+	defer cancel()
 	end, err = a.publisher.Reserve(ctx, claims)
 	return end, portRefusal(err)
 }
@@ -117,7 +121,7 @@ func portRefusal(err error) error {
 	case errors.As(err, &taken):
 		return refuse(Precondition, "network.ports: %w; choose another host port, or stop what has it", taken)
 	}
-	return fmt.Errorf("binding its ports: %w", err)
+	return refuse(Later, "its ports cannot be bound: %w; the port forwarder's last words are in ports/stderr of the run directory", err)
 }
 
 // portTime bounds how long a stop waits for connections to be led elsewhere.

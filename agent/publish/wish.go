@@ -20,7 +20,7 @@ func (w Wish) equal(other Wish) bool {
 	})
 }
 
-// Union are the ports of a, and those of b that are not among them by what is bound.
+// Union are the ports of a, and those of b that can be bound beside them.
 func Union(a, b []forward.Port) []forward.Port {
 	all := slices.Clone(a)
 	for _, port := range b {
@@ -31,12 +31,11 @@ func Union(a, b []forward.Port) []forward.Port {
 	return all
 }
 
-// Has says whether what a port binds is among the bound.
+// Has says whether a port cannot be bound beside others: one of them is the same, or the
+// same on all addresses.
 func Has(ports []forward.Port, port forward.Port) bool {
-	return slices.ContainsFunc(ports, func(p forward.Port) bool { return bound(p) == bound(port) })
-}
-
-// bound is the part of a port that only one can have.
-func bound(p forward.Port) forward.Port {
-	return forward.Port{Protocol: p.Protocol, HostIP: p.HostIP, Host: p.Host}
+	return slices.ContainsFunc(ports, func(p forward.Port) bool {
+		return p.Protocol == port.Protocol && p.Host == port.Host &&
+			(p.HostIP == port.HostIP || !p.HostIP.IsValid() || !port.HostIP.IsValid())
+	})
 }

@@ -95,8 +95,8 @@ func (d *Daemon) leaks() []string {
 	for _, p := range shims(d.Dir) {
 		found = append(found, fmt.Sprintf("shim %d (%s)", p.pid, p.cmdline))
 	}
-	for _, p := range logHelpers(d.Dir) {
-		found = append(found, fmt.Sprintf("log helper %d (%s)", p.pid, p.cmdline))
+	for _, p := range helpers(d.Dir) {
+		found = append(found, fmt.Sprintf("helper %d (%s)", p.pid, p.cmdline))
 	}
 	for _, m := range mounts(d.Dir) {
 		found = append(found, "mount "+m)
@@ -212,13 +212,13 @@ type process struct {
 }
 
 // owned are the processes that belong to dir: its containerd, agent and
-// log helper, its shims, and what is in its cgroups.
+// helpers, its shims, and what is in its cgroups.
 func owned(dir string) []process {
 	all := shims(dir)
 	all = append(all, processes(func(p process) bool {
 		return strings.Contains(p.cmdline, " --config "+dir+"/")
 	})...)
-	all = append(all, logHelpers(dir)...)
+	all = append(all, helpers(dir)...)
 	for _, name := range cgroupNames(dir) {
 		for _, c := range cgroups(name) {
 			all = append(all, members(c)...)
@@ -240,8 +240,11 @@ func cgroupNames(dir string) []string {
 
 var cgroupParent = regexp.MustCompile(`(?m)^cgroup_parent = ['"]/([^'"/]+)`)
 
-func logHelpers(dir string) []process {
-	return processes(func(p process) bool { return strings.Contains(p.cmdline, " log-helper --dir "+dir+"/") })
+// helpers are the processes that outlive an agent.
+func helpers(dir string) []process {
+	return processes(func(p process) bool {
+		return strings.Contains(p.cmdline, " log-helper --dir "+dir+"/") || strings.Contains(p.cmdline, " port-forwarder --dir "+dir+"/")
+	})
 }
 
 func shims(dir string) []process {
