@@ -10,7 +10,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -205,10 +204,6 @@ type way struct {
 }
 
 func (w *way) measure() error {
-	if os.Getenv("LAT") != "" {
-		w.down, w.up = []float64{1}, []float64{1}
-		return errors.Join(w.pingPong(2000), w.connections(1000))
-	}
 	down, err := w.throughput(wantBytes)
 	if err != nil {
 		return err
@@ -290,7 +285,7 @@ func exchange(conn net.Conn, b []byte) error {
 }
 
 // pause between two connections is longer than it takes to end one.
-var pause, _ = time.ParseDuration(os.Getenv("PAUSE"))
+const pause = 500 * time.Microsecond
 
 // connections has a byte go there and back on a connection of its own.
 func (w *way) connections(times int) error {

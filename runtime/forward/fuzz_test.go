@@ -14,13 +14,13 @@ import (
 )
 
 // inProcess is a forwarder without a process of its own.
-func inProcess(t testing.TB) *forwarder {
+func inProcess(t testing.TB, with func(*forwarder)) *forwarder {
 	t.Helper()
 	f, err := newForwarder(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.bind = bindAny
+	with(f)
 	if err := f.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, said []byte, descriptors byte) {
 		before := openDescriptors(t)
-		fw := inProcess(t)
+		fw := inProcess(t, func(f *forwarder) { f.bind = bindAny })
 		talk(t, fw, said, int(descriptors%5))
 		fw.close(t)
 		if after := openDescriptors(t); after > before {
