@@ -1,0 +1,84 @@
+package forward
+
+import (
+	"bufio"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestATargetIsRetiredWhenNothingIsBeingConnectedToIt(t *testing.T) {
+	in := newTarget(Target{Instance: "a"})
+	if !in.enter() {
+		t.Fatal("a target cannot be connected to")
+	}
+	retired := make(chan struct{})
+	go func() {
+		defer close(retired)
+		in.retire()
+	}()
+	<-in.ctx.Done() // what is being connected is told
+	select {
+	case <-retired:
+		t.Error("is retired while something is being connected")
+	default:
+	}
+	in.leave()
+	<-retired
+	if in.enter() {
+		t.Error("can be connected to afterwards")
+	}
+}
+
+// silent is an address at which connections are neither taken nor refused: the backlog
+// is full.
+func silent(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := addrPort(name)
+	for range 4 {
+		s, err := dial(t.Context(), at, 50*time.Millisecond)
+		if err != nil {
+			return at
+		}
+		t.Cleanup(s.close)
+	}
+	t.Fatal("connections are taken all the same")
+	return at
+}
+
+func TestWhatDoesNotAnswerDelaysNothingElse(t *testing.T) {
+	port, at := freePort(t), silent(t)
+	seen, _, o := limited(t, limits{pending: 10, hold: time.Hour}, tcpPort(port, at.Port()))
+	o.pointTo(Target{Instance: "silent", Addrs: []netip.Addr{at.Addr()}})
+	conn := connectTo(t, port)
+	await(t, "held", func() bool { return seen.read().Held == 1 })
+	a := newInstance(t, "a", "127.0.0.1", 0, naming("a"))
+	target := a.target()
+	target.Ports = []Port{tcpPort(port, a.port)}
+	began := time.Now()
+	o.pointTo(target)
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "a\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	if took := time.Since(began); took > connectTimeout*3/4 {
+		t.Errorf("took %s", took)
+	}
+	conn.Close()
+}
