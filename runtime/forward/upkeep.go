@@ -25,10 +25,14 @@ func (c *Client) keep(current *connection) {
 			return
 		}
 		c.set(nil)
+		before, words := current.pid, c.lastWords()
 		if current = c.again(); current == nil {
 			return
 		}
-		c.c.Restarted()
+		if current.pid != before {
+			c.c.Log.Error("the port forwarder had ended unasked, and its connections with it; another one runs", "last_words", words)
+			c.c.Restarted()
+		}
 		c.set(current)
 	}
 }
@@ -58,9 +62,9 @@ func (c *Client) watch(current *connection) bool {
 	}
 }
 
-// again starts a forwarder in the place of one that died; nil when the client is closed.
+// again finds the forwarder, or starts one in the place of one that died; nil when the
+// client is closed.
 func (c *Client) again() *connection {
-	c.c.Log.Error("the port forwarder has ended unasked, and its connections with it; starting another one", "last_words", c.lastWords())
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		next, err := c.find()
 		if err == nil {
@@ -92,7 +96,12 @@ func (c *Client) find() (*connection, error) {
 		return nil, err
 	}
 	err = c.mirror.sync(func(r request, note func(response)) error {
-		_, err := there.ask(r, c.c.Heartbeat, note)
+		answered, err := there.ask(r, c.c.Heartbeat, note)
+		if answered && err != nil {
+			// All others are served in any case.
+			c.c.Log.Error("the port forwarder does not take what another one had", "owner", r.Owner, "error", err)
+			return nil
+		}
 		return err
 	})
 	if err != nil {
