@@ -32,6 +32,9 @@ func newRoom(t testing.TB) *room {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: making network namespaces and firewall rules in them takes root")
 	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Fatal("connecting network namespaces takes ip: apt-get install iproute2")
+	}
 	r := &room{t: t, call: make(chan func())}
 	ready, ended := make(chan error), make(chan struct{})
 	go func() {
@@ -97,7 +100,7 @@ func newPair(t testing.TB) *pair {
 	t.Helper()
 	p := &pair{newRoom(t), newRoom(t)}
 	p.inside.run(fmt.Sprintf("ip link add eth0 type veth peer name out netns %d", p.outside.tid()))
-	p.outside.run("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.conf.out.accept_dad=0 net.ipv4.conf.all.accept_source_route=1")
+	p.outside.run("echo 0 >/proc/sys/net/ipv6/conf/out/accept_dad")
 	for _, a := range []string{"10.99.0.1/24", "fd99::1/64", "192.0.2.7/32", "198.51.100.7/32", "2001:db8:1::7/128", "2001:db8:2::7/128"} {
 		p.outside.run("ip addr add " + a + " dev out" + nodad(a))
 	}
