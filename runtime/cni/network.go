@@ -2,8 +2,6 @@ package cni
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,27 +15,11 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sync/semaphore"
 )
 
-// interfaceName is the container's interface.
-const interfaceName = "eth0"
-
 // ErrExhausted is wrapped when there is no free address.
 var ErrExhausted = errors.New("the container network has no free address: stop something, or give it larger subnets (network.subnets in the configuration)")
-
-// Attachment is a network namespace that is connected.
-type Attachment struct {
-	// NetNS is the path of the namespace.
-	NetNS string
-	// Addresses are its own, and Gateways the node's on the same network; IPv4 first.
-	Addresses, Gateways []netip.Addr
-
-	record record
-	mu     sync.Mutex
-	gone   bool // disconnected; guarded by mu
-}
 
 // Network is the node's container network. Its methods may be called by many goroutines.
 type Network struct {
@@ -53,9 +35,8 @@ type Network struct {
 	cancel  context.CancelFunc
 
 	mu      sync.Mutex
-	network libcni.NetworkConfigList // what is in force; guarded by mu
-	subnets []netip.Prefix           // of the bridge; none with a configuration of the node's own
-	wanted  bool                     // somebody uses the network
+	subnets []netip.Prefix // of the bridge; none with a configuration of the node's own
+	wanted  bool           // somebody uses the network
 	ready   []*Attachment
 	claimed map[string]*Attachment // by owner
 	dead    []*Attachment          // to be disconnected
@@ -179,10 +160,6 @@ func recorded(records []record, id string) bool {
 	return slices.ContainsFunc(records, func(r record) bool { return r.ID == id })
 }
 
-func (n *Network) attachment(r record) *Attachment {
-	return &Attachment{NetNS: n.cfg.pinPath(r.ID), Addresses: r.addresses(), Gateways: r.gateways(), record: r}
-}
-
 // Check says what keeps containers from the network; nil if nothing is known to. It has
 // attachments made ready, as somebody is about to need one.
 func (n *Network) Check() error {
@@ -230,7 +207,7 @@ func (n *Network) refresh() (*libcni.NetworkConfigList, error) {
 	if err := n.cfg.missing(list); err != nil {
 		return nil, err
 	}
-	n.network, n.subnets = *list, subnets
+	n.subnets = subnets
 	n.ready = slices.DeleteFunc(n.ready, func(a *Attachment) bool {
 		outdated := !a.record.made(list.Bytes)
 		if outdated {
@@ -324,154 +301,6 @@ func (n *Network) Release(ctx context.Context, owner string) error {
 	n.mu.Unlock()
 	n.look()
 	return nil
-}
-
-// make makes an attachment. When ctx ends it completes it all the same, for somebody else.
-func (n *Network) make(ctx context.Context) (*Attachment, error) {
-	if err := n.making.Acquire(ctx, 1); err != nil {
-		return nil, err
-	}
-	defer n.making.Release(1)
-	list, err := n.refresh()
-	if err != nil {
-		return nil, err
-	}
-	a, err := n.connect(list)
-	if err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		n.mu.Lock()
-		n.ready = append(n.ready, a)
-		n.mu.Unlock()
-		return nil, ctx.Err()
-	}
-	return a, nil
-}
-
-// connect makes a namespace and has plugins connect it. On an error nothing of it is left,
-// or will not be for long.
-func (n *Network) connect(list *libcni.NetworkConfigList) (*Attachment, error) {
-	r := record{ID: newID(), Config: canonical(list.Bytes)}
-	if err := n.cfg.save(r); err != nil {
-		return nil, err
-	}
-	a := n.attachment(r)
-	began := time.Now()
-	result, err := n.add(list, a)
-	n.cfg.Observe(Add, resultOf(err), time.Since(began))
-	if err == nil {
-		r.Result = result
-		if err = n.cfg.save(r); err == nil {
-			return n.attachment(r), nil
-		}
-	}
-	if exhausted(err) {
-		err = fmt.Errorf("%w (%w)", ErrExhausted, err)
-	}
-	if undone := n.disconnect(context.Background(), a); undone != nil {
-		n.bury(a)
-	}
-	return nil, err
-}
-
-func (n *Network) add(list *libcni.NetworkConfigList, a *Attachment) (*types100.Result, error) {
-	n.mu.Lock()
-	subnets := n.subnets
-	n.mu.Unlock()
-	if len(subnets) > 0 {
-		if err := errors.Join(n.cfg.noteBridge(), n.cfg.masquerade(subnets)); err != nil {
-			return nil, err
-		}
-	}
-	if err := pin(a.NetNS); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), pluginTime)
-	defer cancel()
-	result, err := n.cni.AddNetworkList(ctx, list, runtimeConf(a))
-	if err != nil {
-		return nil, fmt.Errorf("connecting a network namespace to %s: %w", list.Name, err)
-	}
-	return types100.NewResultFromResult(result)
-}
-
-func runtimeConf(a *Attachment) *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: a.record.ID, NetNS: a.NetNS, IfName: interfaceName}
-}
-
-func newID() string {
-	id := make([]byte, 8)
-	rand.Read(id)
-	return "purser-" + hex.EncodeToString(id)
-}
-
-func resultOf(err error) string {
-	switch {
-	case err == nil:
-		return OK
-	case exhausted(err):
-		return Exhausted
-	}
-	return Failed
-}
-
-// disconnect undoes connect, whatever of it had been done, once.
-func (n *Network) disconnect(ctx context.Context, a *Attachment) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.gone {
-		return nil
-	}
-	if err := n.undoing.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer n.undoing.Release(1)
-	began := time.Now()
-	err := n.del(ctx, a)
-	n.cfg.Observe(Del, resultOf(err), time.Since(began))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(unpin(a.NetNS), n.cfg.forget(a.record.ID)); err != nil {
-		return err
-	}
-	a.gone = true
-	return nil
-}
-
-// del has plugins disconnect a namespace. For one that is not there any more CNI wants no
-// path.
-func (n *Network) del(ctx context.Context, a *Attachment) error {
-	if len(a.record.Config) == 0 {
-		return nil // its record was damaged
-	}
-	list, err := libcni.NetworkConfFromBytes(a.record.Config)
-	if err != nil {
-		return fmt.Errorf("reading by what configuration %s was connected: %w", a.record.ID, err)
-	}
-	if err := n.cfg.missing(list); err != nil {
-		return err
-	}
-	conf := runtimeConf(a)
-	if !pinned(a.NetNS) {
-		conf.NetNS = ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, pluginTime)
-	defer cancel()
-	if err = n.cni.DelNetworkList(ctx, list, conf); err != nil && conf.NetNS == "" {
-		// What libcni has kept of it may have been damaged with the power that was lost.
-		n.dropCache(list.Name, a)
-		err = n.cni.DelNetworkList(ctx, list, conf)
-	}
-	if err != nil {
-		return fmt.Errorf("disconnecting network namespace %s from %s: %w", a.record.ID, list.Name, err)
-	}
-	return nil
-}
-
-func (n *Network) dropCache(network string, a *Attachment) {
-	_ = os.Remove(filepath.Join(n.cfg.cacheDir(), "results", fmt.Sprintf("%s-%s-%s", network, a.record.ID, interfaceName)))
 }
 
 // bury leaves an attachment to be disconnected in the background.
