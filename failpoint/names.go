@@ -21,6 +21,10 @@ var Names = []string{
 	"run.started",
 	"delete.task", "delete.streams", "delete.root", "delete.files", "delete.record",
 
+	// A network namespace, from before it is connected until it is gone.
+	"network.recorded", "network.pinned", "network.added", "network.connected",
+	"network.claimed", "network.deleted", "network.unpinned",
+
 	// The complete specification on its way to the OCI runtime.
 	"handover.redeemed", "handover.served",
 

@@ -21,6 +21,12 @@ var (
 	whole = flag.Bool("chaos.whole", false, "sweep all steps on each containerd, with errors too, not half of them")
 )
 
+// TestMain moves to a network namespace: the nodes have bridges.
+func TestMain(m *testing.M) {
+	rig.OwnNetwork()
+	m.Run()
+}
+
 // The nodes: each with what the others do not have.
 var nodes = []settings{
 	{version: rig.V16, runtimes: []string{"runc"}, disk: true},

@@ -144,8 +144,11 @@ segment_size = "64Ki"
 [sweep]
 period = "1s"
 [network]
-default_mode = "none"
-`, n.path("s"), n.path("r"), n.path("p.sock"), rig.Wrapper(n.t), n.daemon.CgroupParent, n.truth, n.settings.runtimes[0], n.daemon.Address)
+default_mode = "bridge"
+bridge = "chaos%[9]s"
+subnets = ["10.96.%[9]s.0/24", "fd00:96:%[9]s::/64"]
+pool = 1
+`, n.path("s"), n.path("r"), n.path("p.sock"), rig.Wrapper(n.t), n.daemon.CgroupParent, n.truth, n.settings.runtimes[0], n.daemon.Address, strings.ReplaceAll(string(n.settings.version), ".", ""))
 	for _, r := range n.settings.runtimes {
 		path := "runc"
 		if r != "runc" {
@@ -289,6 +292,7 @@ func (n *node) close() {
 	n.daemon.AwaitEnd()
 	n.daemon.Stop()
 	private := n.path("r/private")
+	n.closePool()
 	for _, m := range rig.Mounts(n.daemon.Dir) {
 		if m != private && m != n.daemon.Dir {
 			n.t.Errorf("mount %s is left", m)
@@ -305,6 +309,22 @@ func (n *node) close() {
 		n.t.Errorf("something of the node still uses its disk: %v", err)
 	}
 	unix.Sync()
+}
+
+// closePool lets go of the network namespace that is ready, as no container has claimed it,
+// and fails the test if there is another one, or an address that is none's.
+func (n *node) closePool() {
+	n.t.Helper()
+	for _, pattern := range []string{"r/network/netns/*", "s/network/attachments/*", "r/network/addresses/*/1*.*"} {
+		found, _ := filepath.Glob(n.path(pattern))
+		if len(found) > 1 {
+			n.t.Errorf("more is left of the network than is ready: %v", found)
+		}
+	}
+	ready, _ := filepath.Glob(n.path("r/network/netns/*"))
+	for _, path := range ready {
+		_ = unix.Unmount(path, unix.MNT_DETACH)
+	}
 }
 
 // story prints what happened on the node.

@@ -188,6 +188,12 @@ func (n *node) traces() (map[string][]string, error) {
 	for _, path := range rig.Mounts(n.daemon.Dir) {
 		note("a mount", path)
 	}
+	attachments, _ := filepath.Glob(n.path("s/network/attachments/*"))
+	for _, path := range attachments {
+		record, _ := os.ReadFile(path)
+		_, owner, _ := strings.Cut(string(record), `"owner":`)
+		note("a network namespace", owner)
+	}
 	for _, path := range n.daemon.Cgroups() {
 		note("a cgroup", filepath.Base(path))
 	}

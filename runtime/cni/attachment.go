@@ -14,6 +14,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/purserd/purser/failpoint"
 )
 
 // interfaceName is the container's interface.
@@ -65,13 +67,14 @@ func (n *Network) connect(list *libcni.NetworkConfigList) (*Attachment, error) {
 	if err := n.cfg.save(r); err != nil {
 		return nil, err
 	}
+	failpoint.Here("network.recorded")
 	a := n.attachment(r)
 	began := time.Now()
 	result, err := n.add(list, a)
 	n.cfg.Observe(Add, resultOf(err), time.Since(began))
 	if err == nil {
 		r.Result = result
-		if err = n.cfg.save(r); err == nil {
+		if err = errors.Join(n.cfg.save(r), failpoint.Error("network.connected")); err == nil {
 			return n.attachment(r), nil
 		}
 	}
@@ -96,11 +99,17 @@ func (n *Network) add(list *libcni.NetworkConfigList, a *Attachment) (*types100.
 	if err := pin(a.NetNS); err != nil {
 		return nil, err
 	}
+	if err := failpoint.Error("network.pinned"); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), pluginTime)
 	defer cancel()
 	result, err := n.cni.AddNetworkList(ctx, list, runtimeConf(a))
 	if err != nil {
 		return nil, fmt.Errorf("connecting a network namespace to %s: %w", list.Name, err)
+	}
+	if err := failpoint.Error("network.added"); err != nil {
+		return nil, err
 	}
 	return types100.NewResultFromResult(result)
 }
@@ -142,7 +151,10 @@ func (n *Network) disconnect(ctx context.Context, a *Attachment) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(unpin(a.NetNS), n.cfg.forget(a.record.ID)); err != nil {
+	if err := errors.Join(failpoint.Error("network.deleted"), unpin(a.NetNS), failpoint.Error("network.unpinned")); err != nil {
+		return err
+	}
+	if err := n.cfg.forget(a.record.ID); err != nil {
 		return err
 	}
 	a.gone = true

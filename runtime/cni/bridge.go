@@ -45,7 +45,9 @@ func (c Config) conflist(subnets []netip.Prefix) ([]byte, error) {
 		"plugins": []any{map[string]any{
 			"type": "bridge", "bridge": c.Bridge, "mtu": mtu, "hairpinMode": true,
 			"isGateway": true, "isDefaultGateway": true,
-			"ipam": map[string]any{"type": "host-local", "dataDir": c.ipamDir(), "ranges": ranges},
+			// When the subnets are others than they were, so is the node's address.
+			"forceAddress": true,
+			"ipam":         map[string]any{"type": "host-local", "dataDir": c.ipamDir(), "ranges": ranges},
 		}},
 	})
 }

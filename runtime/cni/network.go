@@ -16,6 +16,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/purserd/purser/failpoint"
 )
 
 // ErrExhausted is wrapped when there is no free address.
@@ -231,7 +233,7 @@ func (n *Network) Claim(ctx context.Context, owner string) (*Attachment, error) 
 		}
 	}
 	a.record.Owner = owner
-	if err := n.cfg.save(a.record); err != nil {
+	if err := errors.Join(n.cfg.save(a.record), failpoint.Error("network.claimed")); err != nil {
 		n.bury(a)
 		return nil, err
 	}

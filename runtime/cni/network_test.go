@@ -237,7 +237,7 @@ func TestChangedConfiguration(t *testing.T) {
 	n := newNode(t, nil)
 	a := n.claim("a")
 	n.awaitReady(2)
-	n.cfg.MTU = 1400
+	n.cfg.MTU, n.cfg.Subnets = 1400, subnets("10.99.7.0/24", "fd00:99:7::/64")
 	n.open()
 	b := n.claim("b")
 	if mtu := strings.TrimSpace(n.mtu(b)); mtu != "1400" {
@@ -246,6 +246,7 @@ func TestChangedConfiguration(t *testing.T) {
 	if mtu := strings.TrimSpace(n.mtu(a)); mtu == "1400" {
 		t.Errorf("the MTU of what was there is %s", mtu)
 	}
+	n.pings(b, netip.MustParseAddr("10.99.7.1"))
 	n.release("a") // by the configuration that it was made by
 	if !rig.ComesTrue(10*time.Second, func() bool { return len(n.addresses()) == 3 }) {
 		t.Errorf("in use are %v", n.addresses())
