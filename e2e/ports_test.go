@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,7 +50,6 @@ var buildService = sync.OnceValues(func() (string, error) {
 func bridged(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Helper()
 	t.Parallel()
-	rig.Plugins(t)
 	for _, v := range rig.Versions {
 		t.Run("containerd "+string(v), func(t *testing.T) {
 			t.Parallel()
@@ -60,34 +58,17 @@ func bridged(t *testing.T, test func(t *testing.T, n *node)) {
 	}
 }
 
-// bridgedNode is a node with a container network and the service's image.
+// bridgedNode is a node with a container network, in a network namespace of its own, and the
+// service's image.
 func bridgedNode(t testing.TB, v rig.Version) *node {
 	t.Helper()
-	i := bridges.Add(1)
-	n := emptyNodeWith(t, v, fmt.Sprintf("[network]\ncni_config_dir = '%s'\nsubnets = ['10.98.%d.0/24', 'fd00:98:%[2]d::/64']\n", t.TempDir(), i))
-	t.Cleanup(func() {
-		n.stop()
-		if left := n.attachments(); len(left) > 0 {
-			t.Errorf("left: %v", left)
-		}
-	})
+	n := networkNode(t, v, bridgeConfig)
 	n.must("image", "import", serviceImage(t))
 	return n
 }
 
-// bridges counts the nodes with one.
-var bridges atomic.Int32
-
-// freePort is one of the node's that nobody has.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+// port is the node's that leads to the service.
+const port = 18080
 
 // published is a spec of the service, with a port of the node's that leads to it.
 func published(port int, version string, more ...string) string {
@@ -105,8 +86,8 @@ restart: {backoff_min: 100ms}
 }
 
 // ask gets a page of the service's.
-func ask(port int, path string) (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+func (n *node) ask(port int, path string) (string, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.dial}, Timeout: patience}
 	answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
 	if err != nil {
 		return "", err
@@ -117,8 +98,8 @@ func ask(port int, path string) (string, error) {
 }
 
 // tell sends a datagram to the service and returns its answer.
-func tell(port int, text string) (string, error) {
-	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+func (n *node) tell(port int, text string) (string, error) {
+	conn, err := n.dial(n.t.Context(), "udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return "", err
 	}
@@ -138,37 +119,36 @@ func tell(port int, text string) (string, error) {
 
 func TestPorts(t *testing.T) {
 	bridged(t, func(t *testing.T, n *node) {
-		port := freePort(t)
 		n.deploy(published(port, "1"), "--wait")
 		w := n.get("a/f")
 		for _, host := range []string{"127.0.0.1", "::1"} {
-			conn, err := net.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+			conn, err := n.dial(t.Context(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 			if err != nil {
 				t.Errorf("connecting to %s: %v", host, err)
 				continue
 			}
 			conn.Close()
 		}
-		if got, err := ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
+		if got, err := n.ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
 			t.Errorf("it answers %q, %v", got, err)
 		}
-		if got, err := tell(port, "hello"); err != nil || got != w.Instances[0].ID+" hello" {
+		if got, err := n.tell(port, "hello"); err != nil || got != w.Instances[0].ID+" hello" {
 			t.Errorf("to a datagram it answers %q, %v", got, err)
 		}
-		t.Run("taken", func(t *testing.T) { testPortTaken(t, n, port) })
+		t.Run("taken", func(t *testing.T) { testPortTaken(t, n) })
 		t.Run("agent killed", func(t *testing.T) {
 			n.killAgent()
-			if got, err := ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
+			if got, err := n.ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
 				t.Errorf("it answers %q, %v", got, err)
 			}
 		})
 		t.Run("stopped", func(t *testing.T) {
 			n.must("stop", "a/f")
-			if _, err := ask(port, "/"); err == nil || !strings.Contains(err.Error(), "refused") {
+			if _, err := n.ask(port, "/"); err == nil || !strings.Contains(err.Error(), "refused") {
 				t.Errorf("its port is not closed: %v", err)
 			}
 			n.must("start", "a/f")
-			if got, err := ask(port, "/"); err != nil || !strings.HasSuffix(got, " 1") {
+			if got, err := n.ask(port, "/"); err != nil || !strings.HasSuffix(got, " 1") {
 				t.Errorf("started again, it answers %q, %v", got, err)
 			}
 		})
@@ -176,14 +156,14 @@ func TestPorts(t *testing.T) {
 			t.Error("no connection is counted")
 		}
 		n.must("rm", "a/f")
-		if _, err := ask(port, "/"); err == nil {
+		if _, err := n.ask(port, "/"); err == nil {
 			t.Error("a removed workload answers")
 		}
 	})
 }
 
 // testPortTaken has launches refused that want a port which somebody has.
-func testPortTaken(t *testing.T, n *node, port int) {
+func testPortTaken(t *testing.T, n *node) {
 	other := func(port int) string {
 		return file(t, "other.yaml", strings.Replace(published(port, "1"), "function: f", "function: g", 1))
 	}
@@ -193,13 +173,18 @@ func testPortTaken(t *testing.T, n *node, port int) {
 			t.Errorf("it does not say %s: %s", want, said)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	const held = 18082
+	holder := n.onNetwork("busybox", "nc", "-l", "-p", strconv.Itoa(held))
+	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	said = n.refused("deploy", other(l.Addr().(*net.TCPAddr).Port))
-	if want := strconv.Itoa(os.Getpid()); !strings.Contains(said, want) {
+	defer func() { holder.Process.Kill(); holder.Wait() }()
+	n.eventually("a process to listen", func() bool {
+		out, _ := n.onNetwork("busybox", "netstat", "-ltn").Output()
+		return strings.Contains(string(out), fmt.Sprintf(":%d ", held))
+	})
+	said = n.refused("deploy", other(held))
+	if want := strconv.Itoa(holder.Process.Pid); !strings.Contains(said, want) {
 		t.Errorf("it does not say that process %s has it: %s", want, said)
 	}
 	if got := n.must("ps", "-a"); strings.Contains(got, "a/g") {
@@ -213,21 +198,20 @@ functions:
   - {function: %s, image: {ref: localhost/service:1}, command: [service], network: {ports: [{container: 8080, host: %d}]}}
 `, function, port))
 	}
-	own := freePort(t)
+	const own = 18081
 	n.must("deploy", app("old", own), "--wait")
 	n.must("deploy", app("new", own), "--wait")
-	if got, err := ask(own, "/"); err != nil || !strings.HasPrefix(got, n.get("b/new").Instances[0].ID) {
+	if got, err := n.ask(own, "/"); err != nil || !strings.HasPrefix(got, n.get("b/new").Instances[0].ID) {
 		t.Errorf("under its new name it answers %q, %v", got, err)
 	}
 	n.must("rm", "b/new")
 }
 
 // loaded puts a load on a service while something is done, and says how it went.
-func loaded(t *testing.T, port int, do func()) rig.LoadReport {
+func (n *node) loaded(t *testing.T, do func()) rig.LoadReport {
 	t.Helper()
 	load := &rig.Load{Kept: 8, Fresh: 4, Pause: time.Millisecond, FreshPause: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		return n.dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	}}
 	load.Start()
 	do()
@@ -239,14 +223,13 @@ func loaded(t *testing.T, port int, do func()) rig.LoadReport {
 // However often a service is replaced, no request fails.
 func TestPortsMove(t *testing.T) {
 	bridged(t, func(t *testing.T, n *node) {
-		port := freePort(t)
 		n.deploy(published(port, "0"), "--wait")
-		report := loaded(t, port, func() {
+		report := n.loaded(t, func() {
 			for i := range 20 {
 				n.deploy(published(port, strconv.Itoa(i+1)), "--wait")
 			}
 		})
-		if got, err := ask(port, "/"); err != nil || !strings.HasSuffix(got, " 20") {
+		if got, err := n.ask(port, "/"); err != nil || !strings.HasSuffix(got, " 20") {
 			t.Errorf("in the end it answers %q, %v", got, err)
 		}
 		if len(report.Failures) > 0 || len(report.Answers) < 15 {
@@ -258,9 +241,8 @@ func TestPortsMove(t *testing.T) {
 // However often the agent is killed, no request fails.
 func TestPortsOutliveTheAgent(t *testing.T) {
 	bridged(t, func(t *testing.T, n *node) {
-		port := freePort(t)
 		n.deploy(published(port, "0"), "--wait")
-		report := loaded(t, port, func() {
+		report := n.loaded(t, func() {
 			for range 6 { // after which purser dev waits for long with the next
 				n.killAgent()
 			}
@@ -274,15 +256,14 @@ func TestPortsOutliveTheAgent(t *testing.T) {
 // When an instance crashes, only what was under way on it fails.
 func TestPortsAfterACrash(t *testing.T) {
 	bridged(t, func(t *testing.T, n *node) {
-		port := freePort(t)
 		n.deploy(published(port, "0"), "--wait")
 		const crashes = 5
-		report := loaded(t, port, func() {
+		report := n.loaded(t, func() {
 			for i := range crashes {
 				before := n.get("a/f").Restarts
-				_, _ = ask(port, "/crash")
+				_, _ = n.ask(port, "/crash")
 				n.await("a/f", "ready again", func(w workload) bool { return w.Restarts > before && w.State == "ready" })
-				if got, err := ask(port, "/"); err != nil {
+				if got, err := n.ask(port, "/"); err != nil {
 					t.Errorf("after crash %d: %q, %v", i+1, got, err)
 				}
 			}
@@ -306,11 +287,10 @@ func TestPortsUnderWrk(t *testing.T) {
 		rig.Lacking(t, "wrk: apt-get install wrk")
 	}
 	n := bridgedNode(t, rig.V24)
-	port := freePort(t)
 	n.deploy(published(port, "0"), "--wait")
 	done := make(chan string)
 	go func() {
-		out, err := exec.Command(wrk, "-t2", "-c16", "-d15s", "--timeout", "10s", fmt.Sprintf("http://127.0.0.1:%d/", port)).CombinedOutput()
+		out, err := n.onNetwork(wrk, "-t2", "-c16", "-d15s", "--timeout", "10s", fmt.Sprintf("http://127.0.0.1:%d/", port)).CombinedOutput()
 		if err != nil {
 			out = fmt.Appendf(out, "%v", err)
 		}
@@ -335,7 +315,6 @@ func TestPortsUnderWrk(t *testing.T) {
 // The container is told the client's address where that is asked for.
 func TestPortsProxyProtocol(t *testing.T) {
 	n := bridgedNode(t, rig.V24)
-	port := freePort(t)
 	n.deploy(fmt.Sprintf(`
 app: a
 function: f
@@ -344,7 +323,7 @@ command: [sh, -c, 'while :; do nc -l -p 9000 -e sh -c "read -r line; echo \"\$li
 network: {ports: [{container: 9000, host: %d, proxy_protocol: v1}]}
 stop: {grace: 0s}
 `, port), "--wait")
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	conn, err := n.dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
