@@ -363,17 +363,19 @@ func TestRemoveForgets(t *testing.T) {
 func TestNewestWishWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
+		n.slowStart = time.Second // none is over before all have been wished for
 		r := begin(t, n, service(), Begin(service()))
 		d := service()
 		for run := uint64(2); run <= 50; run++ {
 			d.Run = run
 			r.Want(d)
 		}
+		<-time.After(time.Minute)
 		r.is(Running)
 		if v, _ := r.View(); v.Status.Run != 50 {
 			t.Errorf("run %d", v.Status.Run)
 		}
-		if got := n.starts(); got > 3 {
+		if got := n.starts(); got > 1 {
 			t.Errorf("50 wishes at once started %d instances", got)
 		}
 		r.end()
