@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/purserd/purser/metrics"
 	"github.com/purserd/purser/runtime/forward"
@@ -20,9 +21,11 @@ import (
 type forwarder struct {
 	config forward.Config
 
-	mu     sync.Mutex
-	client *forward.Client // nil until then
+	mu     sync.Mutex                     // held while it is started
+	client atomic.Pointer[forward.Client] // nil until then
 	closed bool
+
+	reading sync.RWMutex // held while its counters are read, which are gone when it is closed
 }
 
 func newForwarder(runDir string, restarted func(), log *slog.Logger) (*forwarder, error) {
@@ -42,12 +45,12 @@ func (f *forwarder) open() (*forward.Client, error) {
 	if f.closed {
 		return nil, os.ErrClosed
 	}
-	if f.client != nil {
-		return f.client, nil
+	if client := f.client.Load(); client != nil {
+		return client, nil
 	}
 	client, err := forward.Open(f.config)
 	if err == nil {
-		f.client = client
+		f.client.Store(client)
 	}
 	return client, err
 }
@@ -103,16 +106,17 @@ func (f *forwarder) Owners(ctx context.Context) ([]string, error) {
 
 // measure is what the process has done and has; all is zero where there is none.
 func (f *forwarder) measure() metrics.Ports {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	p := metrics.Ports{Connections: map[string]uint64{}}
 	for _, result := range forward.Results {
 		p.Connections[result] = 0
 	}
-	if f.client == nil {
+	f.reading.RLock()
+	defer f.reading.RUnlock()
+	client := f.client.Load()
+	if client == nil {
 		return p
 	}
-	c := f.client.Counters()
+	c := client.Counters()
 	maps.Copy(p.Connections, c.Connections)
 	p.BytesIn, p.BytesOut, p.DatagramsDropped = c.BytesIn, c.BytesOut, c.DatagramsDropped
 	p.Active, p.Held, p.UDPClients = c.Active, c.Held, c.Sessions
@@ -124,8 +128,10 @@ func (f *forwarder) close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
-	if f.client == nil {
-		return nil
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	if client := f.client.Swap(nil); client != nil {
+		return client.Close()
 	}
-	return f.client.Close()
+	return nil
 }

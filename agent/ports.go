@@ -24,7 +24,7 @@ func portsOf(spec *purserv1.LaunchSpec) []forward.Port {
 	var all []forward.Port
 	for _, p := range spec.GetNetwork().GetPorts() {
 		all = append(all, forward.Port{
-			Protocol: launchspec.Protocol(p), HostIP: launchspec.HostIP(p), Host: launchspec.HostPort(p),
+			Protocol: launchspec.Protocol(p), HostIP: launchspec.HostIP(p), Host: launchspec.HostPortOf(p),
 			Container: uint16(p.GetContainer()), ProxyProtocol: p.GetProxyProtocol(),
 		})
 	}
@@ -119,7 +119,11 @@ func portRefusal(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &taken):
-		return refuse(Precondition, "network.ports: %w; choose another host port, or stop what has it", taken)
+		remedy := "choose another host port, or stop what has it"
+		if taken.Absent {
+			remedy = "choose one that it has, or leave it out for all"
+		}
+		return refuse(Precondition, "network.ports: %w; %s", taken, remedy)
 	}
 	return refuse(Later, "its ports cannot be bound: %w; the port forwarder's last words are in ports/stderr of the run directory", err)
 }

@@ -14,7 +14,10 @@
 package publish
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,8 +41,8 @@ type Forwarder interface {
 // Options say what a publisher needs.
 type Options struct {
 	Forwarder Forwarder
-	// Right is what is right for an owner now; nothing for one that is not known. It is
-	// not called by any of the publisher's methods.
+	// Right is what is right for an owner now; nothing for one that is not known. Of the
+	// publisher's methods Reserve alone calls it.
 	Right func(owner string) Wish
 	// Trouble is told of each new reason why an owner's ports are not as is right, and of
 	// nil when they are again.
@@ -192,12 +195,12 @@ func (p *Publisher) work(name string, o *owner) {
 	}
 }
 
-// next is the newest change that the forwarder has not been told of. Without one the owner
-// is not worked for any more, and forgotten if it has nothing.
+// next is the newest change, if the forwarder has not been told of it or did not do all of
+// it. Else the owner is not worked for any more, and forgotten if it has nothing.
 func (p *Publisher) next(name string, o *owner) (number uint64, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o.settled < o.changes {
+	if o.settled < o.changes || o.trouble != "" {
 		return o.changes, true
 	}
 	o.working = false
@@ -217,39 +220,55 @@ func (p *Publisher) tell(ctx context.Context, name string, o *owner) error {
 	}
 	right := p.o.Right(name)
 	p.mu.Lock()
-	right = o.reserved.over(right)
+	reserving := o.reserved != nil
+	right = o.reserved.over(right, o.has, o.known)
 	same := o.known && o.has.equal(right)
 	p.mu.Unlock()
 	if same {
 		return nil
 	}
-	err := p.command(ctx, name, right)
+	has, err := p.command(ctx, name, right, reserving)
+	var taken *forward.TakenError
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o.known = err == nil; o.known {
-		o.has = right
+	if o.known = err == nil || errors.As(err, &taken) && !reserving; o.known {
+		o.has = has
 	}
 	return err
 }
 
-// command has the forwarder do what is right.
-func (p *Publisher) command(ctx context.Context, name string, right Wish) error {
-	if len(right.Ports) == 0 {
-		return p.o.Forwarder.Release(ctx, name)
+// command has the forwarder do what is right, and returns what it does then. Unless all is
+// wanted or nothing, ports that are taken do not keep the others from being served.
+func (p *Publisher) command(ctx context.Context, name string, right Wish, all bool) (Wish, error) {
+	var lacking error
+	for len(right.Ports) > 0 {
+		err := p.o.Forwarder.Claim(ctx, name, right.Ports)
+		var taken *forward.TakenError
+		if err == nil {
+			return right, cmp.Or(p.o.Forwarder.Point(ctx, name, right.Targets), lacking)
+		}
+		if all || !errors.As(err, &taken) {
+			return right, err
+		}
+		lacking = cmp.Or(lacking, err)
+		fewer := slices.DeleteFunc(slices.Clone(right.Ports), taken.Port.Conflicts)
+		if len(fewer) == len(right.Ports) {
+			return right, err
+		}
+		right.Ports = fewer
 	}
-	if err := p.o.Forwarder.Claim(ctx, name, right.Ports); err != nil {
-		return err
-	}
-	return p.o.Forwarder.Point(ctx, name, right.Targets)
+	return right, cmp.Or(p.o.Forwarder.Release(ctx, name), lacking)
 }
 
-// note notes how it went, and tells of trouble that is new.
+// note notes how it went, and tells of trouble that is new. What is lacking for want of a
+// port that is taken is tried again, and not waited for.
 func (p *Publisher) note(name string, o *owner, number uint64, err error) {
 	text := ""
-	p.mu.Lock()
 	if err != nil {
 		text = err.Error()
-	} else {
+	}
+	p.mu.Lock()
+	if err == nil || o.known {
 		o.settled = max(o.settled, number)
 		close(o.told)
 		o.told = make(chan struct{})

@@ -20,6 +20,7 @@ type fake struct {
 	ports   map[string][]forward.Port
 	targets map[string][]forward.Target
 	fails   error
+	taken   forward.Port // somebody else has it
 	calls   int
 	hang    chan struct{} // calls wait for it to be closed, unless nil
 }
@@ -49,6 +50,12 @@ func (f *fake) call(ctx context.Context, do func()) error {
 }
 
 func (f *fake) Claim(ctx context.Context, owner string, ports []forward.Port) error {
+	f.mu.Lock()
+	taken := f.taken
+	f.mu.Unlock()
+	if taken.Host != 0 && Has(ports, taken) {
+		return &forward.TakenError{Port: taken, PID: 1}
+	}
 	return f.call(ctx, func() {
 		for other, has := range f.ports {
 			for _, p := range ports {
@@ -326,6 +333,34 @@ func TestPrune(t *testing.T) {
 		synctest.Wait()
 		if got := slices.Collect(maps.Keys(b.f.ports)); !slices.Equal(got, []string{"a"}) {
 			b.Errorf("%v have ports", got)
+		}
+	})
+}
+
+// A port that somebody else has does not keep the others from being served, nor anybody
+// waiting, and is had as soon as it is free.
+func TestTakenPortIsDoneWithout(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		b.f.set(func() { b.f.taken = port(80, 1) })
+		b.set("a", at("one", port(80, 8080), port(81, 8081)))
+		synctest.Wait()
+		b.f.has(b.T, "a", at("one", port(81, 8081)))
+		if err := b.Settle(b.Context(), "a"); err != nil {
+			b.Error(err)
+		}
+		// Another port in its place needs nothing of it.
+		end, err := b.Reserve(b.Context(), []Claim{{"a", []forward.Port{port(82, 8082)}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.f.has(b.T, "a", Wish{[]forward.Port{port(81, 8081), port(82, 8082)}, at("one").Targets})
+		end()
+		b.f.set(func() { b.f.taken = forward.Port{} })
+		<-time.After(time.Minute)
+		synctest.Wait()
+		b.f.has(b.T, "a", at("one", port(80, 8080), port(81, 8081)))
+		if len(b.l.all) != 2 || b.l.all[1] != "a: well" {
+			b.Errorf("told %q", b.l.all)
 		}
 	})
 }

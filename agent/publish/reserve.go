@@ -19,12 +19,15 @@ type reserved struct {
 	ports, yields []forward.Port
 }
 
-// over is what is right while a reservation lasts; r may be nil.
-func (r *reserved) over(right Wish) Wish {
+// over is what is right while a reservation lasts, for an owner of which it is known or not
+// what it has; r may be nil. What it should have and has not got is not waited for.
+func (r *reserved) over(right, has Wish, known bool) Wish {
 	if r == nil {
 		return right
 	}
-	kept := slices.DeleteFunc(slices.Clone(right.Ports), func(p forward.Port) bool { return Has(r.yields, p) })
+	kept := slices.DeleteFunc(slices.Clone(right.Ports), func(p forward.Port) bool {
+		return Has(r.yields, p) || known && !slices.ContainsFunc(has.Ports, func(h forward.Port) bool { return h.Conflicts(p) })
+	})
 	right.Ports = Union(kept, r.ports)
 	return right
 }

@@ -31,11 +31,7 @@ func Union(a, b []forward.Port) []forward.Port {
 	return all
 }
 
-// Has says whether a port cannot be bound beside others: one of them is the same, or the
-// same on all addresses.
+// Has says whether a port cannot be bound beside others.
 func Has(ports []forward.Port, port forward.Port) bool {
-	return slices.ContainsFunc(ports, func(p forward.Port) bool {
-		return p.Protocol == port.Protocol && p.Host == port.Host &&
-			(p.HostIP == port.HostIP || !p.HostIP.IsValid() || !port.HostIP.IsValid())
-	})
+	return slices.ContainsFunc(ports, port.Conflicts)
 }

@@ -21,8 +21,8 @@ func needsBridge(n *purserv1.Network) bool {
 	return len(n.GetPorts()) > 0 || n.GetBlockNetwork() || len(n.GetCidrAllowlist()) > 0
 }
 
-// HostPort is the port of the node's that leads to a container's.
-func HostPort(p *purserv1.Port) uint16 {
+// HostPortOf is the port of the node's that leads to a container's.
+func HostPortOf(p *purserv1.Port) uint16 {
 	if p.Host == nil {
 		return uint16(p.GetContainer())
 	}
@@ -58,23 +58,43 @@ func (c *collector) network(s *purserv1.LaunchSpec) {
 	if n.GetBlockNetwork() && len(n.GetCidrAllowlist()) > 0 {
 		c.add(path{"network", "cidr_allowlist"}, "network.blocked", "must not be given with block_network, which lets nothing be reached")
 	}
-	taken := map[hostPort]bool{}
 	for i, p := range n.GetPorts() {
 		at := path{"network", "ports", i}
 		if p.GetProxyProtocol() != "" && Protocol(p) == ProtocolUDP {
 			c.add(at.join("proxy_protocol"), "port.proxy", "must be left out: the PROXY protocol belongs to tcp")
 		}
-		key := hostPort{Protocol(p), HostIP(p), HostPort(p)}
-		if taken[key] {
-			c.add(at.join("host"), "port.unique", "must not name a port of the node twice")
+		for _, other := range n.GetPorts()[:i] {
+			if hostPort(p).Conflicts(hostPort(other)) {
+				c.add(at.join("host"), "port.unique", "must not name a port of the node twice: without host_ip it is that of all addresses")
+				break
+			}
 		}
-		taken[key] = true
 	}
 }
 
-// hostPort is one of the node's, on one of its addresses or all.
-type hostPort struct {
-	protocol string
-	ip       netip.Addr
-	port     uint16
+func hostPort(p *purserv1.Port) HostPort { return HostPort{Protocol(p), HostIP(p), HostPortOf(p)} }
+
+// HostPort is a port of the node's, on one of its addresses, or on all when IP is not
+// valid.
+type HostPort struct {
+	Protocol string
+	IP       netip.Addr
+	Port     uint16
+}
+
+// Conflicts tells whether only one of two can be bound.
+func (b HostPort) Conflicts(other HostPort) bool {
+	return b.Protocol == other.Protocol && b.Port == other.Port && b.covers(other.IP) && other.covers(b.IP)
+}
+
+// covers tells whether an address, or the lack of one, has something in common with the
+// port's.
+func (b HostPort) covers(ip netip.Addr) bool {
+	switch {
+	case !b.IP.IsValid() || !ip.IsValid() || b.IP == ip:
+		return true
+	case b.IP.Is4() != ip.Is4():
+		return false
+	}
+	return b.IP.IsUnspecified() || ip.IsUnspecified()
 }

@@ -24,11 +24,11 @@ func TestNetworkMode(t *testing.T) {
 func TestPorts(t *testing.T) {
 	s := withFields(t, `"network": {"ports": [{"container": 80}, {"container": 81, "host": 8081, "host_ip": "::ffff:10.0.0.1", "protocol": "udp"}]}`)
 	least, full := s.GetNetwork().GetPorts()[0], s.GetNetwork().GetPorts()[1]
-	if launchspec.HostPort(least) != 80 || launchspec.Protocol(least) != "tcp" || launchspec.HostIP(least).IsValid() {
-		t.Errorf("the least means port %d, %s, %v", launchspec.HostPort(least), launchspec.Protocol(least), launchspec.HostIP(least))
+	if launchspec.HostPortOf(least) != 80 || launchspec.Protocol(least) != "tcp" || launchspec.HostIP(least).IsValid() {
+		t.Errorf("the least means port %d, %s, %v", launchspec.HostPortOf(least), launchspec.Protocol(least), launchspec.HostIP(least))
 	}
-	if launchspec.HostPort(full) != 8081 || launchspec.Protocol(full) != "udp" || launchspec.HostIP(full) != netip.MustParseAddr("10.0.0.1") {
-		t.Errorf("the other means port %d, %s, %v", launchspec.HostPort(full), launchspec.Protocol(full), launchspec.HostIP(full))
+	if launchspec.HostPortOf(full) != 8081 || launchspec.Protocol(full) != "udp" || launchspec.HostIP(full) != netip.MustParseAddr("10.0.0.1") {
+		t.Errorf("the other means port %d, %s, %v", launchspec.HostPortOf(full), launchspec.Protocol(full), launchspec.HostIP(full))
 	}
 }
 

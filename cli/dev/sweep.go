@@ -45,8 +45,10 @@ func (l *layout) sweep() (found []string, err error) {
 	if n := l.killShims(); n > 0 {
 		found = append(found, fmt.Sprintf("%d shims", n))
 	}
-	if n := l.killLogHelper(); n > 0 {
-		found = append(found, "the log helper")
+	for command, name := range map[string]string{"log-helper": "the log helper", "port-forwarder": "the port forwarder"} {
+		if l.killHelper(command) > 0 {
+			found = append(found, name)
+		}
 	}
 	mounts, mountErr := l.unmount()
 	if mounts > 0 {
@@ -118,11 +120,11 @@ func (l *layout) killShims() int {
 	})
 }
 
-// killLogHelper kills the helper that stores what this node's containers write, which
-// ends by itself when there are none.
-func (l *layout) killLogHelper() int {
+// killHelper kills a process that outlives the agent, and ends by itself when there is
+// nothing for it to do.
+func (l *layout) killHelper(command string) int {
 	return kill(func(args []string) bool {
-		return slices.Contains(args, "log-helper") && strings.HasPrefix(after(args, "--dir"), l.path("run")+"/")
+		return slices.Contains(args, command) && strings.HasPrefix(after(args, "--dir"), l.path("run")+"/")
 	})
 }
 

@@ -103,6 +103,9 @@ func (c *change) bind(p Port) (*socket, error) {
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, takenByProcess(p)
 	}
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return nil, &TakenError{Port: p, Absent: true}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("binding port %s: %w", p.binding(), err)
 	}

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"github.com/purserd/purser/api/launchspec"
 )
 
 // Protocols of a port.
@@ -66,20 +68,12 @@ func (b binding) network() string {
 
 // conflicts tells whether only one of two bindings can be had.
 func (b binding) conflicts(other binding) bool {
-	return b.protocol == other.protocol && b.port == other.port && b.covers(other.ip) && other.covers(b.ip)
+	return launchspec.HostPort{Protocol: b.protocol, IP: b.ip, Port: b.port}.Conflicts(
+		launchspec.HostPort{Protocol: other.protocol, IP: other.ip, Port: other.port})
 }
 
-// covers tells whether an address, or the lack of one, has something in common with the
-// binding's.
-func (b binding) covers(ip netip.Addr) bool {
-	switch {
-	case !b.ip.IsValid() || !ip.IsValid() || b.ip == ip:
-		return true
-	case b.ip.Is4() != ip.Is4():
-		return false
-	}
-	return b.ip.IsUnspecified() || ip.IsUnspecified()
-}
+// Conflicts tells whether only one of two ports can be bound.
+func (p Port) Conflicts(other Port) bool { return p.binding().conflicts(other.binding()) }
 
 func (p Port) check() error {
 	switch {

@@ -21,9 +21,14 @@ type TakenError struct {
 	// PID of the process, and its command; 0 when it cannot be seen.
 	PID     int
 	Command string
+	// Absent: the node does not have the address.
+	Absent bool
 }
 
 func (e *TakenError) Error() string {
+	if e.Absent {
+		return fmt.Sprintf("host_ip %s is not an address of the node's", e.Port.HostIP)
+	}
 	where := "port " + strconv.Itoa(int(e.Port.Host)) + "/" + e.Port.Protocol + " of " + e.where()
 	switch {
 	case e.Owner != "":
