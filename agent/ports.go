@@ -159,6 +159,10 @@ func (a *Agent) publishAll(ctx context.Context) {
 		v, _ := w.supervisor.View()
 		w.publish(v)
 	}
+	// Not before it is known which containers there are: the database may have been lost.
+	if err := a.gate.pass(ctx, nil); err != nil {
+		return
+	}
 	if err := a.publisher.Prune(ctx); err != nil && ctx.Err() == nil {
 		a.log.Warn("ports of workloads that are no more may still be bound", "error", err)
 	}

@@ -74,6 +74,7 @@ type owner struct {
 	changes, settled uint64
 	working          bool
 	told             chan struct{} // closed and replaced when settled goes up
+	wake             chan struct{} // of capacity 1: something may have changed
 	trouble          string
 	// reserved is nil but while a reservation lasts.
 	reserved *reserved
@@ -117,6 +118,10 @@ func (p *Publisher) change(name string) {
 	}
 	o := p.of(name)
 	o.changes++
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
 	if !o.working {
 		o.working = true
 		p.working.Go(func() { p.work(name, o) })
@@ -163,7 +168,7 @@ func (p *Publisher) Prune(ctx context.Context) error {
 func (p *Publisher) of(name string) *owner {
 	o := p.owners[name]
 	if o == nil {
-		o = &owner{using: make(chan struct{}, 1), told: make(chan struct{})}
+		o = &owner{using: make(chan struct{}, 1), told: make(chan struct{}), wake: make(chan struct{}, 1)}
 		p.owners[name] = o
 	}
 	return o
@@ -189,6 +194,7 @@ func (p *Publisher) work(name string, o *owner) {
 		select {
 		case <-p.ctx.Done():
 			return
+		case <-o.wake:
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, lastPause)

@@ -348,6 +348,16 @@ func TestTakenPortIsDoneWithout(t *testing.T) {
 		if err := b.Settle(b.Context(), "a"); err != nil {
 			b.Error(err)
 		}
+		// What changes meanwhile is not kept waiting.
+		<-time.After(time.Minute)
+		began := time.Now()
+		b.set("a", at("two", port(80, 8080), port(81, 8081)))
+		if err := b.Settle(b.Context(), "a"); err != nil || time.Since(began) > 0 {
+			b.Errorf("after %v: %v", time.Since(began), err)
+		}
+		b.f.has(b.T, "a", at("two", port(81, 8081)))
+		b.set("a", at("one", port(80, 8080), port(81, 8081)))
+		synctest.Wait()
 		// Another port in its place needs nothing of it.
 		end, err := b.Reserve(b.Context(), []Claim{{"a", []forward.Port{port(82, 8082)}}})
 		if err != nil {

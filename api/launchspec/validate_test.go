@@ -63,7 +63,8 @@ func TestValidate(t *testing.T) {
 			"network.ports[0].container: is required (required)", "network.ports[0].host: must be", "network.ports[1].container: must be",
 			"network.ports[1].host_ip: must be a valid IP address", "network.ports[1].protocol: must be tcp or udp", "network.ports[1].proxy_protocol: must be v1 or v2"}},
 		"a port twice": {`"network": {"ports": [{"container": 80}, {"container": 81, "host": 80}, {"container": 80, "protocol": "udp"}, {"container": 80, "host_ip": "127.0.0.1"}, {"container": 1, "host": 80, "host_ip": "::ffff:127.0.0.1"}]}`, []string{
-			"network.ports[1].host: must not name a port of the node twice (port.unique)", "network.ports[4].host: must not name a port of the node twice"}},
+			"network.ports[1].host: must not name a port of the node twice: without host_ip it is that of all addresses (port.unique)",
+			"network.ports[3].host: must not name a port of the node twice", "network.ports[4].host: must not name a port of the node twice"}},
 		"PROXY over udp": {`"network": {"ports": [{"container": 53, "protocol": "udp", "proxy_protocol": "v1"}]}`, []string{
 			"network.ports[0].proxy_protocol: must be left out: the PROXY protocol belongs to tcp (port.proxy)"}},
 		"CIDRs":       {`"network": {"cidr_allowlist": ["10.0.0.0", "10.0.0.0/33", "example.com"]}`, []string{"network.cidr_allowlist[0]: must be a CIDR, as 10.0.0.0/8 or fd00::/8 (cidr)", "network.cidr_allowlist[1]: must be", "network.cidr_allowlist[2]: must be"}},

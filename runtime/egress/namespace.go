@@ -32,11 +32,17 @@ func within(path string, do func() error) error {
 }
 
 // elsewhere does something that moves its thread to another network namespace. A thread
-// that cannot go back ends.
+// that cannot go back ends. It is not the process's first: that one's namespace is what
+// others take for the process's, as in /proc/self/net.
 func elsewhere(do func() error) error {
 	done := make(chan error)
 	go func() {
 		goruntime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			done <- elsewhere(do) // while this thread is kept
+			goruntime.UnlockOSThread()
+			return
+		}
 		own, err := os.Open(ownNetwork)
 		if err != nil {
 			goruntime.UnlockOSThread()
