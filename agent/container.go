@@ -263,6 +263,7 @@ func (c containers) Stop(ctx context.Context, instance string, revision *supervi
 }
 
 func (c containers) Kill(ctx context.Context, instance string) error {
+	c.w.leave(ctx, instance) // there may have been no signal before
 	err := gone(c.w.agent.runtime.Kill(ctx, instance, syscall.SIGKILL))
 	return errors.Join(err, failpoint.Error("kill.signalled"))
 }

@@ -374,3 +374,22 @@ func TestTakenPortIsDoneWithout(t *testing.T) {
 		}
 	})
 }
+
+// A port that an earlier agent had claimed moves to another workload, although this one has
+// not told the forwarder anything yet.
+func TestReserveBeforeAnythingIsTold(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		b.f.ports["a"], b.r.all["a"] = []forward.Port{port(80, 8080)}, at("one", port(80, 8080))
+		end, err := b.Reserve(b.Context(), []Claim{{"a", nil}, {"b", []forward.Port{port(80, 8080)}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.f.has(b.T, "a", Wish{})
+		b.f.has(b.T, "b", Wish{Ports: []forward.Port{port(80, 8080)}})
+		b.r.all["a"] = Wish{}
+		b.set("b", at("two", port(80, 8080)))
+		end()
+		synctest.Wait()
+		b.f.has(b.T, "b", at("two", port(80, 8080)))
+	})
+}

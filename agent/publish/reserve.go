@@ -76,12 +76,21 @@ func (p *Publisher) reserve(claims []Claim, claimed bool) {
 func (p *Publisher) tellReserved(ctx context.Context, c Claim, claimed bool) error {
 	p.mu.Lock()
 	o := p.of(c.Owner)
-	affected := claimed && len(c.Ports) > 0 || slices.ContainsFunc(o.has.Ports, func(port forward.Port) bool { return Has(o.reserved.yields, port) })
+	affected := claimed && len(c.Ports) > 0 || o.mayHave(o.reserved.yields)
 	p.mu.Unlock()
 	if !affected {
 		return nil
 	}
 	return p.tell(ctx, c.Owner, o)
+}
+
+// mayHave says whether an owner has one of some ports, as far as is known: an earlier agent
+// may have claimed them for it. The caller holds the publisher's mu.
+func (o *owner) mayHave(ports []forward.Port) bool {
+	if !o.known {
+		return len(ports) > 0
+	}
+	return slices.ContainsFunc(o.has.Ports, func(port forward.Port) bool { return Has(ports, port) })
 }
 
 func (p *Publisher) endReservation(claims []Claim) {
