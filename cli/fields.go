@@ -50,7 +50,7 @@ func flagOf(cmd *cobra.Command) func(field string) string {
 		if flag == "" || !cmd.Flags().Changed(flag) {
 			return field
 		}
-		if strings.HasPrefix(flag, "secret") {
+		if strings.HasPrefix(flag, "secret") || flag == "publish" {
 			rest = "" // a place in a list that the user did not see
 		}
 		return "--" + flag + strings.ReplaceAll(rest, `"`, "")

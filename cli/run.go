@@ -62,6 +62,7 @@ them. The detach keys leave it running.`,
   purser run --image localhost/tools:1 --secret openai-secret -e MODEL=small -- sh -c 'echo "$MODEL, ${#OPENAI_API_KEY}"'
   purser run --image localhost/tools:1 --secret-file tls=/run/secrets/tls -- sh -c 'cd /run/secrets/tls; echo *'
   purser run rag-qna.yaml --function reindex
+  purser run --image localhost/tools:1 -p 8080:80 -- httpd -f
   echo hello | purser run -i --image localhost/tools:1 --memory 256Mi -- sh -c 'read line; echo "got $line"'`,
 		Args:        runArgs,
 		Annotations: map[string]string{standsInMark: ""},
@@ -105,7 +106,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
 	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
 	flags.StringVar(&f.workdir, "workdir", "", "absolute path of the working directory")
-	flags.StringVar(&f.network, "network", "", "bridge, none or host")
+	flags.StringVar(&f.network, "network", "", "bridge, none or host; the node's default unless given")
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "have a port of the node lead to the function: `[[IP:]HOST:]CONTAINER[/udp]`; repeatable")
 	flags.StringVar(&f.runtime, "runtime", "", "`NAME` of an OCI runtime configured on the node")
 }
