@@ -1,6 +1,9 @@
 package supervise
 
 import (
+	"context"
+	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,4 +139,40 @@ func TestAdoptedWhileStarting(t *testing.T) {
 			t.Error("a supervisor that has ended adopts")
 		}
 	})
+}
+
+// What an earlier agent was stopping may have had its signal: nothing is led to it any more,
+// not for a moment, unless it is wanted after all.
+func TestWhatWasBeingStoppedDoesNotServe(t *testing.T) {
+	stopped, replaced := service(), service()
+	stopped.Goal, replaced.Run = Stop, 2
+	for name, tc := range map[string]struct {
+		d      Desired
+		serves bool
+	}{
+		"stopped":          {stopped, false},
+		"replaced":         {replaced, false},
+		"wanted after all": {service(), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode()
+				n.exits["one"] = make(chan uint32, 1)
+				was := runningSince(time.Now())
+				was.State, was.Instance.Unverified = Stopping, true
+				served := false
+				changed := func(_, now View) {
+					i := now.Serving()
+					served = served || i != nil && i.ID == "one"
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go New(tc.d, was, n, &memory{}, changed, slog.New(slog.DiscardHandler)).Run(ctx)
+				synctest.Wait()
+				if served != tc.serves || slices.Contains(n.signals, "one") == tc.serves {
+					t.Errorf("it has served: %v; signals went to %v", served, n.signals)
+				}
+			})
+		})
+	}
 }

@@ -303,12 +303,10 @@ func adopted(st Status, found Found, now time.Time) Status {
 	}
 	i.PID, i.Addresses, i.Unverified = found.PID, found.Addresses, false
 	st.Instance = &i
-	if st.State.Runs() {
-		return st // as ready as it was, until a probe says otherwise
-	}
-	// It was being stopped. The next step does so again: the signal may never have been
-	// sent.
-	return enter(st, Running, "", now)
+	// As ready as it was, until a probe says otherwise. One that was being stopped is that
+	// still, so that nothing is sent to what may have had its signal. The next step sends it
+	// again, as it may never have been, or has the instance run on that is wanted after all.
+	return st
 }
 
 // vanished settles an instance of which nothing is left, on a node booted as given.

@@ -149,6 +149,9 @@ func running(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 	if s.Instance.Ending != nil {
 		return stop(d, s, s.Instance.Ending.Reason, now)
 	}
+	if !s.State.Runs() { // an earlier agent was stopping it; see adopted
+		s = enter(s, Running, "", now)
+	}
 	if s.Kept != nil {
 		return succeed(d, s, now)
 	}
