@@ -46,6 +46,8 @@ func (c containers) Start(ctx context.Context, instance string, revision *superv
 	var got supervise.Started
 	if err == nil {
 		got, err = c.start(ctx, made)
+		v, _ := c.w.supervisor.View()
+		err = rollingWithoutAddress(v.Status, err)
 	}
 	c.w.agent.metrics.Launched(metrics.Total, began, err)
 	return got, startError(err)

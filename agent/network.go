@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 
@@ -117,4 +119,13 @@ func (w *workload) addressed() bool { return bridged(w.record().GetSpec()) && w.
 
 func bridged(spec *purserv1.LaunchSpec) bool {
 	return launchspec.NetworkMode(spec) == launchspec.NetworkBridge
+}
+
+// rollingWithoutAddress says of a rolling change for which there is no address what ends
+// it: the instance that serves has its own until the new one is healthy.
+func rollingWithoutAddress(s supervise.Status, err error) error {
+	if s.Kept == nil || !errors.Is(err, cni.ErrExhausted) {
+		return err
+	}
+	return fmt.Errorf("a rolling change needs an address more until the new instance is healthy: free one, or use rotation.strategy restart: %w", err)
 }

@@ -1,12 +1,16 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/purserd/purser/agent/supervise"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/metrics"
+	"github.com/purserd/purser/runtime/cni"
 )
 
 // rolling is a workload in a rolling change from generation 3, whose new instance is in
@@ -60,6 +64,27 @@ func TestRestartReason(t *testing.T) {
 	} {
 		if got := restartReason(tc.before); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// A rolling change that finds no address says what would give it one; any other start, and
+// any other error, is what it is.
+func TestRollingWithoutAddress(t *testing.T) {
+	full := fmt.Errorf("connecting: %w", cni.ErrExhausted)
+	change := rolling(supervise.Creating, "", &supervise.Instance{}).Status
+	got := rollingWithoutAddress(change, full)
+	if !errors.Is(got, cni.ErrExhausted) || !strings.Contains(got.Error(), "needs an address more") || !strings.Contains(got.Error(), "rotation.strategy restart") {
+		t.Errorf("got %v", got)
+	}
+	alone := change
+	alone.Kept = nil
+	if got := rollingWithoutAddress(alone, full); got != full {
+		t.Errorf("of one alone: %v", got)
+	}
+	for _, err := range []error{nil, errors.New("another")} {
+		if got := rollingWithoutAddress(change, err); got != err {
+			t.Errorf("of %v: %v", err, got)
 		}
 	}
 }

@@ -182,9 +182,26 @@ func TestAddressesExhausted(t *testing.T) {
 	if got := n.metric(`purser_not_admitted_total{reason="addresses"}`); got != "1" {
 		t.Errorf("%s were refused", got)
 	}
+	n.rollsWithoutAddress()
 	n.must("rm", "--force", "a/f2")
 	n.must(launch(5)...)
 	n.await("a/f5", "running", inState("running"))
+}
+
+// rollsWithoutAddress has a/f0 roll where no address is left: it says what it waits for,
+// and is done once something is stopped.
+func (n *node) rollsWithoutAddress() {
+	n.must("restart", "a/f0")
+	waits := n.await("a/f0", "without an address", inState("backing_off"))
+	for _, want := range []string{"a rolling change needs an address more", "rotation.strategy restart", "serves meanwhile"} {
+		if !strings.Contains(waits.Reason, want) {
+			n.t.Errorf("%q is not in: %s", want, waits.Reason)
+		}
+	}
+	n.must("stop", "a/f1")
+	n.await("a/f0", "replaced", func(w workload) bool { return w.State == "running" && len(w.Instances) == 1 && w.pid() != waits.pid() })
+	n.must("start", "a/f1")
+	n.await("a/f1", "running again", inState("running"))
 }
 
 // Without plugins a bridge is refused, and what names no mode has none.
