@@ -164,9 +164,6 @@ func (n *Network) disconnect(ctx context.Context, a *Attachment) error {
 // del has plugins disconnect a namespace. For one that is not there any more CNI wants no
 // path.
 func (n *Network) del(ctx context.Context, a *Attachment) error {
-	if len(a.record.Config) == 0 {
-		return nil // its record was damaged
-	}
 	list, err := libcni.NetworkConfFromBytes(a.record.Config)
 	if err != nil {
 		return fmt.Errorf("reading by what configuration %s was connected: %w", a.record.ID, err)
@@ -192,5 +189,8 @@ func (n *Network) del(ctx context.Context, a *Attachment) error {
 }
 
 func (n *Network) dropCache(network string, a *Attachment) {
-	_ = os.Remove(filepath.Join(n.cfg.cacheDir(), "results", fmt.Sprintf("%s-%s-%s", network, a.record.ID, interfaceName)))
+	_ = os.Remove(filepath.Join(n.cfg.cacheDir(), "results", network+cacheSuffix(a.record.ID)))
 }
+
+// cacheSuffix ends the name of the file in which libcni keeps what it made.
+func cacheSuffix(id string) string { return "-" + id + "-" + interfaceName }

@@ -13,8 +13,8 @@
 // plugin is executed and there until the last one has succeeded. Whatever a process does
 // not live to complete, the next one completes or undoes: an attachment that is complete
 // and claimed by nobody is ready again if the configuration is still the one that it was
-// made by, a claimed one stays claimed until its owner is deleted, and any other is
-// disconnected. The IDs that plugins are given are random, so that disconnecting again,
+// made by, a claimed one stays claimed until its owner is deleted, mounted still or not, and
+// any other is disconnected. The IDs that plugins are given are random, so that disconnecting again,
 // as CNI allows it, never frees what is another's by now. Plugins that outlive the process
 // which started them are waited for: they hold a lock that they have inherited.
 //

@@ -102,11 +102,12 @@ func (n *Network) takeUp() error {
 	for _, r := range records {
 		a := n.attachment(r)
 		switch {
-		case r.Result == nil || !pinned(a.NetNS):
-			n.dead = append(n.dead, a)
-		case r.Owner != "":
+		case r.Result != nil && r.Owner != "":
+			// Also when it is not mounted any more: its container may run in it all the same.
 			n.claimed[r.Owner] = a
 			n.wanted = true
+		case r.Result == nil || !pinned(a.NetNS):
+			n.dead = append(n.dead, a)
 		default:
 			n.ready = append(n.ready, a)
 			n.wanted = true
@@ -118,11 +119,11 @@ func (n *Network) takeUp() error {
 		}
 	}
 	explained, err := n.dropPins(records)
-	return errors.Join(err, n.dropAddresses(explained))
+	return errors.Join(err, n.dropAddresses(explained), n.dropResults(explained))
 }
 
 // dropPins removes namespaces that no record explains, unless somebody is in one: records
-// may have been lost. They are in all that is returned.
+// may have been lost, or damaged. They are in all that is returned.
 func (n *Network) dropPins(records []record) (explained []record, err error) {
 	entries, err := os.ReadDir(n.cfg.pinDir())
 	if err != nil {
@@ -143,7 +144,7 @@ func (n *Network) dropPins(records []record) (explained []record, err error) {
 }
 
 // dropAddresses frees addresses on the bridge that no record explains, as when the state
-// directory was lost. host-local keeps a file for each, which says whose it is.
+// directory was lost, or one is damaged. host-local keeps a file for each, which says whose it is.
 func (n *Network) dropAddresses(records []record) error {
 	files, err := filepath.Glob(filepath.Join(n.cfg.ipamDir(), "*", "*"))
 	for _, file := range files {
@@ -152,6 +153,18 @@ func (n *Network) dropAddresses(records []record) error {
 		}
 		id, _, _ := strings.Cut(string(readFile(file)), "\r\n")
 		if id = strings.TrimSpace(id); !recorded(records, id) {
+			err = errors.Join(err, os.Remove(file))
+		}
+	}
+	return err
+}
+
+// dropResults removes what libcni has kept of attachments that no record explains.
+func (n *Network) dropResults(records []record) error {
+	files, err := filepath.Glob(filepath.Join(n.cfg.cacheDir(), "results", "*"))
+	for _, file := range files {
+		explains := func(r record) bool { return strings.HasSuffix(file, cacheSuffix(r.ID)) }
+		if !slices.ContainsFunc(records, explains) {
 			err = errors.Join(err, os.Remove(file))
 		}
 	}

@@ -95,8 +95,11 @@ func (n *node) end() {
 	if err := n.Disband(context.Background()); err != nil {
 		n.t.Error(err)
 	}
-	for _, left := range n.left() {
-		n.t.Errorf("the network left %s", left)
+	// The kernel takes a moment to take apart a namespace, with its interface.
+	var left []string
+	rig.ComesTrue(5*time.Second, func() bool { left = n.left(); return len(left) == 0 })
+	for _, l := range left {
+		n.t.Errorf("the network left %s", l)
 	}
 }
 
@@ -264,24 +267,16 @@ func (n *node) mtu(a *cni.Attachment) string {
 	return mtu
 }
 
-// After a reboot no namespace is there, and all addresses are free, whether the run
-// directory is there still or not.
-func TestRebooted(t *testing.T) {
+// Where no namespace is mounted any more, as after a reboot, those that were ready are gone.
+// A claimed one is its owner's until it is released, as somebody may run in it: nobody else
+// has its addresses before that.
+func TestUnmounted(t *testing.T) {
 	for _, kept := range []bool{true, false} {
 		t.Run(fmt.Sprint("run directory kept: ", kept), func(t *testing.T) {
 			n := newNode(t, nil)
 			a := n.claim("a")
 			n.awaitReady(2)
-			if err := n.Close(); err != nil {
-				t.Fatal(err)
-			}
-			n.Network = nil
-			pins, _ := filepath.Glob(filepath.Join(n.cfg.RunDir, "netns", "*"))
-			for _, pin := range pins {
-				if err := unix.Unmount(pin, unix.MNT_DETACH); err != nil {
-					t.Fatal(err)
-				}
-			}
+			n.unmount()
 			if !kept {
 				if err := os.RemoveAll(n.cfg.RunDir); err != nil {
 					t.Fatal(err)
@@ -289,17 +284,39 @@ func TestRebooted(t *testing.T) {
 			}
 			n.cfg.Pool = 0
 			n.open()
-			if _, there := n.Of("a"); there {
-				t.Error("it has one")
+			if got, there := n.Of("a"); !there || !slices.Equal(got.Addresses, a.Addresses) {
+				t.Errorf("it was at %v and is %v", a.Addresses, got)
 			}
-			if !rig.ComesTrue(10*time.Second, func() bool { return len(n.addresses()) == 0 }) {
+			used := map[bool]int{true: 1, false: 0}[kept]
+			if !rig.ComesTrue(10*time.Second, func() bool { return len(n.addresses()) == used }) {
 				t.Errorf("in use are %v", n.addresses())
 			}
-			again := n.claim("a")
-			if again.NetNS == a.NetNS {
+			if b := n.claim("b"); kept && slices.Equal(b.Addresses, a.Addresses) {
+				t.Errorf("two are at %v", b.Addresses)
+			}
+			n.release("a")
+			if in := n.addresses(); len(in) != 1 {
+				t.Errorf("in use are %v", in)
+			}
+			if again := n.claim("a"); again.NetNS == a.NetNS {
 				t.Error("a namespace is used twice")
 			}
 		})
+	}
+}
+
+// unmount closes the network and unmounts all namespaces.
+func (n *node) unmount() {
+	n.t.Helper()
+	if err := n.Close(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.Network = nil
+	pins, _ := filepath.Glob(filepath.Join(n.cfg.RunDir, "netns", "*"))
+	for _, pin := range pins {
+		if err := unix.Unmount(pin, unix.MNT_DETACH); err != nil {
+			n.t.Fatal(err)
+		}
 	}
 }
 
@@ -339,30 +356,39 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// Where records were lost, what is in use is let alone, and the rest goes.
+// Where records were lost, or damaged, what is in use is let alone, and the rest goes.
 func TestLostRecords(t *testing.T) {
+	t.Run("lost", func(t *testing.T) {
+		n := testLostRecords(t, func(n *node) {
+			if err := os.RemoveAll(n.cfg.StateDir); err != nil {
+				t.Fatal(err)
+			}
+		})
+		n.must("ip", "link", "del", n.cfg.Bridge) // nobody knows any more who has made it
+	})
+	// As a power cut leaves files that were not synchronised.
+	t.Run("damaged", func(t *testing.T) {
+		testLostRecords(t, func(n *node) {
+			records, _ := filepath.Glob(filepath.Join(n.cfg.StateDir, "attachments", "*"))
+			for _, r := range records {
+				if err := os.Truncate(r, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	})
+}
+
+func testLostRecords(t *testing.T, lose func(*node)) *node {
 	n := newNode(t, func(c *cni.Config) { c.Pool = 0 })
 	used := n.claim("used")
 	unused := n.claim("unused")
-	inhabitant := inside(used, "sleep", "1000")
-	if err := inhabitant.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { inhabitant.Process.Kill(); inhabitant.Wait() }()
-	in := func() bool {
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", inhabitant.Process.Pid))
-		return string(comm) == "sleep\n"
-	}
-	if !rig.ComesTrue(5*time.Second, in) {
-		t.Fatal("nobody is in the namespace")
-	}
+	leave := n.enter(used)
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	n.Network = nil
-	if err := os.RemoveAll(n.cfg.StateDir); err != nil {
-		t.Fatal(err)
-	}
+	lose(n)
 	n.open()
 	if in := n.addresses(); len(in) != 1 || filepath.Base(in[0]) != used.Addresses[0].String() {
 		t.Errorf("in use are %v", in)
@@ -370,13 +396,31 @@ func TestLostRecords(t *testing.T) {
 	if _, err := os.Stat(unused.NetNS); err == nil {
 		t.Error("a namespace is left that nobody is in")
 	}
-	inhabitant.Process.Kill()
-	inhabitant.Wait()
+	leave()
 	n.open()
 	if in := n.addresses(); len(in) != 0 {
 		t.Errorf("in use are %v", in)
 	}
-	n.must("ip", "link", "del", n.cfg.Bridge) // nobody knows any more who has made it
+	return n
+}
+
+// enter has a process in a namespace, until leave is called.
+func (n *node) enter(a *cni.Attachment) (leave func()) {
+	n.t.Helper()
+	inhabitant := inside(a, "sleep", "1000")
+	if err := inhabitant.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	leave = func() { inhabitant.Process.Kill(); inhabitant.Wait() }
+	n.t.Cleanup(leave)
+	in := func() bool {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", inhabitant.Process.Pid))
+		return string(comm) == "sleep\n"
+	}
+	if !rig.ComesTrue(5*time.Second, in) {
+		n.t.Fatal("nobody is in the namespace")
+	}
+	return leave
 }
 
 // Addresses that are used up are refused in plain words, and come back.

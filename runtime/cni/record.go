@@ -66,7 +66,8 @@ func (c Config) forget(id string) error {
 	return nil
 }
 
-// records reads them all. One that cannot be read says by its name what it was of.
+// records reads them all. One that is damaged is removed: it explains nothing, and what it
+// was of is found as if it were lost.
 func (c Config) records() ([]record, error) {
 	entries, err := os.ReadDir(c.recordDir())
 	if err != nil {
@@ -85,9 +86,12 @@ func (c Config) records() ([]record, error) {
 			return nil, fmt.Errorf("reading the record of a network namespace: %w", err)
 		}
 		var r record
-		if err := json.Unmarshal(data, &r); err != nil || r.ID != id {
-			c.Log.Warn("the record of a network namespace is damaged; it is disconnected as far as possible", "file", path, "error", err)
-			r = record{ID: id}
+		if err := json.Unmarshal(data, &r); err != nil || r.ID != id || len(r.Config) == 0 {
+			c.Log.Warn("the record of a network namespace is damaged and is removed; unless somebody is in the namespace, its addresses are freed", "file", path, "error", err)
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("removing the record of a network namespace: %w", err)
+			}
+			continue
 		}
 		all = append(all, r)
 	}
