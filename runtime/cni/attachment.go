@@ -16,6 +16,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/purserd/purser/failpoint"
+	"github.com/purserd/purser/runtime/netns"
 )
 
 // interfaceName is the container's interface.
@@ -96,7 +97,7 @@ func (n *Network) add(list *libcni.NetworkConfigList, a *Attachment) (*types100.
 			return nil, err
 		}
 	}
-	if err := pin(a.NetNS); err != nil {
+	if err := netns.Pin(a.NetNS, prepare); err != nil {
 		return nil, err
 	}
 	if err := failpoint.Error("network.pinned"); err != nil {
@@ -151,7 +152,7 @@ func (n *Network) disconnect(ctx context.Context, a *Attachment) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(failpoint.Error("network.deleted"), unpin(a.NetNS), failpoint.Error("network.unpinned")); err != nil {
+	if err := errors.Join(failpoint.Error("network.deleted"), netns.Unpin(a.NetNS), failpoint.Error("network.unpinned")); err != nil {
 		return err
 	}
 	if err := n.cfg.forget(a.record.ID); err != nil {
@@ -172,7 +173,7 @@ func (n *Network) del(ctx context.Context, a *Attachment) error {
 		return err
 	}
 	conf := runtimeConf(a)
-	if !pinned(a.NetNS) {
+	if !netns.Pinned(a.NetNS) {
 		conf.NetNS = ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, pluginTime)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/purserd/purser/failpoint"
+	"github.com/purserd/purser/runtime/netns"
 )
 
 // ErrExhausted is wrapped when there is no free address.
@@ -106,7 +107,7 @@ func (n *Network) takeUp() error {
 			// Also when it is not mounted any more: its container may run in it all the same.
 			n.claimed[r.Owner] = a
 			n.wanted = true
-		case r.Result == nil || !pinned(a.NetNS):
+		case r.Result == nil || !netns.Pinned(a.NetNS):
 			n.dead = append(n.dead, a)
 		default:
 			n.ready = append(n.ready, a)
@@ -133,11 +134,11 @@ func (n *Network) dropPins(records []record) (explained []record, err error) {
 		path := n.cfg.pinPath(e.Name())
 		switch {
 		case recorded(records, e.Name()):
-		case inhabited(path):
+		case netns.Inhabited(path):
 			n.cfg.Log.Warn("there are processes in a network namespace that no record explains; it is left alone, with its addresses", "namespace", path)
 			records = append(records, record{ID: e.Name()})
 		default:
-			err = errors.Join(err, unpin(path))
+			err = errors.Join(err, netns.Unpin(path))
 		}
 	}
 	return records, err
@@ -269,7 +270,7 @@ func (n *Network) takeReady() *Attachment {
 	for len(n.ready) > 0 {
 		a := n.ready[0]
 		n.ready = n.ready[1:]
-		if pinned(a.NetNS) {
+		if netns.Pinned(a.NetNS) {
 			return a
 		}
 		n.dead = append(n.dead, a)

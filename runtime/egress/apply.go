@@ -5,17 +5,19 @@ import (
 	"fmt"
 
 	"github.com/google/nftables"
+
+	"github.com/purserd/purser/runtime/netns"
 )
 
 // Apply limits what is sent from the network namespace at a path. It replaces what was
 // there, at once: nothing passes meanwhile that neither policy lets pass. With a policy
 // that limits nothing, no rules are left. For one namespace it is called by one at a time.
-func Apply(netns string, p Policy) error {
+func Apply(path string, p Policy) error {
 	clients, err := lowestClientPort()
 	if err != nil {
 		return err
 	}
-	return within(netns, func() error { return apply(p, clients) })
+	return netns.Do(path, func() error { return apply(p, clients) })
 }
 
 // apply is for the calling thread's network.
@@ -60,10 +62,10 @@ func flush(conn *nftables.Conn) error {
 	return nil
 }
 
-// Dropped is how many packets were not sent from a namespace, refused or dropped, since
-// its policy was applied; 0 when it has none.
-func Dropped(netns string) (packets uint64, err error) {
-	err = within(netns, func() error {
+// Dropped is how many packets were not sent from the network namespace at a path, refused
+// or dropped, since its policy was applied; 0 when it has none.
+func Dropped(path string) (packets uint64, err error) {
+	err = netns.Do(path, func() error {
 		for _, f := range []nftables.TableFamily{nftables.TableFamilyNetdev, nftables.TableFamilyINet} {
 			n, err := dropped(f)
 			if err != nil {

@@ -8,17 +8,14 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/netns"
 )
 
 // Check tries all that policies need, in a network namespace that is gone afterwards. Its
 // error says what the kernel lacks, and what to do.
 func Check() error {
-	return elsewhere(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("making a network namespace to try firewall rules in: %w", err)
-		}
-		return check(needs)
-	})
+	return netns.DoInNew(func() error { return check(needs) })
 }
 
 // need is something of the kernel's.

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime/netns"
 )
 
 func TestCheck(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: making a network namespace takes root")
-	}
-	before, err := os.Readlink(ownNetwork)
+	rig.Root(t)
+	before, err := os.Readlink(netns.Own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +23,7 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after, err := os.Readlink(ownNetwork); err != nil || after != before {
+	if after, err := os.Readlink(netns.Own); err != nil || after != before {
 		t.Errorf("the thread is in %s, not back in %s: %v", after, before, err)
 	}
 }

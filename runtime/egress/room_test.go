@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	goruntime "runtime"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime/egress"
 )
 
@@ -29,12 +29,8 @@ type room struct {
 
 func newRoom(t testing.TB) *room {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: making network namespaces and firewall rules in them takes root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Fatal("connecting network namespaces takes ip: apt-get install iproute2")
-	}
+	rig.Root(t)
+	rig.Program(t, "ip", "apt-get install iproute2")
 	r := &room{t: t, call: make(chan func())}
 	ready, ended := make(chan error), make(chan struct{})
 	go func() {

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
-	goruntime "runtime"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/purserd/purser/runtime/netns"
 )
 
 // Network is where a process listens. It stays there until it is closed, also when the
@@ -16,9 +15,6 @@ import (
 type Network struct {
 	ns *os.File // nil for this process's own
 }
-
-// ownNetwork is the namespace of the calling thread.
-const ownNetwork = "/proc/thread-self/ns/net"
 
 // Open opens the network of a process of the node.
 func Open(pid int) (*Network, error) {
@@ -31,7 +27,7 @@ func Open(pid int) (*Network, error) {
 		ns.Close()
 		return nil, fmt.Errorf("looking at the network of process %d: %w", pid, err)
 	}
-	if ours, err := os.Stat(ownNetwork); err == nil && os.SameFile(ours, theirs) {
+	if ours, err := os.Stat(netns.Own); err == nil && os.SameFile(ours, theirs) {
 		ns.Close()
 		return &Network{}, nil
 	}
@@ -103,43 +99,15 @@ func (c *connections) close() {
 // dial connects to an address, which has no names in it: looking one up would leave
 // the thread that is in the network.
 func (n *Network) dial(ctx context.Context, address string) (c net.Conn, err error) {
-	dial := func() {
+	dial := func() (err error) {
 		var d net.Dialer
 		c, err = d.DialContext(ctx, "tcp", address)
+		return err
 	}
 	if n.ns == nil {
-		dial()
-		return c, err
+		err = dial()
+	} else {
+		err = netns.DoIn(n.ns, dial)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if entered := n.within(dial); entered != nil {
-			err = entered
-		}
-	}()
-	<-done
 	return c, err
-}
-
-// within does something on a thread that is in the network. A socket stays in the one
-// that it was made in. A thread that cannot go back ends with its goroutine, which is
-// the caller's to end.
-func (n *Network) within(do func()) error {
-	goruntime.LockOSThread()
-	own, err := os.Open(ownNetwork)
-	if err != nil {
-		goruntime.UnlockOSThread()
-		return fmt.Errorf("opening the agent's own network: %w", err)
-	}
-	defer own.Close()
-	if err := unix.Setns(int(n.ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		goruntime.UnlockOSThread()
-		return fmt.Errorf("entering the container's network: %w", err)
-	}
-	do()
-	if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
-		goruntime.UnlockOSThread()
-	}
-	return nil
 }

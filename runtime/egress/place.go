@@ -6,58 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	goruntime "runtime"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
-
-// ownNetwork is the namespace of the calling thread.
-const ownNetwork = "/proc/thread-self/ns/net"
-
-// within does something on a thread that is in the network namespace at a path.
-func within(path string, do func() error) error {
-	ns, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("opening the container's network: %w", err)
-	}
-	defer ns.Close()
-	return elsewhere(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("entering the container's network %s: %w", path, err)
-		}
-		return do()
-	})
-}
-
-// elsewhere does something that moves its thread to another network namespace. A thread
-// that cannot go back ends. It is not the process's first: that one's namespace is what
-// others take for the process's, as in /proc/self/net.
-func elsewhere(do func() error) error {
-	done := make(chan error)
-	go func() {
-		goruntime.LockOSThread()
-		if unix.Gettid() == os.Getpid() {
-			done <- elsewhere(do) // while this thread is kept
-			goruntime.UnlockOSThread()
-			return
-		}
-		own, err := os.Open(ownNetwork)
-		if err != nil {
-			goruntime.UnlockOSThread()
-			done <- fmt.Errorf("opening the agent's own network: %w", err)
-			return
-		}
-		defer own.Close()
-		err = do()
-		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
-			goruntime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
-}
 
 // look finds what is on the calling thread's network.
 func look() (place, error) {
