@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/nftables"
+
 	"github.com/purserd/purser/e2e/rig"
 )
 
@@ -64,17 +66,48 @@ func (n *node) checkNetworkGone() {
 			n.t.Errorf("%v: %v: %s", look, err, out)
 		}
 	}
+	if tables := n.tables(); len(tables) > 0 {
+		n.t.Errorf("left in nftables: %v", tables)
+	}
 	links, err := n.onNetwork("busybox", "ip", "-o", "link").Output()
 	if err != nil || strings.Count(string(links), "\n") != 1 {
 		n.t.Errorf("links: %v: %s", err, links)
 	}
 }
 
+// tables are those of nftables in the node's network namespace: iptables-save shows only its
+// own.
+func (n *node) tables() []string {
+	n.t.Helper()
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", n.network.Process.Pid))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer ns.Close()
+	nft, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	all, err := nft.ListTables()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var names []string
+	for _, table := range all {
+		names = append(names, table.Name)
+	}
+	return names
+}
+
+// attached is how many files there are of one connected network namespace by bridgeConfig:
+// those that attachments lists.
+const attached = 4
+
 // attachments is what there is of connected network namespaces, in use or ready: the
-// namespaces, the records and the addresses of IPv4.
+// namespaces, the records and the addresses of both families.
 func (n *node) attachments() []string {
 	var all []string
-	for _, pattern := range []string{"run/network/netns/*", "state/network/attachments/*", "run/network/addresses/*/1*.*"} {
+	for _, pattern := range []string{"run/network/netns/*", "state/network/attachments/*", "run/network/addresses/*/[0-9a-f]*[.:]*"} {
 		files, _ := filepath.Glob(filepath.Join(n.dir, pattern))
 		all = append(all, files...)
 	}
@@ -118,6 +151,10 @@ func testBridge(t *testing.T, n *node) {
 		t.Errorf("ps shows no address:\n%s", listed)
 	}
 	n.reached(addresses)
+	ours := func(table string) bool { return strings.HasPrefix(table, "purser-") }
+	if tables := n.tables(); len(tables) != 2 || !slices.ContainsFunc(tables, ours) {
+		t.Errorf("tables of nftables, of which there is one for each family: %v", tables)
+	}
 	if out := n.must("exec", "a/web", "--", "ip", "route"); !strings.Contains(out, "default via 10.96.0.1 dev eth0") {
 		t.Errorf("routes: %s", out)
 	}
@@ -139,7 +176,7 @@ func testBridge(t *testing.T, n *node) {
 		t.Error("something was not disconnected")
 	}
 	n.must("rm", "--force", "a/web")
-	n.eventually("two to be ready, and nothing else", func() bool { return len(n.attachments()) == 6 })
+	n.eventually("two to be ready, and nothing else", func() bool { return len(n.attachments()) == 2*attached })
 	// The same file again changes nothing; the mode that was filled in is in the spec.
 	n.deploy(webApp)
 	if out := n.deploy(webApp); !strings.Contains(out, "unchanged") {
@@ -237,7 +274,7 @@ func TestBridgeLeavesNothing(t *testing.T) {
 			n.await(fmt.Sprintf("a/f%d", job), "completed", inState("completed"))
 		}
 	}
-	n.eventually("two to be ready, and nothing else", func() bool { return len(n.attachments()) == 6 })
+	n.eventually("two to be ready, and nothing else", func() bool { return len(n.attachments()) == 2*attached })
 	log, err := os.ReadFile(filepath.Join(n.dir, "log", "agent.log"))
 	if leaked := grep(string(log), `"event":"Leaked"`); err != nil || leaked != "" {
 		t.Errorf("something was left: %v\n%s", err, leaked)
@@ -250,9 +287,9 @@ func TestBridgeAfterAReboot(t *testing.T) {
 	n := networkNode(t, rig.V24, bridgeConfig)
 	n.deploy(webApp)
 	before := n.await("a/web", "running", inState("running"))
-	n.eventually("two to be ready", func() bool { return len(n.attachments()) == 9 })
+	n.eventually("two to be ready", func() bool { return len(n.attachments()) == 3*attached })
 	n.reboot()
 	after := n.await("a/web", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != before.pid() })
 	n.reached(after.Instances[0].Addresses)
-	n.eventually("two to be ready, and one in use", func() bool { return len(n.attachments()) == 9 })
+	n.eventually("two to be ready, and one in use", func() bool { return len(n.attachments()) == 3*attached })
 }
