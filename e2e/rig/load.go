@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -26,6 +27,8 @@ type Load struct {
 	// that open a connection for each. Every connection occupies a port of the client's, and
 	// of a proxy's, for a minute: some 400 a second is all that there is for one address.
 	Pause, FreshPause time.Duration
+	// Patience bounds a request, and before it its connection; 20 s unless given.
+	Patience time.Duration
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -51,6 +54,8 @@ type LoadFailure struct {
 	What string
 	// Instance is the first word of the last answer on the connection; empty for none.
 	Instance string
+	// Connected is when the connection was there; zero if it never was.
+	Connected time.Time
 }
 
 func (r LoadReport) String() string {
@@ -60,17 +65,15 @@ func (r LoadReport) String() string {
 		fmt.Fprintf(&b, " %s: %d", name, r.Answers[name])
 	}
 	for _, f := range r.Failures[:min(len(r.Failures), 10)] {
-		fmt.Fprintf(&b, "\n  %s %s (connected to %q)", f.At.Format("15:04:05.000"), f.What, f.Instance)
+		fmt.Fprintf(&b, "\n  %s %s (connected to %q at %s)", f.At.Format("15:04:05.000"), f.What, f.Instance, f.Connected.Format("15:04:05.000"))
 	}
 	return b.String()
 }
 
-// requestTime bounds one request, its connection included.
-const requestTime = 20 * time.Second
-
 // Start begins.
 func (l *Load) Start() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.Patience = cmp.Or(l.Patience, 20*time.Second)
 	l.report.Answers = map[string]int{}
 	for range l.Kept {
 		l.clients.Go(func() { l.client(true) })
@@ -108,7 +111,7 @@ func (l *Load) client(keep bool) {
 		last := ""
 		if err == nil {
 			last = conn.last
-			err = conn.ask()
+			err = conn.ask(l.Patience)
 		}
 		l.note(time.Since(began), conn, last, err)
 		if conn != nil && (err != nil || !keep || conn.over) {
@@ -130,13 +133,13 @@ func (l *Load) client(keep bool) {
 }
 
 func (l *Load) connect() (*loadConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+	ctx, cancel := context.WithTimeout(context.Background(), l.Patience)
 	defer cancel()
 	conn, err := l.Dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	return &loadConn{Conn: conn, answers: bufio.NewReader(conn)}, nil
+	return &loadConn{Conn: conn, answers: bufio.NewReader(conn), since: time.Now()}, nil
 }
 
 func (l *Load) note(took time.Duration, conn *loadConn, last string, err error) {
@@ -145,7 +148,11 @@ func (l *Load) note(took time.Duration, conn *loadConn, last string, err error) 
 	l.report.Requests++
 	l.report.Slowest = max(l.report.Slowest, took)
 	if err != nil {
-		l.report.Failures = append(l.report.Failures, LoadFailure{time.Now(), err.Error(), last})
+		f := LoadFailure{At: time.Now(), What: err.Error(), Instance: last}
+		if conn != nil {
+			f.Connected = conn.since
+		}
+		l.report.Failures = append(l.report.Failures, f)
 		return
 	}
 	l.report.Answers[conn.last]++
@@ -155,13 +162,14 @@ func (l *Load) note(took time.Duration, conn *loadConn, last string, err error) 
 type loadConn struct {
 	net.Conn
 	answers *bufio.Reader
+	since   time.Time
 	last    string // the first word of the last answer
 	over    bool   // the server has said that it takes no other request
 }
 
 // ask makes a request and reads the answer.
-func (c *loadConn) ask() error {
-	if err := c.SetDeadline(time.Now().Add(requestTime)); err != nil {
+func (c *loadConn) ask(patience time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: load\r\n\r\n"); err != nil {
