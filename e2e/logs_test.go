@@ -125,7 +125,7 @@ func (n *node) letGo() {
 // startAgent starts an agent in the place of one that was killed.
 func (n *node) startAgent() (end func()) {
 	n.t.Helper()
-	agent := exec.Command(n.purser(), "agent", "--config", filepath.Join(n.dir, "agent.toml"))
+	agent := n.onNetwork(n.purser(), "agent", "--config", filepath.Join(n.dir, "agent.toml"))
 	agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := agent.Start(); err != nil {
 		n.t.Fatal(err)

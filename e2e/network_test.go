@@ -23,9 +23,17 @@ const bridgeConfig = "[network]\nsubnets = ['10.96.0.0/24', 'fd00:96::/64']\npoo
 // machine's is touched. When the test ends, what it has left there is an error.
 func networkNode(t testing.TB, v rig.Version, config string) *node {
 	t.Helper()
+	n := &node{t: t, version: v, dir: rig.Dir(t), config: config}
+	n.startOnNetwork()
+	return n
+}
+
+// startOnNetwork does so for a node that is prepared.
+func (n *node) startOnNetwork() {
+	t := n.t
+	t.Helper()
 	rig.Root(t)
 	rig.Plugins(t)
-	n := &node{t: t, version: v, dir: rig.Dir(t), config: config}
 	n.network = exec.Command("unshare", "--net", "sh", "-c", "busybox ip link set lo up && echo up && exec sleep 1000000")
 	n.network.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	up, err := n.network.StdoutPipe()
@@ -44,7 +52,6 @@ func networkNode(t testing.TB, v rig.Version, config string) *node {
 	t.Cleanup(n.cleanup)
 	t.Cleanup(n.checkNetworkGone)
 	n.must("image", "import", boxImage(t))
-	return n
 }
 
 // onNetwork makes a command that runs in the node's network namespace.
