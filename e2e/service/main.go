@@ -32,7 +32,7 @@ func main() {
 		return
 	}
 	time.Sleep(*delay)
-	s := &service{id: os.Getenv("PURSER_INSTANCE"), version: os.Getenv("VERSION")}
+	s := &service{id: os.Getenv("PURSER_INSTANCE"), version: os.Getenv("VERSION"), going: make(chan struct{})}
 	go s.echo(*address)
 	server := &http.Server{Addr: *address, Handler: s, ConnState: s.count}
 	go s.stop(*quiet)
@@ -57,6 +57,7 @@ func get(url string) error {
 type service struct {
 	id, version string
 	stopping    atomic.Bool
+	going       chan struct{}
 
 	mu          sync.Mutex
 	connections int
@@ -70,6 +71,16 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/crash":
 		os.Exit(3)
+	case "/hold": // answers once somebody asks for /go
+		select {
+		case <-s.going:
+			fmt.Fprintf(w, "%s %s\n", s.id, s.version)
+		case <-r.Context().Done():
+		}
+	case "/go":
+		s.going <- struct{}{}
+	case "/forever":
+		<-r.Context().Done()
 	case "/from":
 		fmt.Fprintln(w, r.RemoteAddr)
 	case "/bytes":
