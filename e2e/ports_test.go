@@ -156,6 +156,10 @@ func TestPorts(t *testing.T) {
 		if got := n.metric(`purser_port_connections_total{result="forwarded"}`); got == "0" {
 			t.Error("no connection is counted")
 		}
+		// Else some 470 new connections a second would use up the ports that there are.
+		if got, err := n.onNetwork("cat", "/proc/sys/net/ipv4/tcp_tw_reuse").Output(); err != nil || string(got) != "1\n" {
+			t.Errorf("ports are used again by %q, %v", got, err)
+		}
 		n.must("rm", "a/f")
 		if _, err := n.ask(port, "/"); err == nil {
 			t.Error("a removed workload answers")
@@ -299,6 +303,7 @@ func TestPortsUnderWrk(t *testing.T) {
 	if err != nil {
 		rig.Lacking(t, "wrk: apt-get install wrk")
 	}
+	t.Parallel()
 	n := bridgedNode(t, rig.V24)
 	n.deploy(published(port, "0"), "--wait")
 	done := make(chan string)
@@ -327,6 +332,7 @@ func TestPortsUnderWrk(t *testing.T) {
 
 // The container is told the client's address where that is asked for.
 func TestPortsProxyProtocol(t *testing.T) {
+	t.Parallel()
 	n := bridgedNode(t, rig.V24)
 	n.deploy(fmt.Sprintf(`
 app: a

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ type answer struct {
 	err  error
 	at   time.Time
 }
+
+func (a answer) String() string { return fmt.Sprintf("%q, %v", a.text, a.err) }
 
 // asking asks for a page of the service's, and tells of the answer later.
 func (n *node) asking(path string) <-chan answer {
@@ -37,7 +40,7 @@ func wantOpen(t *testing.T, requests ...<-chan answer) {
 	for _, r := range requests {
 		select {
 		case a := <-r:
-			t.Fatalf("it is over: %+v", a)
+			t.Fatalf("it is over: %v", a)
 		default:
 		}
 	}
@@ -63,7 +66,7 @@ func TestRequestsAreHeld(t *testing.T) {
 		wantOpen(t, request)
 		letGo(t, w)
 		if a := <-request; a.err != nil || a.text != w.Instances[0].ID+" "+version {
-			t.Errorf("got %+v", a)
+			t.Errorf("got %v", a)
 		}
 		n.awaitConnections("held", "0")
 		n.await("a/f", "ready", inState("ready"))
@@ -101,11 +104,11 @@ func TestRequestsFinishWithinTheGrace(t *testing.T) {
 			t.Errorf("asking the earlier instance: %v: %s", err, out)
 		}
 		if a := <-finished; a.err != nil || a.text != old.ID+" 0" {
-			t.Errorf("the request that ended in time: %+v", a)
+			t.Errorf("the request that ended in time: %v", a)
 		}
 		a := <-cut
 		if took := a.at.Sub(began); a.err == nil || took < grace || took > grace+10*time.Second {
-			t.Errorf("the request that did not end was cut after %v: %+v", took, a)
+			t.Errorf("the request that did not end was cut after %v: %v", took, a)
 		}
 		n.await("a/f", "one instance", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 })
 		if alive(old.PID) {
