@@ -20,7 +20,8 @@ func rolling(state supervise.State, why string, i *supervise.Instance) supervise
 	if i != nil {
 		i.ID, i.Revision = "new", supervise.NewRevision(4, &purserv1.LaunchSpec{}, nil)
 	}
-	return supervise.View{Status: supervise.Status{
+	wanted := supervise.Desired{Goal: supervise.Run, Run: 2, Revision: supervise.NewRevision(4, &purserv1.LaunchSpec{}, nil)}
+	return supervise.View{Desired: wanted, Status: supervise.Status{
 		State: state, Reason: why, Run: 2, Instance: i,
 		Kept: &supervise.Status{State: supervise.Running, Run: 1, Instance: old},
 	}}
@@ -39,6 +40,7 @@ func TestReasonInARollingChange(t *testing.T) {
 	}{
 		"it is made":          {rolling(supervise.Creating, "", &supervise.Instance{}), "the instance of generation 3 serves meanwhile"},
 		"it fails":            {rolling(supervise.BackingOff, "exited with status 3", nil), "exited with status 3; the instance of generation 3 serves meanwhile"},
+		"it runs":             {rolling(supervise.Running, "", &supervise.Instance{StartedAt: time.Unix(2, 0)}), "it takes over when it has run well for 10s (rotation.min_ready); the instance of generation 3 serves meanwhile"},
 		"it has taken over":   {both, ""},
 		"neither serves":      {unready, ""},
 		"nothing is kept now": {alone, "exited with status 3"},

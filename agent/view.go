@@ -52,10 +52,14 @@ func reason(v supervise.View) string {
 		return v.Status.Reason
 	}
 	meanwhile := fmt.Sprintf("the instance of generation %d serves meanwhile", k.Instance.Revision.Generation)
-	if v.Status.Reason == "" {
+	why := v.Status.Reason
+	if least := v.Desired.Policy.MinReady; why == "" && least > 0 && v.Ready() {
+		why = fmt.Sprintf("it takes over when it has run well for %s (rotation.min_ready)", least)
+	}
+	if why == "" {
 		return meanwhile
 	}
-	return v.Status.Reason + "; " + meanwhile
+	return why + "; " + meanwhile
 }
 
 func instanceMessage(i *supervise.Instance) *purserv1.Instance {

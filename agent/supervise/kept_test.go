@@ -216,7 +216,7 @@ func unchanged(*node) {}
 
 // pause waits, and until all that is due has been done.
 func pause(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 

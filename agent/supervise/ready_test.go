@@ -74,7 +74,7 @@ func TestReadyJobs(t *testing.T) {
 		n := newNode()
 		n.lifetime, n.code = time.Nanosecond, 3
 		r = begin(t, n, job(), Begin(job()))
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if v, took := r.ready(); v.Status.State != Failed || took != 0 {
 			t.Errorf("%s after %v", v.Status.State, took)
 		}

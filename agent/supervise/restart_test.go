@@ -47,7 +47,7 @@ func TestProbingWaitsForAdoption(t *testing.T) {
 			t.Error("it is probed although nobody knows whether it runs")
 		}
 		n.set(func(n *node) { n.down = false })
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		if n.probed() != 1 {
 			t.Errorf("%d are probed", n.probed())
 		}
@@ -87,12 +87,12 @@ func TestInstancesAreRecordedFirst(t *testing.T) {
 			}
 		})
 		r.memory.fail(errors.New("no space left on device"))
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if n.starts() != 1 {
 			t.Errorf("%d starts, although none but the first could be recorded", n.starts())
 		}
 		r.memory.fail(nil)
-		time.Sleep(2 * actionPause)
+		<-time.After(2 * actionPause)
 		if n.starts() < 2 {
 			t.Error("it was not started when it could be recorded")
 		}

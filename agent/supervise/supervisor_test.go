@@ -320,9 +320,9 @@ func TestServiceComesBack(t *testing.T) {
 		n.lifetime, n.code = 10*time.Second, 1
 		r := begin(t, n, service(), Begin(service()))
 		r.is(Running)
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		r.is(BackingOff)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Running)
 		v, _ := r.View()
 		if v.Status.Restarts != 1 || v.Status.LastExit.Code != 1 || v.Status.Previous == "" {
@@ -338,9 +338,9 @@ func TestStopKillsAfterGrace(t *testing.T) {
 		n.stubborn = true
 		r := begin(t, n, service(), Begin(service()))
 		r.goal(Stop)
-		time.Sleep(9 * time.Second)
+		<-time.After(9 * time.Second)
 		r.is(Stopping)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Stopped)
 		if n.kills != 1 || len(n.deleted) != 1 {
 			t.Errorf("%d kills, %d deletes", n.kills, len(n.deleted))
@@ -406,9 +406,9 @@ func TestPullIsPartOfAStart(t *testing.T) {
 		if v, _ := r.View(); v.Status.Reason != "image x" || v.Status.Instance == nil {
 			t.Errorf("unexpected %+v", v.Status)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		r.is(Creating)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Running)
 		r.end()
 
@@ -442,10 +442,10 @@ func TestContainerdAbsentThenThere(t *testing.T) {
 		d := job()
 		r := begin(t, n, d, Begin(d))
 		r.is(BackingOff)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		r.is(BackingOff)
 		n.set(func(n *node) { n.down = false })
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		r.is(Running)
 		if v, _ := r.View(); v.Status.Attempts != 1 {
 			t.Errorf("being unable to start cost %d attempts", v.Status.Attempts)
@@ -481,10 +481,10 @@ func TestAgentRestartWhileContainerdIsAway(t *testing.T) {
 		r.end()
 		n.set(func(n *node) { n.down = true })
 		r = begin(t, n, service(), FromRecord(r.memory.status.Record()))
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		r.is(Running)
 		n.set(func(n *node) { n.down = false })
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		r.is(Running)
 		if n.starts() != 1 {
 			t.Errorf("%d starts", n.starts())
@@ -505,7 +505,7 @@ func TestVanishedWhileTheAgentWasAway(t *testing.T) {
 		if v, _ := r.View(); v.Status.LastExit.Code != Unknown {
 			t.Errorf("exit %+v", v.Status.LastExit)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Running)
 		r.end()
 	})
@@ -546,7 +546,7 @@ func TestHungSignalIsFollowedByKill(t *testing.T) {
 		n.hangs = true
 		r := begin(t, n, service(), Begin(service()))
 		r.goal(Stop)
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		r.is(Stopped)
 		if n.kills != 1 {
 			t.Errorf("%d kills", n.kills)
@@ -567,7 +567,7 @@ func TestStartThatSucceedsAlthoughItIsCalledOff(t *testing.T) {
 		if v, _ := r.View(); v.Status.Instance == nil || v.Status.Instance.Ended {
 			t.Error("it counts as ended while it is being started")
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.is(Stopped)
 		if len(n.deleted) != 1 || len(n.exits) != 0 {
 			t.Errorf("deleted %v, still running %v", n.deleted, n.exits)
@@ -589,7 +589,7 @@ func TestWantedWhileBeingForgotten(t *testing.T) {
 		r.memory.mu.Lock()
 		r.memory.superseded = func() { r.Want(again) }
 		r.memory.mu.Unlock()
-		time.Sleep(time.Minute + 2*time.Second)
+		<-time.After(time.Minute + 2*time.Second)
 		if _, err := r.WaitFor(t.Context(), func(v View) bool { return v.Status.Run == 2 && v.Status.State == Completed }); err != nil || n.starts() != 2 {
 			t.Errorf("%v, %d starts", err, n.starts())
 		}
@@ -603,11 +603,11 @@ func TestDeferredStartsAreNoRestarts(t *testing.T) {
 		n := newNode()
 		n.lifetime, n.code = time.Second, 1
 		r := begin(t, n, service(), Begin(service()))
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		n.set(func(n *node) { n.down = true })
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		n.set(func(n *node) { n.down, n.lifetime = false, 0 })
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		r.is(Running)
 		if v, _ := r.View(); v.Status.Restarts != 1 || v.Status.Previous != n.started[0] {
 			t.Errorf("%d restarts, previous %q of %v", v.Status.Restarts, v.Status.Previous, n.started)
