@@ -16,8 +16,9 @@ import (
 // connection is one to a helper.
 type connection struct {
 	*rpc.Client
-	pid  int           // of the helper
-	gone chan struct{} // closed when the connection has ended
+	pid     int           // of the helper
+	process *os.Process   // the same, also when its PID is another's
+	gone    chan struct{} // closed when the connection has ended
 }
 
 // watched is a connection that says when it has ended, to who does nothing with it.
@@ -44,9 +45,13 @@ func (c *Client) connect() (*connection, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	process, err := os.FindProcess(int(who.Pid))
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	gone := make(chan struct{})
 	w := watched{Conn: conn, gone: sync.OnceFunc(func() { close(gone) })}
-	return &connection{Client: rpc.NewClient(w), pid: int(who.Pid), gone: gone}, nil
+	return &connection{Client: rpc.NewClient(w), pid: int(who.Pid), process: process, gone: gone}, nil
 }
 
 // within calls a method that has to answer in a time.
@@ -62,16 +67,5 @@ func (c *connection) within(limit time.Duration, method string, args, answer any
 	}
 }
 
-// kill ends the helper's process, if it still is the one that it was.
-func (c *connection) kill() {
-	process, err := os.FindProcess(c.pid)
-	if err != nil {
-		return
-	}
-	defer process.Release()
-	select {
-	case <-c.gone:
-	default:
-		_ = process.Kill()
-	}
-}
+// kill ends the helper's process.
+func (c *connection) kill() { _ = c.process.Kill() }

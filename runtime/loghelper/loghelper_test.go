@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -420,6 +421,40 @@ func TestHelperThatHangs(t *testing.T) {
 	stop(t, before)
 	fmt.Fprintln(c.stdout, "while it hangs")
 	c.awaitFor(10*heartbeat, "while it hangs")
+	if err := n.Resume(t.Context(), "a"); err != nil { // by the next one
+		t.Error(err)
+	}
+	if n.pid() == before || n.restarts.Load() != 1 {
+		t.Errorf("%d restarts", n.restarts.Load())
+	}
+	c.exit()
+}
+
+// A helper is killed as the process that it is, and not as its PID, which may be another's.
+func TestKillingOfWhoHasAnotherPID(t *testing.T) {
+	n := newNode(t)
+	c := n.container("a", secret(t, value))
+	before := n.pid()
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	there, err := n.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	there.pid = other.Process.Pid
+	there.kill()
+	if err := other.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	_ = other.Wait()
+	if by := other.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGTERM {
+		t.Errorf("another process ended by %s", by)
+	}
+	fmt.Fprintln(c.stdout, "goes on")
+	c.awaitFor(10*heartbeat, "goes on")
 	if err := n.Resume(t.Context(), "a"); err != nil { // by the next one
 		t.Error(err)
 	}
