@@ -149,7 +149,7 @@ func (a *Agent) open() error {
 	if a.runtime, err = runtime.New(a.runtimeConfig()); err != nil {
 		return errors.Join(err, a.audit.Close(), a.secrets.Close())
 	}
-	if a.forwarder, err = newForwarder(a.cfg.RunDir, a.metrics.PortForwarderRestarted, a.log); err != nil {
+	if a.forwarder, err = newForwarder(a.cfg.RunDir, a.forwarderRestarted, a.log); err != nil {
 		return errors.Join(err, a.runtime.Close(), a.audit.Close(), a.secrets.Close())
 	}
 	a.publisher = publish.New(publish.Options{Forwarder: a.forwarder, Right: a.rightFor, Trouble: a.portTrouble})

@@ -141,6 +141,13 @@ func (w *workload) leave(ctx context.Context, instance string) {
 	}
 }
 
+// forwarderRestarted has the ports be as is right with a forwarder that runs in the place
+// of one that had died.
+func (a *Agent) forwarderRestarted() {
+	a.metrics.PortForwarderRestarted()
+	a.publisher.Restarted()
+}
+
 // portTrouble tells why the ports of a workload are not as they should be, or that they
 // are again.
 func (a *Agent) portTrouble(owner string, err error) {

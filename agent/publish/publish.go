@@ -59,6 +59,8 @@ type Publisher struct {
 
 	mu     sync.Mutex
 	owners map[string]*owner
+	// restarts of the forwarder: what one did is not known of the next.
+	restarts int
 }
 
 // owner is one workload's. All but using is guarded by the publisher's mu.
@@ -125,6 +127,18 @@ func (p *Publisher) change(name string) {
 	if !o.working {
 		o.working = true
 		p.working.Go(func() { p.work(name, o) })
+	}
+}
+
+// Restarted has the forwarder told all that is right once more: another one runs, that may
+// not have all that the one before it had.
+func (p *Publisher) Restarted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.restarts++
+	for name, o := range p.owners {
+		o.known = false
+		p.change(name)
 	}
 }
 
@@ -228,7 +242,7 @@ func (p *Publisher) tell(ctx context.Context, name string, o *owner) error {
 	p.mu.Lock()
 	reserving := o.reserved != nil
 	right = o.reserved.over(right, o.has, o.known)
-	same := o.known && o.has.equal(right)
+	same, restarts := o.known && o.has.equal(right), p.restarts
 	p.mu.Unlock()
 	if same {
 		return nil
@@ -240,6 +254,7 @@ func (p *Publisher) tell(ctx context.Context, name string, o *owner) error {
 	if o.known = err == nil || errors.As(err, &taken) && !reserving; o.known {
 		o.has = has
 	}
+	o.known = o.known && restarts == p.restarts
 	return err
 }
 

@@ -216,6 +216,7 @@ func TestTriedAgain(t *testing.T) {
 			b.Error(err)
 		}
 		b.f.has(b.T, "a", at("one", port(80, 8080)))
+		synctest.Wait() // it is told after who waits
 		if want := []string{"a: port 80 is taken", "a: well"}; !slices.Equal(b.l.all, want) {
 			b.Errorf("told %q, want %q", b.l.all, want)
 		}
@@ -234,6 +235,34 @@ func TestSettle(t *testing.T) {
 		defer cancel()
 		if err := b.Settle(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
 			b.Errorf("got %v", err)
+		}
+	})
+}
+
+// A forwarder that runs in the place of another one may lack what that had.
+func TestRestarted(t *testing.T) {
+	inBubble(t, func(b bubble) {
+		right := at("one", port(80, 8080))
+		b.set("a", right)
+		synctest.Wait()
+		b.f.set(func() { clear(b.f.ports) })
+		b.Restarted()
+		synctest.Wait()
+		b.f.has(b.T, "a", right)
+
+		// One that died while it was being told.
+		hang := make(chan struct{})
+		b.f.set(func() { b.f.hang = hang })
+		right = at("two", port(80, 8080))
+		b.set("a", right)
+		synctest.Wait()
+		b.Restarted()
+		before := b.f.calls
+		close(hang)
+		synctest.Wait()
+		b.f.has(b.T, "a", right)
+		if told := b.f.calls - before; told != 4 { // a claim and where it leads, twice
+			b.Errorf("told %d things", told)
 		}
 	})
 }
