@@ -101,7 +101,7 @@ func (c *change) bind(p Port) (*socket, error) {
 	}
 	s, err := c.owner.f.bind(c.owner, p)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, takenByProcess(p)
+		return nil, &TakenError{Port: p} // by a process, which is looked for later
 	}
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
 		return nil, &TakenError{Port: p, Absent: true}

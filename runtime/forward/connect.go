@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dial connects to a target's address until the context is over, or for a time at most.
+// dial connects to a target's address until a context is over, or for a time at most.
 //
 // An instance is on the same machine: the answer of its listening socket is there before
 // connect(2) returns. net.Dialer goes to sleep first, and has a goroutine watch the
 // context, which takes longer than all else.
-func dial(ctx context.Context, to netip.AddrPort, most time.Duration) (*stream, error) {
+func dial(to netip.AddrPort, most time.Duration, during ...context.Context) (*stream, error) {
 	family, address := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
 	if to.Addr().Is4() {
 		family, address = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
@@ -24,14 +24,14 @@ func dial(ctx context.Context, to netip.AddrPort, most time.Duration) (*stream, 
 		return nil, err
 	}
 	s := &stream{fd: fd}
-	if err := errors.Join(options(fd), s.connect(ctx, address, most)); err != nil {
+	if err := errors.Join(options(fd), s.connect(address, most, during)); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *stream) connect(ctx context.Context, to unix.Sockaddr, most time.Duration) error {
+func (s *stream) connect(to unix.Sockaddr, most time.Duration, during []context.Context) error {
 	err := unix.Connect(s.fd, to)
 	if err == unix.EINPROGRESS || err == unix.EINTR {
 		err = connectAgain(s.fd, to)
@@ -45,8 +45,10 @@ func (s *stream) connect(ctx context.Context, to unix.Sockaddr, most time.Durati
 	if err := s.f.SetWriteDeadline(time.Now().Add(most)); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.f.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
+	for _, ctx := range during {
+		stop := context.AfterFunc(ctx, func() { _ = s.f.SetWriteDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
 	if failed := s.raw.Write(func(fd uintptr) bool {
 		err = connectAgain(int(fd), to)
 		return err != unix.EALREADY

@@ -233,3 +233,16 @@ func TestASlowClientWaitsAlone(t *testing.T) {
 		t.Errorf("%d of %d bytes came back: %v", got, sent, err)
 	}
 }
+
+// What an agent had served while a forwarder began is not served twice.
+func TestBeginningTwice(t *testing.T) {
+	_, f, o := limited(t, limits{pending: 1, hold: time.Hour}, tcpPort(freePort(t), 1))
+	before := o.sockets[0].taking
+	f.stopListening()
+	if err := f.open(true); err != nil {
+		t.Fatal(err)
+	}
+	if before == nil || o.sockets[0].taking != before {
+		t.Error("a port is served twice")
+	}
+}

@@ -27,12 +27,14 @@ const unused = 10 * time.Second
 
 // forwarder is the process's one.
 type forwarder struct {
-	dir      string
-	limits   limits
-	bind     func(*owner, Port) (*socket, error)
-	counters *counters
-	listener *net.UnixListener
-	lock     *os.File
+	dir    string
+	limits limits
+	bind   func(*owner, Port) (*socket, error)
+	// findHolder says which process has a port. It is called without mu.
+	findHolder func(*TakenError)
+	counters   *counters
+	listener   *net.UnixListener
+	lock       *os.File
 	// connections has one for each that is being served, and bounds them.
 	connections chan struct{}
 	serving     atomic.Int64
@@ -88,7 +90,7 @@ func newForwarder(dir string) (*forwarder, error) {
 		return nil, err
 	}
 	f := &forwarder{
-		dir: dir, limits: defaultLimits, bind: (*owner).bind, counters: counted, connections: make(chan struct{}, mostConnections()),
+		dir: dir, limits: defaultLimits, bind: (*owner).bind, findHolder: (*TakenError).findProcess, counters: counted, connections: make(chan struct{}, mostConnections()),
 		owners: map[string]*owner{}, agents: map[*net.UnixConn]bool{}, over: make(chan struct{}),
 	}
 	f.end = sync.OnceFunc(func() { close(f.over) })
@@ -140,11 +142,12 @@ func (f *forwarder) open(is bool) error {
 		return nil
 	}
 	f.counters.write()
+	// Who is listened to waits until all that was taken over is served.
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if err := f.listen(); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, o := range f.owners {
 		for _, s := range o.sockets {
 			s.begin()

@@ -44,6 +44,14 @@ func (f *forwarder) serveAgent(conn *net.UnixConn) {
 
 // answer does what is asked for. Descriptors that came with it are its.
 func (f *forwarder) answer(r request) response {
+	a := f.do(r)
+	if t := a.Taken; t != nil && t.Owner == "" && !t.Absent {
+		f.findHolder(t) // takes a while where there are many processes
+	}
+	return a
+}
+
+func (f *forwarder) do(r request) response {
 	if r.Op != opRestore {
 		closeAll(r.fds)
 	}

@@ -31,7 +31,8 @@ type socket struct {
 
 // taking is the time from a beginning to a pause.
 type taking struct {
-	stop chan struct{} // closed when it ends
+	ctx    context.Context // over when it ends
+	cancel context.CancelFunc
 	// group has the loop that takes, and what it took that has no target yet.
 	group sync.WaitGroup
 }
@@ -135,9 +136,14 @@ func numberOf(of syscall.Conn) (fd int, err error) {
 	return fd, err
 }
 
-// begin takes what comes, and goes on with what a pause has found.
+// begin takes what comes, and goes on with what a pause has found. It does nothing if that
+// is being done.
 func (s *socket) begin() {
-	t := &taking{stop: make(chan struct{})}
+	if s.taking != nil {
+		return
+	}
+	t := &taking{}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
 	s.taking = t
 	_ = s.setDeadline(time.Time{})
 	if s.udp != nil {
@@ -166,7 +172,7 @@ func (s *socket) pause() {
 	if s.taking == nil {
 		return
 	}
-	close(s.taking.stop)
+	s.taking.cancel()
 	_ = s.setDeadline(time.Unix(1, 0))
 	s.taking.group.Wait()
 	s.taking = nil
@@ -242,7 +248,7 @@ func (s *socket) take(t *taking) *accepted {
 		fmt.Fprintf(os.Stderr, "accepting on port %s: %v\n", s.port.Load().binding(), err)
 		select {
 		case <-time.After(100 * time.Millisecond):
-		case <-t.stop:
+		case <-t.ctx.Done():
 			return nil
 		}
 	}
@@ -271,14 +277,14 @@ func (s *socket) admit(conn *accepted, t *taking) bool {
 	o := s.owner
 	select {
 	case o.pending <- struct{}{}:
-	case <-t.stop:
+	case <-t.ctx.Done():
 		s.keep(conn)
 		return false
 	}
 	select {
 	case o.f.connections <- struct{}{}:
 		return true
-	case <-t.stop:
+	case <-t.ctx.Done():
 		<-o.pending
 		s.keep(conn)
 		return false

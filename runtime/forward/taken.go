@@ -46,17 +46,14 @@ func (e *TakenError) where() string {
 	return "all addresses"
 }
 
-// takenByProcess finds the process that keeps a port from being bound.
-func takenByProcess(p Port) *TakenError {
-	taken := &TakenError{Port: p}
-	for _, inode := range socketsAt("/proc/net", p.binding()) {
-		if pid := processWith("/proc", inode); pid != 0 {
-			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-			taken.PID, taken.Command = pid, strings.TrimSpace(string(comm))
-			break
-		}
+// findProcess finds the process that keeps the port from being bound.
+func (e *TakenError) findProcess() {
+	pid := processWith("/proc", socketsAt("/proc/net", e.Port.binding()))
+	if pid == 0 {
+		return
 	}
-	return taken
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	e.PID, e.Command = pid, strings.TrimSpace(string(comm))
 }
 
 // socketsAt are the inodes of sockets that keep a binding from being had, those that
@@ -127,22 +124,34 @@ func parseLocal(text string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(addr, uint16(n)), ok && err == nil
 }
 
-// processWith is the process with the lowest ID of those that have a socket; 0 when
-// there is none to be seen.
-func processWith(proc, inode string) int {
-	link := "socket:[" + inode + "]"
+// processWith is the process with the lowest ID of those that have the first of these sockets
+// that any has; 0 when there is none to be seen.
+func processWith(proc string, inodes []string) (found int) {
 	for _, pid := range processes(proc) {
 		fds, err := os.ReadDir(filepath.Join(proc, strconv.Itoa(pid), "fd"))
 		if err != nil {
 			continue
 		}
 		for _, fd := range fds {
-			if to, err := os.Readlink(filepath.Join(proc, strconv.Itoa(pid), "fd", fd.Name())); err == nil && to == link {
-				return pid
+			to, _ := os.Readlink(filepath.Join(proc, strconv.Itoa(pid), "fd", fd.Name()))
+			if i := slices.Index(inodes, inodeOf(to)); i >= 0 {
+				found, inodes = pid, inodes[:i] // only a better one is looked for yet
 			}
 		}
+		if len(inodes) == 0 {
+			break
+		}
 	}
-	return 0
+	return found
+}
+
+// inodeOf is that of the socket which a descriptor links to, or none.
+func inodeOf(link string) string {
+	inode, ok := strings.CutPrefix(link, "socket:[")
+	if !ok {
+		return ""
+	}
+	return strings.TrimSuffix(inode, "]")
 }
 
 func processes(proc string) []int {

@@ -3,6 +3,9 @@ package forward
 import (
 	"net/netip"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseSocket(t *testing.T) {
@@ -55,5 +58,34 @@ func TestConflicts(t *testing.T) {
 		if c.a.conflicts(c.b) != c.want || c.b.conflicts(c.a) != c.want {
 			t.Errorf("%s and %s: want %v", c.a, c.b, c.want)
 		}
+	}
+}
+
+// Others are answered while it is looked for who has a port.
+func TestLookingForAHolder(t *testing.T) {
+	_, f, _ := limited(t, limits{pending: 1, hold: time.Hour}, tcpPort(freePort(t), 1))
+	f.bind = func(*owner, Port) (*socket, error) { return nil, unix.EADDRINUSE }
+	looking, found := make(chan struct{}), make(chan struct{})
+	f.findHolder = func(e *TakenError) {
+		close(looking)
+		<-found
+		e.PID = 7
+	}
+	claimed := make(chan response)
+	go func() { claimed <- f.answer(request{Op: opClaim, Owner: "dev/other", Ports: []Port{tcpPort(1, 1)}}) }()
+	<-looking
+	listed := make(chan response, 1)
+	go func() { listed <- f.answer(request{Op: opList}) }()
+	select {
+	case r := <-listed:
+		if len(r.Owners) != 1 {
+			t.Errorf("%+v", r.Owners)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("another one is not answered")
+	}
+	close(found)
+	if r := <-claimed; r.Taken == nil || r.Taken.PID != 7 {
+		t.Errorf("%+v", r)
 	}
 }

@@ -86,8 +86,8 @@ func (f *forwarder) handOver(conn *net.UnixConn) error {
 	if f.retired {
 		return errors.New("this one has none any more")
 	}
-	_ = conn.SetDeadline(time.Now().Add(handOverTime))
 	f.each((*socket).pause)
+	_ = conn.SetDeadline(time.Now().Add(handOverTime))
 	if err := f.giveAll(conn); err != nil {
 		f.each((*socket).begin)
 		return err

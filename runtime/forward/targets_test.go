@@ -53,7 +53,7 @@ func silent(t *testing.T) netip.AddrPort {
 	}
 	at := addrPort(name)
 	for range 4 {
-		s, err := dial(t.Context(), at, 50*time.Millisecond)
+		s, err := dial(at, 50*time.Millisecond, t.Context())
 		if err != nil {
 			return at
 		}
@@ -81,4 +81,33 @@ func TestWhatDoesNotAnswerDelaysNothingElse(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	conn.Close()
+}
+
+// Neither a hand-over nor a release waits for targets that do not answer.
+func TestTargetsThatDoNotAnswer(t *testing.T) {
+	n := newNode(t)
+	at := silent(t)
+	var ports []Port
+	for range 8 {
+		ports = append(ports, tcpPort(freePort(t), at.Port()))
+	}
+	n.claim("dev/web", ports...)
+	n.point("dev/web", Target{Instance: "silent", Addrs: []netip.Addr{at.Addr()}})
+	for _, p := range ports {
+		connectTo(t, p.Host)
+	}
+	await(t, "held", func() bool { return n.Counters().Held == uint64(len(ports)) })
+	old := n.pid()
+	n.upgrade()
+	if n.pid() == old {
+		t.Error("there is no other forwarder")
+	}
+	await(t, "held", func() bool { return n.Counters().Held == uint64(len(ports)) })
+	began := time.Now()
+	if err := n.Release(t.Context(), "dev/web"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > connectTimeout*3/4 {
+		t.Errorf("it took %s", took)
+	}
 }

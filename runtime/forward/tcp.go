@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -42,7 +43,7 @@ func (s *socket) forward(client *accepted, during *taking) {
 	s.owner.f.serving.Add(1)
 	defer s.owner.f.served()
 	c := s.owner.f.counters
-	server, err := s.connect(client, during.stop)
+	server, err := s.connect(client, during.ctx)
 	<-s.owner.pending
 	if errors.Is(err, errPaused) {
 		s.keep(client)
@@ -61,7 +62,7 @@ func (s *socket) forward(client *accepted, during *taking) {
 }
 
 // connect connects to a target, and to the next one, until one takes the connection.
-func (s *socket) connect(client *accepted, stop <-chan struct{}) (*stream, error) {
+func (s *socket) connect(client *accepted, taking context.Context) (*stream, error) {
 	held := &s.owner.f.counters.held
 	held.Add(1)
 	defer held.Add(^uint64(0))
@@ -70,13 +71,13 @@ func (s *socket) connect(client *accepted, stop <-chan struct{}) (*stream, error
 		targets := s.owner.targets.Load()
 		t, to, port := targets.pick(*s.port.Load(), client.from.Addr())
 		if t != nil {
-			if server := t.connect(to, port, client); server != nil {
+			if server := t.connect(taking, to, port, client); server != nil {
 				return server, nil
 			}
 		} else {
 			pause = goneCheck
 		}
-		if err := s.wait(targets, &client.stream, stop, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
+		if err := s.wait(taking, targets, &client.stream, min(pause, s.owner.f.limits.hold-time.Since(began))); err != nil {
 			return nil, err
 		}
 		if t == nil {
@@ -86,7 +87,7 @@ func (s *socket) connect(client *accepted, stop <-chan struct{}) (*stream, error
 }
 
 // wait waits for other targets, for a time at most.
-func (s *socket) wait(before *targetSet, client *stream, stop <-chan struct{}, most time.Duration) error {
+func (s *socket) wait(taking context.Context, before *targetSet, client *stream, most time.Duration) error {
 	if most <= 0 {
 		return errHeld
 	}
@@ -95,7 +96,7 @@ func (s *socket) wait(before *targetSet, client *stream, stop <-chan struct{}, m
 	select {
 	case <-before.replaced:
 		return nil
-	case <-stop:
+	case <-taking.Done():
 		return errPaused
 	case <-timer.C:
 	}
@@ -105,13 +106,14 @@ func (s *socket) wait(before *targetSet, client *stream, stop <-chan struct{}, m
 	return nil
 }
 
-// connect connects to the target; nil when that fails, or when it is no target any more.
-func (t *target) connect(to netip.AddrPort, p Port, client *accepted) *stream {
+// connect connects to the target; nil when that fails, when the context is over, or when it
+// is no target any more.
+func (t *target) connect(taking context.Context, to netip.AddrPort, p Port, client *accepted) *stream {
 	if !t.enter() {
 		return nil
 	}
 	defer t.leave()
-	server, err := dial(t.ctx, to, connectTimeout)
+	server, err := dial(to, connectTimeout, t.ctx, taking)
 	if err != nil {
 		return nil
 	}
