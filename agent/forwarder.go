@@ -21,9 +21,12 @@ import (
 type forwarder struct {
 	config forward.Config
 
-	mu     sync.Mutex                     // held while it is started
-	client atomic.Pointer[forward.Client] // nil until then
-	closed bool
+	ctx    context.Context // over when it is closed
+	cancel context.CancelFunc
+	client atomic.Pointer[forward.Client] // nil until it has been found or started
+
+	mu      sync.Mutex
+	opening *opening // while it is being found or started
 
 	reading sync.RWMutex // held while its counters are read, which are gone when it is closed
 }
@@ -33,26 +36,62 @@ func newForwarder(runDir string, restarted func(), log *slog.Logger) (*forwarder
 	if err != nil {
 		return nil, fmt.Errorf("looking for the port forwarder's program: %w", err)
 	}
-	return &forwarder{config: forward.Config{
+	f := &forwarder{config: forward.Config{
 		Dir: filepath.Join(runDir, "ports"), Command: []string{self, "port-forwarder"}, Log: log, Restarted: restarted,
-	}}, nil
+	}}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f, nil
 }
 
-// open finds or starts the process.
-func (f *forwarder) open() (*forward.Client, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return nil, os.ErrClosed
-	}
+// opening is a search for the process, or its start, which many may wait for.
+type opening struct {
+	over   chan struct{} // closed when there is one, or an error
+	client *forward.Client
+	err    error
+}
+
+// open finds or starts the process. That goes on when the context is over.
+func (f *forwarder) open(ctx context.Context) (*forward.Client, error) {
 	if client := f.client.Load(); client != nil {
 		return client, nil
 	}
-	client, err := forward.Open(f.config)
-	if err == nil {
-		f.client.Store(client)
+	o, err := f.begin()
+	if err != nil {
+		return nil, err
 	}
-	return client, err
+	select {
+	case <-o.over:
+		return o.client, o.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the port forwarder is not there yet: %w", ctx.Err())
+	}
+}
+
+// begin begins to look for the process, unless that is being done.
+func (f *forwarder) begin() (*opening, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ctx.Err() != nil {
+		return nil, os.ErrClosed
+	}
+	if f.opening == nil {
+		f.opening = &opening{over: make(chan struct{})}
+		go f.find(f.opening)
+	}
+	return f.opening, nil
+}
+
+func (f *forwarder) find(o *opening) {
+	defer close(o.over)
+	if o.client = f.client.Load(); o.client == nil { // none has been found since it was looked for
+		o.client, o.err = forward.Open(f.ctx, f.config)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opening = nil
+	if o.err == nil {
+		f.client.Store(o.client)
+	}
 }
 
 // left says whether there may be a process: this agent, or an earlier one, had it started.
@@ -62,7 +101,7 @@ func (f *forwarder) left() bool {
 }
 
 func (f *forwarder) Claim(ctx context.Context, owner string, ports []forward.Port) error {
-	client, err := f.open()
+	client, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,7 +109,7 @@ func (f *forwarder) Claim(ctx context.Context, owner string, ports []forward.Por
 }
 
 func (f *forwarder) Point(ctx context.Context, owner string, targets []forward.Target) error {
-	client, err := f.open()
+	client, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -81,7 +120,7 @@ func (f *forwarder) Release(ctx context.Context, owner string) error {
 	if !f.left() {
 		return nil
 	}
-	client, err := f.open()
+	client, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -92,7 +131,7 @@ func (f *forwarder) Owners(ctx context.Context) ([]string, error) {
 	if !f.left() {
 		return nil, nil
 	}
-	client, err := f.open()
+	client, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +165,12 @@ func (f *forwarder) measure() metrics.Ports {
 // close lets go of the process, which goes on if it has something to do.
 func (f *forwarder) close() error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
+	f.cancel()
+	o := f.opening
+	f.mu.Unlock()
+	if o != nil {
+		<-o.over
+	}
 	f.reading.Lock()
 	defer f.reading.Unlock()
 	if client := f.client.Swap(nil); client != nil {

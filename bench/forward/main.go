@@ -126,11 +126,11 @@ func publish() (*forward.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := forward.Open(forward.Config{Dir: dir, Command: []string{self, "port-forwarder"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	ctx := context.Background()
+	client, err := forward.Open(ctx, forward.Config{Dir: dir, Command: []string{self, "port-forwarder"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
 	if err := client.Claim(ctx, "bench/server", []forward.Port{{Protocol: forward.TCP, Host: publishPort, Container: serverPort}}); err != nil {
 		return nil, err
 	}

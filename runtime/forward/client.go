@@ -28,7 +28,8 @@ type Config struct {
 }
 
 // Client is the agent's side of the forwarder: it starts one, and another one whenever
-// it dies. Its methods may be called by many goroutines.
+// it dies. Its methods may be called by many goroutines, and wait no longer than their
+// context lasts: what they asked for may be done yet then.
 type Client struct {
 	c        Config
 	counters *counters
@@ -45,8 +46,9 @@ type Client struct {
 }
 
 // Open finds the forwarder that runs in the directory, or starts one. One of another
-// executable is replaced by ours, which takes over all that it has.
-func Open(c Config) (*Client, error) {
+// executable is replaced by ours, which takes over all that it has. The context is that of
+// Open alone.
+func Open(ctx context.Context, c Config) (*Client, error) {
 	if os.Getenv(variable) != "" {
 		// An executable that does not know the command would start itself for ever.
 		return nil, fmt.Errorf("%s was to be a port forwarder, and is not one", c.Command[0])
@@ -66,8 +68,10 @@ func Open(c Config) (*Client, error) {
 	}
 	client := &Client{c: c, counters: counted, kept: make(chan struct{}), changed: make(chan struct{})}
 	client.ctx, client.cancel = context.WithCancel(context.Background())
-	first, err := client.find()
+	first, err := client.find(ctx)
 	if err != nil {
+		client.cancel()
+		client.mirror.close() // of what it had learned
 		return nil, errors.Join(err, counted.close())
 	}
 	client.set(first)
@@ -100,9 +104,12 @@ func (c *Client) Release(ctx context.Context, owner string) error {
 }
 
 // List is who has claimed ports, and where they lead, sorted by name.
-func (c *Client) List(ctx context.Context) (all []Owner, err error) {
-	err = c.call(ctx, request{Op: opList}, func(r response) { all = r.Owners })
-	return all, err
+func (c *Client) List(ctx context.Context) ([]Owner, error) {
+	var all []Owner
+	if err := c.call(ctx, request{Op: opList}, func(r response) { all = r.Owners }); err != nil {
+		return nil, err // all may be noted yet
+	}
+	return all, nil
 }
 
 // Counters are what the forwarders in the directory have done so far.
@@ -118,8 +125,10 @@ func (c *Client) Close() error {
 	c.current = nil
 	c.mu.Unlock()
 	if current != nil {
-		_, _ = current.ask(request{Op: opLeave}, c.c.Heartbeat, func(response) {})
-		current.close()
+		ctx, cancel := context.WithTimeout(context.Background(), c.c.Heartbeat)
+		defer cancel()
+		_, _ = current.ask(ctx, request{Op: opLeave}, c.c.Heartbeat, func(response) {})
+		current.end()
 	}
 	c.mirror.close()
 	return c.counters.close()
@@ -162,8 +171,8 @@ func (c *Client) call(ctx context.Context, r request, note func(response)) error
 		if current, err = c.forwarder(ctx, current); err != nil {
 			return err
 		}
-		answered, err := current.ask(r, c.c.Heartbeat, note)
-		if err == nil || answered {
+		answered, err := current.ask(ctx, r, c.c.Heartbeat, note)
+		if err == nil || answered || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -1,12 +1,12 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,16 +17,18 @@ import (
 type connection struct {
 	conn    *net.UnixConn
 	pid     int           // of the forwarder
+	process *os.Process   // the same, also when its PID is another's
 	answers chan response // to the one request that there is
 	gone    chan struct{} // closed when the connection has ended
 	late    atomic.Bool   // an answer has not come in time
 
-	mu sync.Mutex // held from a request to the end of its answer
+	asking chan struct{} // has room for one, from a request until its answer is noted
 }
 
 // connect connects to the forwarder that runs.
-func (c *Client) connect() (*connection, error) {
-	conn, err := net.DialTimeout("unix", filepath.Join(c.c.Dir, socketFile), time.Second)
+func (c *Client) connect(ctx context.Context) (*connection, error) {
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", filepath.Join(c.c.Dir, socketFile))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +37,14 @@ func (c *Client) connect() (*connection, error) {
 	if err != nil {
 		return nil, errors.Join(err, u.Close())
 	}
-	there := &connection{conn: u, pid: int(who.Pid), answers: make(chan response), gone: make(chan struct{})}
+	process, err := os.FindProcess(int(who.Pid))
+	if err != nil {
+		return nil, errors.Join(err, u.Close())
+	}
+	there := &connection{
+		conn: u, pid: int(who.Pid), process: process,
+		answers: make(chan response), gone: make(chan struct{}), asking: make(chan struct{}, 1),
+	}
 	go there.read()
 	return there, nil
 }
@@ -65,11 +74,44 @@ func (c *connection) close() {
 	<-c.gone
 }
 
-// ask has a request answered in time, and the answer noted. answered says whether an
-// error is the forwarder's word: else the connection is of no use any more.
-func (c *connection) ask(r request, limit time.Duration, note func(response)) (answered bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// end ends the connection, and returns when nothing is noted any more.
+func (c *connection) end() {
+	c.close()
+	c.asking <- struct{}{}
+}
+
+// ask has a request answered in time, and the answer noted, which may be after the context
+// is over and ask has returned. answered says whether an error is the forwarder's word:
+// else, and unless the context is over, the connection is of no use any more.
+func (c *connection) ask(ctx context.Context, r request, limit time.Duration, note func(response)) (answered bool, err error) {
+	select {
+	case c.asking <- struct{}{}:
+	case <-c.gone:
+		return false, errEnded
+	case <-ctx.Done():
+		return false, fmt.Errorf("the port forwarder has others to answer: %w", ctx.Err())
+	}
+	over := make(chan struct{})
+	var said bool
+	var failed error
+	go func() {
+		defer func() { <-c.asking }()
+		defer close(over)
+		said, failed = c.exchange(r, limit, note)
+	}()
+	select {
+	case <-over:
+		return said, failed
+	case <-ctx.Done():
+		return false, fmt.Errorf("the port forwarder has not answered yet: %w", ctx.Err())
+	}
+}
+
+// errEnded says that there is nobody to answer.
+var errEnded = errors.New("the port forwarder has ended")
+
+// exchange is ask, for the only one that asks.
+func (c *connection) exchange(r request, limit time.Duration, note func(response)) (answered bool, err error) {
 	late := time.NewTimer(limit)
 	defer late.Stop()
 	if err := send(c.conn, r, r.fds); err != nil {
@@ -84,7 +126,7 @@ func (c *connection) ask(r request, limit time.Duration, note func(response)) (a
 		note(answer)
 		return true, nil
 	case <-c.gone:
-		return false, errors.New("the port forwarder has ended")
+		return false, errEnded
 	case <-late.C:
 		c.late.Store(true)
 		c.close() // an answer that comes yet would be taken for another's
@@ -95,12 +137,5 @@ func (c *connection) ask(r request, limit time.Duration, note func(response)) (a
 // hangs tells whether the forwarder is there and does not answer.
 func (c *connection) hangs() bool { return c.late.Load() }
 
-// kill ends the forwarder's process, if it still is the one that it was.
-func (c *connection) kill() {
-	process, err := os.FindProcess(c.pid)
-	if err != nil {
-		return
-	}
-	defer process.Release()
-	_ = process.Kill()
-}
+// kill ends the forwarder's process.
+func (c *connection) kill() { _ = c.process.Kill() }

@@ -74,15 +74,19 @@ func (n *node) end() {
 // open is the start of an agent.
 func (n *node) open() {
 	n.t.Helper()
-	c, err := Open(Config{
-		Dir: n.dir, Command: []string{n.command, "port-forwarder"}, Heartbeat: heartbeat,
-		Log:       slog.New(slog.NewTextHandler(n.t.Output(), nil)),
-		Restarted: func() { n.restarts.Add(1) },
-	})
+	c, err := Open(n.t.Context(), n.config())
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.Client = c
+}
+
+func (n *node) config() Config {
+	return Config{
+		Dir: n.dir, Command: []string{n.command, "port-forwarder"}, Heartbeat: heartbeat,
+		Log:       slog.New(slog.NewTextHandler(n.t.Output(), nil)),
+		Restarted: func() { n.restarts.Add(1) },
+	}
 }
 
 // heartbeat is longer than it takes on a busy machine.
@@ -91,7 +95,7 @@ const heartbeat = 2 * time.Second
 // pid is the forwarder's.
 func (n *node) pid() int {
 	n.t.Helper()
-	c, err := n.connect()
+	c, err := n.connect(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
 	}

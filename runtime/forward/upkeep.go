@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func (c *Client) watch(current *connection) bool {
 		case <-c.ctx.Done():
 			return false
 		case <-tick.C:
-			if _, err := current.ask(request{Op: opHello}, missedBeats*c.c.Heartbeat, func(response) {}); err != nil && current.hangs() {
+			if _, err := current.ask(c.ctx, request{Op: opHello}, missedBeats*c.c.Heartbeat, func(response) {}); err != nil && current.hangs() {
 				c.c.Log.Error("the port forwarder does not answer, and is killed", "pid", current.pid, "error", err)
 				current.kill()
 			}
@@ -66,9 +67,12 @@ func (c *Client) watch(current *connection) bool {
 // client is closed.
 func (c *Client) again() *connection {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		next, err := c.find()
+		next, err := c.find(c.ctx)
 		if err == nil {
 			return next
+		}
+		if c.ctx.Err() != nil {
+			return nil
 		}
 		c.c.Log.Error("cannot start the port forwarder: connections to published ports wait", "error", err)
 		select {
@@ -90,13 +94,13 @@ func (c *Client) stderr() string { return filepath.Join(c.c.Dir, "stderr") }
 
 // find connects to a forwarder of our own executable, having started one that takes over
 // from one of another if need be, and gives it what another that died had.
-func (c *Client) find() (*connection, error) {
-	there, err := c.findOwn()
+func (c *Client) find(ctx context.Context) (*connection, error) {
+	there, err := c.findOwn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	err = c.mirror.sync(func(r request, note func(response)) error {
-		answered, err := there.ask(r, c.c.Heartbeat, note)
+		answered, err := there.ask(ctx, r, c.c.Heartbeat, note)
 		if answered && err != nil {
 			// All others are served in any case.
 			c.c.Log.Error("the port forwarder does not take what another one had", "owner", r.Owner, "error", err)
@@ -105,20 +109,20 @@ func (c *Client) find() (*connection, error) {
 		return err
 	})
 	if err != nil {
-		there.close()
+		there.end()
 		return nil, fmt.Errorf("giving the port forwarder what another one had: %w", err)
 	}
 	return there, nil
 }
 
-func (c *Client) findOwn() (*connection, error) {
+func (c *Client) findOwn(ctx context.Context) (*connection, error) {
 	wanted, err := executable(c.c.Command[0])
 	if err != nil {
 		return nil, fmt.Errorf("looking for the port forwarder's executable: %w", err)
 	}
-	if there, err := c.connect(); err == nil {
+	if there, err := c.connect(ctx); err == nil {
 		var is Executable
-		_, err := there.ask(request{Op: opHello}, missedBeats*c.c.Heartbeat, func(r response) { is = r.Executable })
+		_, err := there.ask(ctx, request{Op: opHello}, missedBeats*c.c.Heartbeat, func(r response) { is = r.Executable })
 		if err == nil && is == wanted {
 			return there, nil
 		}
@@ -128,15 +132,19 @@ func (c *Client) findOwn() (*connection, error) {
 			there.kill()
 		}
 		there.close()
+		if ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	if err := c.spawn(); err != nil {
+	if err := c.spawn(ctx); err != nil {
 		return nil, err
 	}
-	return c.connect()
+	return c.connect(ctx)
 }
 
-// spawn starts a forwarder and returns when it serves.
-func (c *Client) spawn() error {
+// spawn starts a forwarder and returns when it serves. One that is not waited for any more
+// is let alone: it may have taken over what another had.
+func (c *Client) spawn(ctx context.Context) error {
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return err
@@ -164,9 +172,13 @@ func (c *Client) spawn() error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	_ = ready.SetReadDeadline(time.Now().Add(startTimeout))
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
 	switch _, err := ready.Read(make([]byte, 1)); {
 	case err == nil:
 		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("starting the port forwarder: %w", ctx.Err())
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the port forwarder ended at once (%v): %s", <-ended, c.lastWords())
 	default:
