@@ -83,10 +83,17 @@ func Open(ctx context.Context, c Config) (*Client, error) {
 // returns an error and nothing is changed. Ports that stay are served without a break. A
 // port that somebody has makes it a [*TakenError].
 func (c *Client) Claim(ctx context.Context, owner string, ports []Port) error {
-	return c.call(ctx, request{Op: opClaim, Owner: owner, Ports: ports}, func(r response) {
+	yielded := c.mirror.yield(owner, ports)
+	err := c.call(ctx, request{Op: opClaim, Owner: owner, Ports: ports}, func(r response) {
 		had := c.mirror.get(owner)
 		c.mirror.put(Owner{Name: owner, Ports: slices.Clone(ports), Targets: had.Targets}, r.fds)
 	})
+	if err != nil && yielded {
+		if err := c.call(ctx, request{Op: opSockets, Owner: owner}, c.mirror.learn); err != nil {
+			c.c.Log.Warn("what waits at ports is lost if the port forwarder dies now", "owner", owner, "error", err)
+		}
+	}
+	return err
 }
 
 // Point has new connections to an owner's ports go to these targets, in turn; while there

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // mirror is the agent's knowledge of what a forwarder has, with duplicates of its
@@ -33,6 +35,33 @@ func (m *mirror) put(o Owner, fds []int) {
 	}
 	closeAll(m.owners[o.Name].fds)
 	m.owners[o.Name] = mirrored{o, fds}
+}
+
+// yield closes the sockets that keep an owner's ports from being bound as they are wanted
+// now: the forwarder's close of its own does not free a port of UDP. It says whether there
+// were any.
+func (m *mirror) yield(name string, wanted []Port) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	had := m.owners[name]
+	left := mirrored{Owner: Owner{Name: name, Targets: had.Targets}}
+	for i, p := range had.Ports {
+		if inTheWay(p.binding(), wanted) {
+			unix.Close(had.fds[i])
+			continue
+		}
+		left.Ports, left.fds = append(left.Ports, p), append(left.fds, had.fds[i])
+	}
+	if len(left.fds) == len(had.fds) {
+		return false
+	}
+	m.owners[name] = left
+	return true
+}
+
+// inTheWay tells whether what is bound keeps another port from being bound.
+func inTheWay(there binding, wanted []Port) bool {
+	return slices.ContainsFunc(wanted, func(p Port) bool { return p.binding() != there && p.binding().conflicts(there) })
 }
 
 func (m *mirror) point(name string, targets []Target) {

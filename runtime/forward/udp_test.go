@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -111,6 +112,41 @@ func TestAnInstanceThatComesBackIsAnsweredFromAgain(t *testing.T) {
 	await(t, "dropped", func() bool { return n.Counters().DatagramsDropped > dropped })
 	newUDPInstance(t, "again", "127.0.0.1", a.port)
 	if got := asked(t, client, "x"); got != "again x" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A UDP port can be had at one address instead of all, and the other way round.
+func TestAClaimOfOtherAddressesOfUDP(t *testing.T) {
+	n := newNode(t)
+	port := freePort(t)
+	u := newUDPInstance(t, "u", "127.0.0.1", 0)
+	all := udpPort(port, u.port)
+	one := all
+	one.HostIP = netip.MustParseAddr("127.0.0.1")
+	n.claim("dev/dns", all)
+	n.point("dev/dns", u.target())
+	for _, p := range []Port{one, all, one} {
+		n.claim("dev/dns", p)
+		if got := asked(t, udpClient(t, "127.0.0.1", port), "x"); got != "u x" {
+			t.Errorf("%+v: %q", p, got)
+		}
+	}
+	// When it cannot be had with others, it is as before, also after the forwarder's death.
+	taken := freePort(t)
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", taken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var refused *TakenError
+	if err := n.Claim(t.Context(), "dev/dns", []Port{all, tcpPort(taken, 1)}); !errors.As(err, &refused) {
+		t.Errorf("%v", err)
+	}
+	if held := n.mirror.get("dev/dns"); len(held.fds) != 1 || len(held.Ports) != 1 || held.Ports[0] != one {
+		t.Errorf("the agent holds %+v", held)
+	}
+	if got := asked(t, udpClient(t, "127.0.0.1", port), "y"); got != "u y" {
 		t.Errorf("%q", got)
 	}
 }
