@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -212,5 +213,29 @@ func TestPortTakenBetweenAgents(t *testing.T) {
 	n.awaitEvents("PortsBound")
 	if got, err := n.ask(port, "/"); err != nil || got != want {
 		t.Errorf("it answers %q, %v", got, err)
+	}
+}
+
+// What an earlier agent had published for a workload that is no more is closed.
+func TestPortsOfNobody(t *testing.T) {
+	t.Parallel()
+	n := networkNode(t, rig.V24, bridgeConfig+"[sweep]\nperiod = '1s'\n")
+	n.must("image", "import", serviceImage(t))
+	n.deploy(published(port, "0"), "--wait")
+	id := n.get("a/f").Instances[0].ID
+	n.betweenAgents(func() {
+		n.containerd("tasks", "rm", "--force", id)
+		n.containerd("containers", "rm", id)
+		if err := os.Remove(n.state("state.db")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	n.eventually("its ports to be closed", func() bool {
+		_, err := n.ask(port, "/")
+		return err != nil && strings.Contains(err.Error(), "refused")
+	})
+	n.eventually("its network namespace to go", func() bool { return len(n.attachments()) == 6 })
+	if out := n.must("ps", "-a"); strings.Contains(out, "a/f") {
+		t.Errorf("it is there:\n%s", out)
 	}
 }
