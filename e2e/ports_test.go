@@ -192,6 +192,10 @@ func testPortTaken(t *testing.T, n *node) {
 	if want := strconv.Itoa(holder.Process.Pid); !strings.Contains(said, want) {
 		t.Errorf("it does not say that process %s has it: %s", want, said)
 	}
+	said = n.refused("deploy", file(t, "other.yaml", strings.NewReplacer("function: f", "function: g", "host: 18080", "host: 18083, host_ip: 192.0.2.9").Replace(published(port, "1"))))
+	if want := "host_ip 192.0.2.9 is not an address of the node's"; !strings.Contains(said, want) {
+		t.Errorf("it does not say %q: %s", want, said)
+	}
 	if got := n.must("ps", "-a"); strings.Contains(got, "a/g") {
 		t.Errorf("what was refused is there:\n%s", got)
 	}
