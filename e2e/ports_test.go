@@ -250,6 +250,23 @@ func TestPortsMove(t *testing.T) {
 	})
 }
 
+// Nor when there is none in between that serves: requests wait.
+func TestPortsWait(t *testing.T) {
+	t.Parallel()
+	n := bridgedNode(t, rig.V24)
+	n.deploy(published(port, "0", "rotation: {strategy: restart}"), "--wait")
+	const changes = 5
+	report := n.loaded(t, func() {
+		for i := range changes {
+			n.deploy(published(port, strconv.Itoa(i+1), "rotation: {strategy: restart}"), "--wait")
+			n.asked()
+		}
+	})
+	if len(report.Failures) > 0 || len(report.Answers) != changes+1 {
+		t.Errorf("while it was restarted %d times: %v", changes, report)
+	}
+}
+
 // However often the agent is killed, no request fails.
 func TestPortsOutliveTheAgent(t *testing.T) {
 	bridged(t, func(t *testing.T, n *node) {
