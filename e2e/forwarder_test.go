@@ -239,3 +239,33 @@ func TestPortsOfNobody(t *testing.T) {
 		t.Errorf("it is there:\n%s", out)
 	}
 }
+
+// An instance is told to stop only when the forwarder has said that it leads nobody there
+// any more, or does not say so for two seconds.
+func TestPortsAreLedElsewhereBeforeAStop(t *testing.T) {
+	t.Parallel()
+	n := bridgedNode(t, rig.V24)
+	n.deploy(published(port, "0"), "--wait")
+	w := n.get("a/f")
+	url := "http://" + w.Instances[0].Addresses[0] + ":8080/"
+	told := func() bool { // the service says so from the signal on
+		out, err := n.onNetwork("curl", "-sSi", "-m", "5", url).CombinedOutput()
+		return err != nil || strings.Contains(string(out), "Connection: close")
+	}
+	forwarder := n.forwarder()
+	syscall.Kill(forwarder, syscall.SIGSTOP)
+	defer syscall.Kill(forwarder, syscall.SIGCONT)
+	stopped := make(chan result, 1)
+	began := time.Now()
+	go func() { stopped <- n.run("stop", "a/f") }()
+	n.awaitEvents("Stopping")
+	for time.Since(began) < time.Second {
+		if told() {
+			t.Fatalf("it was told to stop after %v", time.Since(began))
+		}
+	}
+	if r := <-stopped; r.code != 0 {
+		t.Errorf("stopping: %+v", r)
+	}
+	n.eventually("its end", func() bool { return !alive(w.pid()) })
+}
