@@ -315,7 +315,7 @@ func (n *node) close() {
 // and fails the test if there is another one, or an address that is none's.
 func (n *node) closePool() {
 	n.t.Helper()
-	for _, pattern := range []string{"r/network/netns/*", "s/network/attachments/*", "r/network/addresses/*/1*.*"} {
+	for _, pattern := range []string{"r/network/netns/*", "s/network/attachments/*", "r/network/addresses/*/*.*.*.*", "r/network/addresses/*/*:*"} {
 		found, _ := filepath.Glob(n.path(pattern))
 		if len(found) > 1 {
 			n.t.Errorf("more is left of the network than is ready: %v", found)
