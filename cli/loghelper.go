@@ -8,7 +8,8 @@ import (
 
 // newLogHelper is what the agent starts; nobody else has a use for it.
 func newLogHelper() *cobra.Command {
-	var o loghelper.RunOptions
+	var dir string
+	var allowSwap bool
 	cmd := &cobra.Command{
 		Use:   "log-helper --dir DIR",
 		Short: "Store what containers write (started by the agent)",
@@ -19,13 +20,12 @@ is away.`,
 		Hidden:  true,
 		Args:    takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			o.Ready = loghelper.Ready
-			return loghelper.Run(o)
+			return loghelper.Run(dir, allowSwap)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", "", "the helper's `DIR`, on memory that no disk sees")
-	flags.BoolVar(&o.AllowSwap, "allow-swap", false, "go on where this process can be swapped")
+	flags.StringVar(&dir, "dir", "", "the helper's `DIR`, on memory that no disk sees")
+	flags.BoolVar(&allowSwap, "allow-swap", false, "go on where this process can be swapped")
 	_ = cmd.MarkFlagRequired("dir")
 	return cmd
 }

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/purserd/purser/runtime/cni"
+	"github.com/purserd/purser/runtime/companion"
 	"github.com/purserd/purser/runtime/handover"
 	"github.com/purserd/purser/runtime/handover/protocol"
 	"github.com/purserd/purser/runtime/loghelper"
@@ -65,7 +66,7 @@ type Config struct {
 	// LogJournald sends what containers write to systemd's journal, too.
 	LogJournald bool
 	// LogHelper is the command that starts the log helper, without its arguments; see
-	// [loghelper.Options]. When empty, this process's own executable with log-helper.
+	// [companion.Options]. When empty, this process's own executable with log-helper.
 	LogHelper []string
 	// LogHelperRestarted, if not nil, is called when a log helper had died and another
 	// one has been started.
@@ -212,10 +213,9 @@ func open(cfg Config) (*Runtime, error) {
 		unswapped.Remove()
 		return nil, errors.Join(err, c.Close())
 	}
-	helper, err := loghelper.Start(loghelper.Options{
-		Dir: cfg.helperDir(), Command: cfg.LogHelper, AllowSwap: cfg.AllowSwap,
-		Log: cfg.Logger, Restarted: cfg.LogHelperRestarted,
-	})
+	helper, err := loghelper.Start(loghelper.Options{AllowSwap: cfg.AllowSwap, Options: companion.Options{
+		Dir: cfg.helperDir(), Command: cfg.LogHelper, Log: cfg.Logger, Restarted: cfg.LogHelperRestarted,
+	}})
 	if err != nil {
 		unswapped.Remove()
 		return nil, errors.Join(err, h.Close(), c.Close())
@@ -293,9 +293,6 @@ func withDefaults(cfg Config) (Config, error) {
 	}
 	if cfg.ShimHangs == nil {
 		cfg.ShimHangs = func(id, message string) { cfg.Logger.Warn(message, "instance", id) }
-	}
-	if cfg.LogHelperRestarted == nil {
-		cfg.LogHelperRestarted = func() {}
 	}
 	if len(cfg.LogHelper) == 0 {
 		self, err := os.Executable()

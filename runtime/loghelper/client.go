@@ -5,86 +5,43 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"net/rpc"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/runtime/companion"
 )
 
-// Options say how a helper is found or started.
+// Options say how a helper is found or started. The directory is to be on memory that no
+// disk sees.
 type Options struct {
-	// Dir is the helper's, on memory that no disk sees.
-	Dir string
-	// Command starts a helper, which is to call [Run] with the directory that follows
-	// the flag --dir, and to call [Ready] once that serves. The first
-	// element is the path of the executable. [Main] does it for others than purser.
-	Command []string
+	companion.Options
 	// AllowSwap is the helper's flag --allow-swap.
 	AllowSwap bool
-	// Heartbeat is how often a helper has to answer, and how long it may take; 5 s when 0.
-	Heartbeat time.Duration
-	// Log gets what no caller can be told.
-	Log *slog.Logger
-	// Restarted is called whenever a helper had died and another one has been started.
-	Restarted func()
 }
 
-func (o Options) arguments() []string {
-	args := append(slices.Clone(o.Command[1:]), "--dir", o.Dir)
-	if o.AllowSwap {
-		args = append(args, "--allow-swap")
-	}
-	return args
-}
-
-// Client is the agent's side of the helper: it starts one, and another one whenever
-// it dies. Its methods may be called by many goroutines.
+// Client is the agent's side of the helper. Its methods may be called by many goroutines.
 type Client struct {
 	o        Options
+	keeper   *companion.Keeper[*connection]
 	counters *counters
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	kept   chan struct{} // closed when no helper is kept up any more
 
 	held      holds
 	reopening sync.WaitGroup
-
-	mu      sync.Mutex
-	current *connection   // nil while there is none
-	changed chan struct{} // closed, and replaced, when current changes
 }
 
 // Start finds the helper that runs in the directory, or starts one.
 func Start(o Options) (*Client, error) {
-	if os.Getenv(variable) != "" {
-		// An executable that does not know the command would start itself for ever.
-		return nil, fmt.Errorf("%s was to be a log helper, and is not one", o.Command[0])
-	}
-	if err := os.MkdirAll(filepath.Join(o.Dir, instancesDir), 0o700); err != nil {
-		return nil, fmt.Errorf("making the log helper's directory: %w", err)
-	}
-	if o.Heartbeat == 0 {
-		o.Heartbeat = 5 * time.Second
-	}
 	counted, err := openCounters(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, counters: counted, kept: make(chan struct{}), changed: make(chan struct{})}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	first, err := c.find()
-	if err != nil {
-		return nil, errors.Join(err, counted.close())
+	c := &Client{o: o, counters: counted}
+	if c.keeper, err = companion.Open(context.Background(), c.companion()); err != nil {
+		c.held.close()
+		return nil, errors.Join(err, counted.Close())
 	}
-	c.set(first)
-	go c.keep(first)
 	return c, nil
 }
 
@@ -94,53 +51,11 @@ func (c *Client) Counters() Counters { return c.counters.read() }
 // Redacted adds to them what was replaced elsewhere.
 func (c *Client) Redacted(n uint64) { c.counters.redacted(n) }
 
-func (c *Client) set(current *connection) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.current = current
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// helper returns the one that runs, waiting for it if need be. before is one that has
-// failed, or nil.
-func (c *Client) helper(ctx context.Context, before *connection) (*connection, error) {
-	for {
-		c.mu.Lock()
-		current, changed := c.current, c.changed
-		c.mu.Unlock()
-		if current != nil && current != before {
-			return current, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the log helper does not run: %w", ctx.Err())
-		case <-c.ctx.Done():
-			return nil, os.ErrClosed
-		}
-	}
-}
-
 // call asks the helper, and the next one if it ends meanwhile.
 func (c *Client) call(ctx context.Context, method string, args, answer any) error {
-	var current *connection
-	for {
-		var err error
-		if current, err = c.helper(ctx, current); err != nil {
-			return err
-		}
-		call := current.Go(service+"."+method, args, answer, make(chan *rpc.Call, 1))
-		select {
-		case <-call.Done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		var answered rpc.ServerError
-		if call.Error == nil || errors.As(call.Error, &answered) {
-			return call.Error
-		}
-	}
+	return c.keeper.Do(ctx, func(there *connection) (answered bool, err error) {
+		return there.call(ctx, method, args, answer)
+	})
 }
 
 // Open begins to read an instance's output, whose FIFOs must be there. values are what
@@ -216,16 +131,10 @@ func (c *Client) Forget(instance string) error { return filesOf(c.o.Dir, instanc
 
 // Close lets go of the helper, which goes on for as long as it has something to read.
 func (c *Client) Close() error {
-	c.cancel()
-	<-c.kept
+	err := c.keeper.Close(func(there *connection) error {
+		return there.within(context.Background(), patience, "Leave", LeaveRequest{IfIdle: true}, &struct{}{})
+	})
 	c.reopening.Wait()
-	c.mu.Lock()
-	current := c.current
-	c.mu.Unlock()
 	c.held.close()
-	if current == nil {
-		return c.counters.close()
-	}
-	err := current.within(patience, "Leave", LeaveRequest{IfIdle: true}, &struct{}{})
-	return errors.Join(err, current.Close(), c.counters.close())
+	return errors.Join(err, c.counters.Close())
 }

@@ -1,24 +1,21 @@
 package loghelper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/rpc"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/purserd/purser/runtime/peer"
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // connection is one to a helper.
 type connection struct {
 	*rpc.Client
-	pid     int           // of the helper
-	process *os.Process   // the same, also when its PID is another's
-	gone    chan struct{} // closed when the connection has ended
+	gone chan struct{} // closed when the connection has ended
 }
 
 // watched is a connection that says when it has ended, to who does nothing with it.
@@ -35,37 +32,41 @@ func (w watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// connect connects to the helper that runs.
-func (c *Client) connect() (*connection, error) {
-	conn, err := net.DialTimeout("unix", filepath.Join(c.o.Dir, socketFile), time.Second)
-	if err != nil {
-		return nil, err
-	}
-	who, err := peer.Credentials(conn.(*net.UnixConn))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	process, err := os.FindProcess(int(who.Pid))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
+func newConnection(conn *net.UnixConn) *connection {
 	gone := make(chan struct{})
 	w := watched{Conn: conn, gone: sync.OnceFunc(func() { close(gone) })}
-	return &connection{Client: rpc.NewClient(w), pid: int(who.Pid), process: process, gone: gone}, nil
+	return &connection{Client: rpc.NewClient(w), gone: gone}
+}
+
+func (c *connection) Gone() <-chan struct{} { return c.gone }
+
+func (c *connection) Hello(ctx context.Context, limit time.Duration) (companion.Executable, error) {
+	var is companion.Executable
+	err := c.within(ctx, limit, "Hello", struct{}{}, &is)
+	return is, err
 }
 
 // within calls a method that has to answer in a time.
-func (c *connection) within(limit time.Duration, method string, args, answer any) error {
+func (c *connection) within(ctx context.Context, limit time.Duration, method string, args, answer any) error {
+	late := fmt.Errorf("no answer for %s: %w", limit, companion.ErrHangs)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	_, err := c.call(ctx, method, args, answer)
+	return err
+}
+
+// call calls a method. answered says whether an error is the helper's word.
+func (c *connection) call(ctx context.Context, method string, args, answer any) (answered bool, err error) {
 	call := c.Go(service+"."+method, args, answer, make(chan *rpc.Call, 1))
-	late := time.NewTimer(limit)
-	defer late.Stop()
 	select {
 	case <-call.Done:
-		return call.Error
-	case <-late.C:
-		return fmt.Errorf("no answer for %s", limit)
+		return isAnswer(call.Error), call.Error
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
 }
 
-// kill ends the helper's process.
-func (c *connection) kill() { _ = c.process.Kill() }
+func isAnswer(err error) bool {
+	var answered rpc.ServerError
+	return errors.As(err, &answered)
+}

@@ -36,7 +36,8 @@
 //
 // # Finding your way
 //
-// [Run] is the process, and [Client] the agent's side (client.go, upkeep.go, connection.go): process.go accepts requests
-// and has the instances, instance.go stores the output of one, stream.go takes it
-// out of a FIFO and redacts it, journal.go makes that survive.
+// [Run] is the process, and [Client] the agent's side (client.go, connection.go), which package
+// companion keeps up (upkeep.go): process.go accepts requests and has the instances,
+// instance.go stores the output of one, stream.go takes it out of a FIFO and redacts it,
+// journal.go makes that survive.
 package loghelper

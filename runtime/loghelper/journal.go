@@ -3,8 +3,6 @@ package loghelper
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"sync/atomic"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/failpoint"
+	"github.com/purserd/purser/runtime/companion"
 	"github.com/purserd/purser/runtime/logs"
 )
 
@@ -123,13 +122,9 @@ func openJournal(path string, middle bool) (*journal, error) {
 		return nil, err
 	}
 	defer f.Close()
-	// All of it now: a page that cannot be had later would kill the process.
-	if err := allocate(f, fileSize); err != nil {
-		return nil, fmt.Errorf("making room for a log's journal: %w", err)
-	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, fileSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := companion.Map(f, fileSize)
 	if err != nil {
-		return nil, fmt.Errorf("mapping a log's journal: %w", err)
+		return nil, err
 	}
 	j := &journal{mem: mem, state: (*uint64)(unsafe.Pointer(&mem[stateAt])), noise: newNoise()}
 	if is := j.word(magicAt); is != magic {
@@ -140,20 +135,6 @@ func openJournal(path string, middle bool) (*journal, error) {
 		j.setWord(magicAt, magic)
 	}
 	return j, nil
-}
-
-// allocate makes the file as long as it is to be. ramfs, for one, has no fallocate.
-func allocate(f *os.File, size int64) error {
-	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-	if !errors.Is(err, unix.EOPNOTSUPP) {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil || info.Size() >= size {
-		return err
-	}
-	_, err = f.WriteAt(make([]byte, size), 0)
-	return err
 }
 
 func newNoise() *rand.ChaCha8 {

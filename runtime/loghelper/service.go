@@ -6,40 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // service is the name under which a helper's methods are called. They take an
 // instance's name as a rule; values travel in files on the private mount alone.
 const service = "LogHelper"
 
-// Executable identifies the file that a process runs.
-type Executable struct {
-	Device, Inode uint64
-	Size          int64
-	Modified      int64 // ns
-}
-
-// executable looks at a file.
-func executable(path string) (Executable, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Executable{}, err
-	}
-	x := Executable{Size: info.Size(), Modified: info.ModTime().UnixNano()}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		x.Device, x.Inode = stat.Dev, stat.Ino
-	}
-	return x, nil
-}
-
 // Hello says what the helper runs.
-func (h *helper) Hello(_ struct{}, answer *Executable) (err error) {
-	*answer, err = executable("/proc/self/exe")
+func (h *helper) Hello(_ struct{}, answer *companion.Executable) (err error) {
+	*answer, err = companion.Self()
 	return err
 }
 
@@ -83,7 +63,7 @@ func (h *helper) reserve(name string) (o *opening, reserved bool) {
 	}
 	o = newOpening()
 	h.instances[name] = o
-	h.rest()
+	h.agents.Rest()
 	return o, true
 }
 
@@ -103,7 +83,7 @@ func (h *helper) openReserved(name string) error {
 	close(o.done)
 	if err != nil {
 		delete(h.instances, name)
-		h.rest()
+		h.agents.Rest()
 		return err
 	}
 	go h.keep(name, i)
@@ -160,7 +140,7 @@ func (h *helper) keep(name string, i *instance) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.instances, name)
-	h.rest()
+	h.agents.Rest()
 }
 
 // DrainRequest names an instance whose container has ended.
@@ -228,7 +208,9 @@ func (h *helper) Leave(r LeaveRequest, _ *struct{}) error {
 		case <-late.Done(): // its journal has what the next one needs
 		}
 	}
-	h.end()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.agents.End()
 	return nil
 }
 
@@ -241,19 +223,4 @@ func (h *helper) opened() []*instance {
 		}
 	}
 	return all
-}
-
-// leaveUnused ends a helper that no agent needs.
-func (h *helper) leaveUnused() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.agents == 0 && len(h.instances) == 0 {
-		h.leaving = true
-		h.end()
-	}
-}
-
-// end ends the process, after a moment for an answer that is under way.
-func (h *helper) end() {
-	h.leave.Do(func() { time.AfterFunc(10*time.Millisecond, func() { close(h.over) }) })
 }
