@@ -13,13 +13,14 @@ import (
 	"sync/atomic"
 
 	"github.com/purserd/purser/metrics"
+	"github.com/purserd/purser/runtime/companion"
 	"github.com/purserd/purser/runtime/forward"
 )
 
 // forwarder is the node's port forwarder, a process that is found or started when there is
 // something for it to do: a node without published ports has none.
 type forwarder struct {
-	config forward.Config
+	options companion.Options
 
 	ctx    context.Context // over when it is closed
 	cancel context.CancelFunc
@@ -36,7 +37,7 @@ func newForwarder(runDir string, restarted func(), log *slog.Logger) (*forwarder
 	if err != nil {
 		return nil, fmt.Errorf("looking for the port forwarder's program: %w", err)
 	}
-	f := &forwarder{config: forward.Config{
+	f := &forwarder{options: companion.Options{
 		Dir: filepath.Join(runDir, "ports"), Command: []string{self, "port-forwarder"}, Log: log, Restarted: restarted,
 	}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -84,7 +85,7 @@ func (f *forwarder) begin() (*opening, error) {
 func (f *forwarder) find(o *opening) {
 	defer close(o.over)
 	if o.client = f.client.Load(); o.client == nil { // none has been found since it was looked for
-		o.client, o.err = forward.Open(f.ctx, f.config)
+		o.client, o.err = forward.Open(f.ctx, f.options)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,7 +97,7 @@ func (f *forwarder) find(o *opening) {
 
 // left says whether there may be a process: this agent, or an earlier one, had it started.
 func (f *forwarder) left() bool {
-	_, err := os.Stat(f.config.Dir)
+	_, err := os.Stat(f.options.Dir)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 

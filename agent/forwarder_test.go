@@ -56,7 +56,7 @@ func stoppedForwarder(t *testing.T, dir string) {
 	}
 	defer ready.Close()
 	process := exec.Command(self, "port-forwarder", "--dir", dir)
-	process.Env, process.ExtraFiles = append(os.Environ(), "PURSER_PORT_FORWARDER=1"), []*os.File{theirs}
+	process.Env, process.ExtraFiles = append(os.Environ(), "PURSER_COMPANION=port forwarder"), []*os.File{theirs}
 	if err := errors.Join(process.Start(), theirs.Close()); err != nil {
 		t.Fatal(err)
 	}

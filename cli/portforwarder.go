@@ -8,7 +8,7 @@ import (
 
 // newPortForwarder is what the agent starts; nobody else has a use for it.
 func newPortForwarder() *cobra.Command {
-	var o forward.RunOptions
+	var dir string
 	cmd := &cobra.Command{
 		Use:   "port-forwarder --dir DIR",
 		Short: "Serve the ports that lead to containers (started by the agent)",
@@ -18,11 +18,10 @@ again if it ends; it goes on while the agent is away.`,
 		Hidden:  true,
 		Args:    takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			o.Ready = forward.Ready
-			return forward.Run(o)
+			return forward.Run(dir)
 		},
 	}
-	cmd.Flags().StringVar(&o.Dir, "dir", "", "the forwarder's `DIR`, which does not survive a reboot")
+	cmd.Flags().StringVar(&dir, "dir", "", "the forwarder's `DIR`, which does not survive a reboot")
 	_ = cmd.MarkFlagRequired("dir")
 	return cmd
 }

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/purserd/purser/runtime/companion"
 	"github.com/purserd/purser/runtime/forward"
 )
 
@@ -127,7 +128,7 @@ func publish() (*forward.Client, error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	client, err := forward.Open(ctx, forward.Config{Dir: dir, Command: []string{self, "port-forwarder"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	client, err := forward.Open(ctx, companion.Options{Dir: dir, Command: []string{self, "port-forwarder"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return nil, err
 	}

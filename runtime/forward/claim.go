@@ -27,7 +27,7 @@ func (f *forwarder) claim(name string, ports []Port) (*owner, error) {
 	}
 	c.finish()
 	f.owners[name] = o
-	f.rest()
+	f.agents.Rest()
 	return o, nil
 }
 
@@ -174,7 +174,7 @@ func (f *forwarder) restore(had Owner, fds []int) error {
 	for _, s := range o.sockets {
 		s.begin()
 	}
-	f.rest()
+	f.agents.Rest()
 	return nil
 }
 

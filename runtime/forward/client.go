@@ -3,80 +3,38 @@ package forward
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"slices"
-	"sync"
 	"time"
+
+	"github.com/purserd/purser/runtime/companion"
 )
 
-// Config says how a forwarder is found or started.
-type Config struct {
-	// Dir is the forwarder's, and must not survive a reboot.
-	Dir string
-	// Command starts a forwarder, which is to call [Run] with the directory that follows
-	// the flag --dir, and to call [Ready] once that serves. The first element is the
-	// path of the executable. [Main] does it for others than purser.
-	Command []string
-	// Heartbeat is how often a forwarder has to answer, and how long it may take; 5 s when 0.
-	Heartbeat time.Duration
-	// Log gets what no caller can be told.
-	Log *slog.Logger
-	// Restarted is called whenever a forwarder had died and another one has been started.
-	Restarted func()
-}
-
-// Client is the agent's side of the forwarder: it starts one, and another one whenever
-// it dies. Its methods may be called by many goroutines, and wait no longer than their
-// context lasts: what they asked for may be done yet then.
+// Client is the agent's side of the forwarder. Its methods may be called by many goroutines,
+// and wait no longer than their context lasts: what they asked for may be done yet then.
 type Client struct {
-	c        Config
+	keeper   *companion.Keeper[*connection]
 	counters *counters
+	mirror   mirror
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	kept   chan struct{} // closed when no forwarder is kept up any more
-
-	mirror mirror
-
-	mu      sync.Mutex
-	current *connection   // nil while there is none
-	changed chan struct{} // closed, and replaced, when current changes
+	heartbeat time.Duration // how long an answer may take
+	log       *slog.Logger
 }
 
 // Open finds the forwarder that runs in the directory, or starts one. One of another
 // executable is replaced by ours, which takes over all that it has. The context is that of
 // Open alone.
-func Open(ctx context.Context, c Config) (*Client, error) {
-	if os.Getenv(variable) != "" {
-		// An executable that does not know the command would start itself for ever.
-		return nil, fmt.Errorf("%s was to be a port forwarder, and is not one", c.Command[0])
-	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the port forwarder's directory: %w", err)
-	}
-	if c.Heartbeat == 0 {
-		c.Heartbeat = 5 * time.Second
-	}
-	if c.Restarted == nil {
-		c.Restarted = func() {}
-	}
-	counted, err := openCounters(c.Dir)
+func Open(ctx context.Context, o companion.Options) (*Client, error) {
+	counted, err := openCounters(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{c: c, counters: counted, kept: make(chan struct{}), changed: make(chan struct{})}
-	client.ctx, client.cancel = context.WithCancel(context.Background())
-	first, err := client.find(ctx)
-	if err != nil {
-		client.cancel()
-		client.mirror.close() // of what it had learned
-		return nil, errors.Join(err, counted.close())
+	c := &Client{counters: counted, heartbeat: o.Beat(), log: o.Log}
+	if c.keeper, err = companion.Open(ctx, c.companion(o)); err != nil {
+		c.mirror.close() // of what it had learned
+		return nil, errors.Join(err, counted.Close())
 	}
-	client.set(first)
-	go client.keep(first)
-	return client, nil
+	return c, nil
 }
 
 // Claim gives an owner these ports instead of those that it had: all of them, or it
@@ -90,7 +48,7 @@ func (c *Client) Claim(ctx context.Context, owner string, ports []Port) error {
 	})
 	if err != nil && yielded {
 		if err := c.call(ctx, request{Op: opSockets, Owner: owner}, c.mirror.learn); err != nil {
-			c.c.Log.Warn("what waits at ports is lost if the port forwarder dies now", "owner", owner, "error", err)
+			c.log.Warn("what waits at ports is lost if the port forwarder dies now", "owner", owner, "error", err)
 		}
 	}
 	return err
@@ -125,62 +83,18 @@ func (c *Client) Counters() Counters { return c.counters.read() }
 // Close lets go of the forwarder, which goes on for as long as anybody has ports, or a
 // connection lasts.
 func (c *Client) Close() error {
-	c.cancel()
-	<-c.kept
-	c.mu.Lock()
-	current := c.current
-	c.current = nil
-	c.mu.Unlock()
-	if current != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), c.c.Heartbeat)
-		defer cancel()
-		_, _ = current.ask(ctx, request{Op: opLeave}, c.c.Heartbeat, func(response) {})
-		current.end()
-	}
+	_ = c.keeper.Close(func(there *connection) error {
+		_, err := there.ask(context.Background(), request{Op: opLeave}, c.heartbeat, func(response) {})
+		return err
+	})
 	c.mirror.close()
-	return c.counters.close()
-}
-
-func (c *Client) set(current *connection) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.current = current
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// forwarder returns the one that runs, waiting for it if need be. before is one that has
-// failed, or nil.
-func (c *Client) forwarder(ctx context.Context, before *connection) (*connection, error) {
-	for {
-		c.mu.Lock()
-		current, changed := c.current, c.changed
-		c.mu.Unlock()
-		if current != nil && current != before {
-			return current, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the port forwarder does not run: %w", ctx.Err())
-		case <-c.ctx.Done():
-			return nil, os.ErrClosed
-		}
-	}
+	return c.counters.Close()
 }
 
 // call asks the forwarder, and the next one if it ends meanwhile. note is called with
 // what is answered before anybody else's answer is noted.
 func (c *Client) call(ctx context.Context, r request, note func(response)) error {
-	var current *connection
-	for {
-		var err error
-		if current, err = c.forwarder(ctx, current); err != nil {
-			return err
-		}
-		answered, err := current.ask(ctx, r, c.c.Heartbeat, note)
-		if err == nil || answered || ctx.Err() != nil {
-			return err
-		}
-	}
+	return c.keeper.Do(ctx, func(there *connection) (answered bool, err error) {
+		return there.ask(ctx, r, c.heartbeat, note)
+	})
 }

@@ -5,48 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"sync/atomic"
 	"time"
 
-	"github.com/purserd/purser/runtime/peer"
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // connection is one to a forwarder.
 type connection struct {
 	conn    *net.UnixConn
-	pid     int           // of the forwarder
-	process *os.Process   // the same, also when its PID is another's
 	answers chan response // to the one request that there is
 	gone    chan struct{} // closed when the connection has ended
-	late    atomic.Bool   // an answer has not come in time
-
-	asking chan struct{} // has room for one, from a request until its answer is noted
+	asking  chan struct{} // has room for one, from a request until its answer is noted
 }
 
-// connect connects to the forwarder that runs.
-func (c *Client) connect(ctx context.Context) (*connection, error) {
-	dialer := net.Dialer{Timeout: time.Second}
-	conn, err := dialer.DialContext(ctx, "unix", filepath.Join(c.c.Dir, socketFile))
-	if err != nil {
-		return nil, err
+func newConnection(conn *net.UnixConn) *connection {
+	c := &connection{
+		conn: conn, answers: make(chan response), gone: make(chan struct{}), asking: make(chan struct{}, 1),
 	}
-	u := conn.(*net.UnixConn)
-	who, err := peer.Credentials(u)
-	if err != nil {
-		return nil, errors.Join(err, u.Close())
-	}
-	process, err := os.FindProcess(int(who.Pid))
-	if err != nil {
-		return nil, errors.Join(err, u.Close())
-	}
-	there := &connection{
-		conn: u, pid: int(who.Pid), process: process,
-		answers: make(chan response), gone: make(chan struct{}), asking: make(chan struct{}, 1),
-	}
-	go there.read()
-	return there, nil
+	go c.read()
+	return c
 }
 
 // read takes answers until the connection ends.
@@ -74,10 +51,23 @@ func (c *connection) close() {
 	<-c.gone
 }
 
-// end ends the connection, and returns when nothing is noted any more.
-func (c *connection) end() {
+// Close ends the connection, and returns when nothing is noted any more.
+func (c *connection) Close() error {
 	c.close()
 	c.asking <- struct{}{}
+	<-c.asking
+	return nil
+}
+
+func (c *connection) Gone() <-chan struct{} { return c.gone }
+
+func (c *connection) Hello(ctx context.Context, limit time.Duration) (is companion.Executable, err error) {
+	// Noted perhaps when nobody waits for it any more.
+	said := make(chan companion.Executable, 1)
+	if _, err := c.ask(ctx, request{Op: opHello}, limit, func(r response) { said <- r.Executable }); err != nil {
+		return is, err
+	}
+	return <-said, nil
 }
 
 // ask has a request answered in time, and the answer noted, which may be after the context
@@ -128,14 +118,7 @@ func (c *connection) exchange(r request, limit time.Duration, note func(response
 	case <-c.gone:
 		return false, errEnded
 	case <-late.C:
-		c.late.Store(true)
 		c.close() // an answer that comes yet would be taken for another's
-		return false, fmt.Errorf("the port forwarder has not answered for %s", limit)
+		return false, fmt.Errorf("no answer for %s: %w", limit, companion.ErrHangs)
 	}
 }
-
-// hangs tells whether the forwarder is there and does not answer.
-func (c *connection) hangs() bool { return c.late.Load() }
-
-// kill ends the forwarder's process.
-func (c *connection) kill() { _ = c.process.Kill() }

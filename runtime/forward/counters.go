@@ -3,12 +3,12 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // Results of connections.
@@ -46,44 +46,41 @@ type totals struct {
 // gauges are a process's own.
 type gauges struct{ active, held, sessions counter }
 
-// counters are a file that the forwarders, which write, and the agent have mapped: the
+// maxProcesses write gauges: one, and those that finish their connections.
+const maxProcesses = 48
+
+// counted is a file that the forwarders, which write, and the agent have mapped: the
 // totals, and gauges for each process that runs. Whose process runs is known by a lock
 // on one byte of the file for each, which the kernel takes back.
-type counters struct {
-	mem  []byte
-	file *os.File
-	*totals
-	*gauges // the process's own
+type counted struct {
+	totals
+	_         [1<<10 - 7*8]byte
+	processes [maxProcesses]struct {
+		gauges
+		_ [64 - 3*8]byte
+	}
 }
 
-const (
-	countersSize = 4 << 10
-	firstGauges  = 1 << 10
-	eachGauges   = 64
-	// maxProcesses write gauges: one, and those that finish their connections.
-	maxProcesses = (countersSize - firstGauges) / eachGauges
-)
+// counters are those of the directory, and the gauges of this process.
+type counters struct {
+	*companion.Shared[counted]
+	*totals
+	*gauges
+}
 
 func openCounters(dir string) (*counters, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "counters"), os.O_CREATE|os.O_RDWR, 0o600)
+	shared, err := companion.Share[counted](filepath.Join(dir, "counters"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the port forwarder's counters: %w", err)
 	}
-	if err := f.Truncate(countersSize); err != nil {
-		return nil, errors.Join(fmt.Errorf("making room for the port forwarder's counters: %w", err), f.Close())
-	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, countersSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("mapping the port forwarder's counters: %w", err), f.Close())
-	}
-	return &counters{mem: mem, file: f, totals: (*totals)(unsafe.Pointer(&mem[0])), gauges: &gauges{}}, nil
+	return &counters{Shared: shared, totals: &shared.Value.totals, gauges: &gauges{}}, nil
 }
 
 // write gives this process gauges that the agent sees, if there are any left.
 func (c *counters) write() {
 	for n := range maxProcesses {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(n), Len: 1}
-		if unix.FcntlFlock(c.file.Fd(), unix.F_OFD_SETLK, &lock) == nil {
+		if unix.FcntlFlock(c.File.Fd(), unix.F_OFD_SETLK, &lock) == nil {
 			c.gauges = c.gaugesOf(n)
 			for _, g := range []*counter{&c.active, &c.held, &c.sessions} {
 				g.Store(0)
@@ -93,9 +90,7 @@ func (c *counters) write() {
 	}
 }
 
-func (c *counters) gaugesOf(n int) *gauges {
-	return (*gauges)(unsafe.Pointer(&c.mem[firstGauges+n*eachGauges]))
-}
+func (c *counters) gaugesOf(n int) *gauges { return &c.Value.processes[n].gauges }
 
 func (c *counters) result(err error) *counter {
 	switch {
@@ -131,8 +126,6 @@ func (c *counters) read() Counters {
 // runs tells whether the process runs that has these gauges.
 func (c *counters) runs(n int) bool {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(n), Len: 1}
-	err := unix.FcntlFlock(c.file.Fd(), unix.F_OFD_GETLK, &lock)
+	err := unix.FcntlFlock(c.File.Fd(), unix.F_OFD_GETLK, &lock)
 	return err == nil && lock.Type != unix.F_UNLCK
 }
-
-func (c *counters) close() error { return errors.Join(unix.Munmap(c.mem), c.file.Close()) }

@@ -32,9 +32,11 @@
 //
 // # Finding your way
 //
-// [Run] is the process, and [Client] the agent's side (client.go, connection.go,
-// upkeep.go, mirror.go); message.go is what they say. process.go begins and ends, service.go
-// answers, claim.go binds ports, all or nothing, and taken.go finds out who has one.
+// [Run] is the process, and [Client] the agent's side (client.go, connection.go, mirror.go),
+// which package companion keeps up (upkeep.go); message.go is what they say. process.go begins
+// and ends, takeover.go does with another one, service.go answers, claim.go binds ports, all or
+// nothing, and taken.go finds out who has one.
+//
 // An owner (owner.go) has sockets (socket.go) and targets (targets.go). tcp.go finds a
 // target for a connection, relay.go passes on how its ends end, and pump.go what they
 // say; udp.go and session.go do for datagrams. counters.go is what the agent sees of it.

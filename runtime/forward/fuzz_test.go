@@ -35,12 +35,11 @@ func (f *forwarder) close(t testing.TB) {
 		f.release(name)
 	}
 	f.mu.Unlock()
-	f.stopListening()
-	f.idle.Stop()
+	f.agents.Close()
 	over := func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return f.serving.Load() == 0 && len(f.agents) == 0
+		return f.serving.Load() == 0 && f.agents.Agents() == 0
 	}
 	for range 1000 { // mostly in no time
 		if over() {
@@ -50,7 +49,7 @@ func (f *forwarder) close(t testing.TB) {
 	}
 	await(t, "over", over)
 	f.lock.Close()
-	f.counters.close()
+	f.counters.Close()
 }
 
 // encoded is a message without its descriptors.

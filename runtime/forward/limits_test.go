@@ -30,7 +30,7 @@ func limited(t *testing.T, l limits, p Port) (*counters, *forwarder, *owner) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { seen.close() })
+	t.Cleanup(func() { seen.Close() })
 	return seen, f, o
 }
 
@@ -238,7 +238,7 @@ func TestASlowClientWaitsAlone(t *testing.T) {
 func TestBeginningTwice(t *testing.T) {
 	_, f, o := limited(t, limits{pending: 1, hold: time.Hour}, tcpPort(freePort(t), 1))
 	before := o.sockets[0].taking
-	f.stopListening()
+	f.agents.Close()
 	if err := f.open(true); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // What a forwarder is asked for. Each request has one answer, in their order.
@@ -36,12 +38,12 @@ type request struct {
 
 // response is empty when all is well.
 type response struct {
-	Error      string      `json:",omitempty"`
-	Taken      *TakenError `json:",omitempty"` // instead of Error
-	Executable Executable  `json:",omitzero"`
-	Owners     []Owner     `json:",omitempty"`
-	Handed     *handed     `json:",omitempty"`
-	fds        []int       // the sockets of the one owner, in the order of its ports
+	Error      string               `json:",omitempty"`
+	Taken      *TakenError          `json:",omitempty"` // instead of Error
+	Executable companion.Executable `json:",omitzero"`
+	Owners     []Owner              `json:",omitempty"`
+	Handed     *handed              `json:",omitempty"`
+	fds        []int                // the sockets of the one owner, in the order of its ports
 }
 
 func (r response) err() error {

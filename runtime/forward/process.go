@@ -3,7 +3,6 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,17 +12,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purserd/purser/runtime/companion"
 	"github.com/purserd/purser/runtime/private"
 )
 
-// Paths in the forwarder's directory.
-const (
-	lockFile   = "lock"
-	socketFile = "forwarder.sock"
-)
+// socketFile is in the forwarder's directory.
+const socketFile = "forwarder.sock"
 
-// unused is how long a forwarder waits for an agent while nobody has claimed a port.
-const unused = 10 * time.Second
+// startTimeout bounds how long a forwarder waits for the end of another, or its start.
+const startTimeout = 20 * time.Second
 
 // forwarder is the process's one.
 type forwarder struct {
@@ -33,7 +30,7 @@ type forwarder struct {
 	// findHolder says which process has a port. It is called without mu.
 	findHolder func(*TakenError)
 	counters   *counters
-	listener   *net.UnixListener
+	agents     *companion.Service // has mu
 	lock       *os.File
 	// connections has one for each that is being served, and bounds them.
 	connections chan struct{}
@@ -41,24 +38,12 @@ type forwarder struct {
 
 	mu      sync.Mutex
 	owners  map[string]*owner
-	agents  map[*net.UnixConn]bool
-	retired bool        // another one has the ports
-	idle    *time.Timer // runs while there are neither agents nor owners
-	over    chan struct{}
-	end     func() // closes over, once
+	retired bool // another one has the ports
 }
 
-// RunOptions are those of the process.
-type RunOptions struct {
-	// Dir is the forwarder's, and must not survive a reboot.
-	Dir string
-	// Ready is called once requests are taken.
-	Ready func()
-}
-
-// Run serves until there is nothing to do and no agent, or until another one has taken
-// over and all connections have ended.
-func Run(o RunOptions) error {
+// Run serves in a directory that does not survive a reboot, until there is nothing to do and
+// no agent, or until another one has taken over and all connections have ended.
+func Run(dir string) error {
 	if err := private.NoCore(); err != nil {
 		return err
 	}
@@ -66,35 +51,30 @@ func Run(o RunOptions) error {
 	if err := allowReuse(); err != nil {
 		fmt.Fprintln(os.Stderr, err) // the directory's file of last words
 	}
-	f, err := newForwarder(o.Dir)
+	f, err := newForwarder(dir)
 	if err != nil {
 		return err
 	}
-	defer f.counters.close()
-	defer f.idle.Stop()
+	defer f.counters.Close()
 	if err := f.start(); err != nil {
 		return err
 	}
-	o.Ready()
-	<-f.over
-	f.stopListening()
+	defer f.agents.Close()
+	companion.Ready()
+	<-f.agents.Over()
 	return nil
 }
 
 func newForwarder(dir string) (*forwarder, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the port forwarder's directory: %w", err)
-	}
 	counted, err := openCounters(dir)
 	if err != nil {
 		return nil, err
 	}
 	f := &forwarder{
 		dir: dir, limits: defaultLimits, bind: (*owner).bind, findHolder: (*TakenError).findProcess, counters: counted, connections: make(chan struct{}, mostConnections()),
-		owners: map[string]*owner{}, agents: map[*net.UnixConn]bool{}, over: make(chan struct{}),
+		owners: map[string]*owner{},
 	}
-	f.end = sync.OnceFunc(func() { close(f.over) })
-	f.idle = time.AfterFunc(unused, f.endUnused)
+	f.agents = companion.NewService(&f.mu, func() bool { return len(f.owners) > 0 || f.serving.Load() > 0 })
 	return f, nil
 }
 
@@ -127,10 +107,10 @@ func (f *forwarder) start() error {
 		if err == nil || !errors.Is(err, errNone) {
 			return errors.Join(err, f.open(err == nil))
 		}
-		if err := f.tryLock(); err == nil {
+		if f.lock, err = companion.TryLock(f.dir); err == nil {
 			return f.open(true)
-		} else if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(limit) {
-			return fmt.Errorf("locking the port forwarder's directory: %w", err)
+		} else if !errors.Is(err, companion.ErrLocked) || time.Now().After(limit) {
+			return err
 		}
 		time.Sleep(5 * time.Millisecond) // one starts, or ends
 	}
@@ -145,7 +125,7 @@ func (f *forwarder) open(is bool) error {
 	// Who is listened to waits until all that was taken over is served.
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.listen(); err != nil {
+	if err := f.agents.Listen(filepath.Join(f.dir, socketFile), f.serveAgent); err != nil {
 		return err
 	}
 	for _, o := range f.owners {
@@ -153,88 +133,13 @@ func (f *forwarder) open(is bool) error {
 			s.begin()
 		}
 	}
-	f.rest()
+	f.agents.Rest()
 	return nil
 }
 
-// tryLock succeeds when no other forwarder has the directory.
-func (f *forwarder) tryLock() error {
-	lock, err := os.OpenFile(filepath.Join(f.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return err
-	}
-	f.lock = lock
-	return nil
-}
-
-// Main is for executables of which the agent's side is a part and that are not purser,
-// such as those of tests: it runs a forwarder, and ends the process, if it was started as
-// one.
+// Main is for executables that are not purser; see [companion.Main].
 func Main() {
-	if os.Getenv(variable) == "" || len(os.Args) != 4 || os.Args[1] != "port-forwarder" || os.Args[2] != "--dir" {
-		return
-	}
-	if err := Run(RunOptions{Dir: os.Args[3], Ready: Ready}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-// Ready tells the agent that started this process that it serves.
-func Ready() {
-	agent := os.NewFile(3, "ready")
-	defer agent.Close()
-	_, _ = agent.Write([]byte{1}) // one that has gone finds us by the socket
-}
-
-// listen takes requests from agents. There is a socket at any time.
-func (f *forwarder) listen() error {
-	path := filepath.Join(f.dir, socketFile)
-	fresh := path + "." + strconv.Itoa(os.Getpid())
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh})
-	if err != nil {
-		return fmt.Errorf("listening for agents: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := os.Rename(fresh, path); err != nil {
-		return errors.Join(fmt.Errorf("listening for agents: %w", err), l.Close())
-	}
-	f.listener = l
-	go func() {
-		for {
-			conn, err := l.AcceptUnix()
-			if err != nil {
-				return
-			}
-			go f.serveAgent(conn)
-		}
-	}()
-	return nil
-}
-
-func (f *forwarder) stopListening() {
-	if f.listener != nil {
-		f.listener.Close()
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for conn := range f.agents {
-		conn.Close()
-	}
-}
-
-// rest has the forwarder end after a while if nothing needs it.
-func (f *forwarder) rest() {
-	if len(f.agents) == 0 && len(f.owners) == 0 && f.serving.Load() == 0 {
-		f.idle.Reset(unused)
-	} else {
-		f.idle.Stop()
-	}
+	companion.Main("port-forwarder", func(dir string, _ []string) error { return Run(dir) })
 }
 
 // hasRoom makes room for a connection, if there is any.
@@ -256,16 +161,7 @@ func (f *forwarder) served() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.retired && f.serving.Load() == 0 {
-		f.end()
+		f.agents.End()
 	}
-	f.rest()
-}
-
-// endUnused ends a forwarder that nobody needs.
-func (f *forwarder) endUnused() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.agents) == 0 && len(f.owners) == 0 && f.serving.Load() == 0 {
-		f.end()
-	}
+	f.agents.Rest()
 }

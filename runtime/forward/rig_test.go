@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime/companion"
+	"github.com/purserd/purser/runtime/peer"
 )
 
 // TestMain is other processes, too: the forwarder.
@@ -61,28 +62,25 @@ func (n *node) end() {
 		n.t.Errorf("the forwarder still has something: %+v", n.Counters())
 	}
 	n.Close()
-	lock, err := os.OpenFile(filepath.Join(n.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := companion.Lock(n.dir)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		n.t.Fatal(err)
-	}
+	lock.Close()
 }
 
 // open is the start of an agent.
 func (n *node) open() {
 	n.t.Helper()
-	c, err := Open(n.t.Context(), n.config())
+	c, err := Open(n.t.Context(), n.options())
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.Client = c
 }
 
-func (n *node) config() Config {
-	return Config{
+func (n *node) options() companion.Options {
+	return companion.Options{
 		Dir: n.dir, Command: []string{n.command, "port-forwarder"}, Heartbeat: heartbeat,
 		Log:       slog.New(slog.NewTextHandler(n.t.Output(), nil)),
 		Restarted: func() { n.restarts.Add(1) },
@@ -95,12 +93,16 @@ const heartbeat = 2 * time.Second
 // pid is the forwarder's.
 func (n *node) pid() int {
 	n.t.Helper()
-	c, err := n.connect(n.t.Context())
+	conn, err := net.Dial("unix", filepath.Join(n.dir, socketFile))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	c.close()
-	return c.pid
+	defer conn.Close()
+	who, err := peer.Credentials(conn.(*net.UnixConn))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return int(who.Pid)
 }
 
 func (n *node) claim(owner string, ports ...Port) {

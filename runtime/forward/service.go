@@ -6,21 +6,12 @@ import (
 	"net"
 	"os"
 	"slices"
+
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // serveAgent answers the requests that come by a connection.
 func (f *forwarder) serveAgent(conn *net.UnixConn) {
-	f.mu.Lock()
-	f.agents[conn] = true
-	f.rest()
-	f.mu.Unlock()
-	defer func() {
-		conn.Close()
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.agents, conn)
-		f.rest()
-	}()
 	for {
 		var r request
 		fds, err := receive(conn, &r)
@@ -59,7 +50,7 @@ func (f *forwarder) do(r request) response {
 	defer f.mu.Unlock()
 	switch r.Op {
 	case opHello:
-		is, err := executable("/proc/self/exe")
+		is, err := companion.Self()
 		a := failed(err)
 		a.Executable = is
 		return a
@@ -85,7 +76,7 @@ func (f *forwarder) do(r request) response {
 		return failed(f.restore(Owner{r.Owner, r.Ports, r.Targets}, r.fds))
 	case opLeave:
 		if len(f.owners) == 0 && f.serving.Load() == 0 {
-			f.end()
+			f.agents.End()
 		}
 		return response{}
 	}
@@ -108,7 +99,7 @@ func (f *forwarder) release(name string) {
 	if o := f.owners[name]; o != nil {
 		delete(f.owners, name)
 		o.release()
-		f.rest()
+		f.agents.Rest()
 	}
 }
 

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // handOverTime is how long the whole of it may take, while connections wait in the
@@ -33,16 +34,21 @@ func (f *forwarder) takeOver() error {
 	if err := send(conn, request{Op: opTakeOver}, nil); err != nil {
 		return errNone
 	}
-	if err := f.takeAll(conn); err != nil {
+	if err := f.takeAll(conn); errors.Is(err, errNone) {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("taking over from the port forwarder that runs: %w", err)
 	}
 	return nil
 }
 
 func (f *forwarder) takeAll(conn *net.UnixConn) error {
-	for more := true; more; {
+	for first, more := true, true; more; first = false {
 		var r response
 		fds, err := receive(conn, &r)
+		if first && err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return errNone // it has just ended, or another one has all of it
+		}
 		if err != nil {
 			return err
 		}
@@ -56,7 +62,9 @@ func (f *forwarder) takeAll(conn *net.UnixConn) error {
 	if _, err := receive(conn, &response{}); err != nil {
 		return err
 	}
-	return f.tryLock()
+	var err error
+	f.lock, err = companion.TryLock(f.dir)
+	return err
 }
 
 // takeSome has what is in one message; an empty one is the last.
@@ -132,16 +140,9 @@ func (f *forwarder) retire(successor *net.UnixConn) {
 	f.retired = true
 	f.each((*socket).letGo)
 	f.owners = map[string]*owner{}
-	f.listener.Close()
-	for agent := range f.agents {
-		if agent != successor {
-			agent.Close()
-		}
-	}
-	_ = unix.Flock(int(f.lock.Fd()), unix.LOCK_UN)
+	f.agents.Retire(successor)
 	f.lock.Close()
 	if f.serving.Load() == 0 {
-		// After the answer.
-		time.AfterFunc(10*time.Millisecond, f.end)
+		f.agents.End() // after the answer
 	}
 }

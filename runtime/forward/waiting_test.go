@@ -3,7 +3,6 @@ package forward
 import (
 	"context"
 	"errors"
-	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +46,7 @@ func TestOpenWhileAForwarderIsStopped(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := Open(ctx, n.config()); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Open(ctx, n.options()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	if took := time.Since(began); took > heartbeat/2 {
@@ -77,29 +76,4 @@ func halt(t *testing.T, pid int) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// A forwarder is killed as the process that it is, and not as its PID, which may be another's.
-func TestKillingOfWhoHasAnotherPID(t *testing.T) {
-	n := newNode(t)
-	old := n.pid()
-	other := exec.Command("sleep", "60")
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	there, err := n.connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	there.pid = other.Process.Pid
-	there.kill()
-	if err := other.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Error(err)
-	}
-	_ = other.Wait()
-	if by := other.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGTERM {
-		t.Errorf("another process ended by %s", by)
-	}
-	await(t, "killed", func() bool { return ended(old) })
-	await(t, "another one", func() bool { return n.restarts.Load() == 1 })
 }
