@@ -66,6 +66,21 @@ func (s secrets) Delete(ctx context.Context, r *connect.Request[purserv1.DeleteR
 	return respond(s.agent.DeleteSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetDestroy()))
 }
 
+func (s secrets) Hold(ctx context.Context, r *connect.Request[purserv1.HoldRequest]) (*connect.Response[purserv1.HoldResponse], error) {
+	from, err := s.agent.HoldSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetFrom())
+	return respond(&purserv1.HoldResponse{From: from}, err)
+}
+
+func (s secrets) Release(ctx context.Context, r *connect.Request[purserv1.ReleaseRequest]) (*connect.Response[purserv1.ReleaseResponse], error) {
+	version, err := s.agent.ReleaseSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName())
+	return respond(&purserv1.ReleaseResponse{Version: version}, err)
+}
+
+func (s secrets) Retry(ctx context.Context, r *connect.Request[purserv1.RetryRequest]) (*connect.Response[purserv1.RetryResponse], error) {
+	versions, err := s.agent.RetrySecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName())
+	return respond(&purserv1.RetryResponse{Versions: versions}, err)
+}
+
 // node serves purser.v1.Node.
 type node struct {
 	agent   *agent.Agent

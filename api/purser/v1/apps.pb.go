@@ -32,7 +32,9 @@ type DeployRequest struct {
 	// Remove the app's functions that are not in specs.
 	Prune bool `protobuf:"varint,4,opt,name=prune,proto3" json:"prune,omitempty"`
 	// Check all and change nothing.
-	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Take versions that specs name although they are quarantined.
+	Force         bool `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -98,6 +100,13 @@ func (x *DeployRequest) GetPrune() bool {
 func (x *DeployRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *DeployRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
 	}
 	return false
 }
@@ -920,13 +929,14 @@ var File_purser_v1_apps_proto protoreflect.FileDescriptor
 
 const file_purser_v1_apps_proto_rawDesc = "" +
 	"\n" +
-	"\x14purser/v1/apps.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\xb1\x01\n" +
+	"\x14purser/v1/apps.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\xc7\x01\n" +
 	"\rDeployRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
 	"\x03app\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x03app\x125\n" +
 	"\x05specs\x18\x03 \x03(\v2\x15.purser.v1.LaunchSpecB\b\xbaH\x05\x92\x01\x02\b\x01R\x05specs\x12\x14\n" +
 	"\x05prune\x18\x04 \x01(\bR\x05prune\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"[\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05force\x18\x06 \x01(\bR\x05force\"[\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12)\n" +

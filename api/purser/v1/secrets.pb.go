@@ -30,8 +30,10 @@ type PutRequest struct {
 	// Values by key. Merged over the newest version unless replace is set.
 	Data map[string][]byte `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Keys to leave out of the new version.
-	Remove        []string `protobuf:"bytes,4,rep,name=remove,proto3" json:"remove,omitempty"`
-	Replace       bool     `protobuf:"varint,5,opt,name=replace,proto3" json:"replace,omitempty"`
+	Remove  []string `protobuf:"bytes,4,rep,name=remove,proto3" json:"remove,omitempty"`
+	Replace bool     `protobuf:"varint,5,opt,name=replace,proto3" json:"replace,omitempty"`
+	// Workloads wait neither for their window nor for their splay. One still goes first.
+	Now           bool `protobuf:"varint,6,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +103,13 @@ func (x *PutRequest) GetReplace() bool {
 	return false
 }
 
+func (x *PutRequest) GetNow() bool {
+	if x != nil {
+		return x.Now
+	}
+	return false
+}
+
 type PutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of the new version, or of the newest when nothing changed.
@@ -108,7 +117,10 @@ type PutResponse struct {
 	// False when the newest version already had this content.
 	Changed bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
 	// Keys of the version.
-	Keys          []string `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
+	Keys []string `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
+	// What there is to know about it: that the secret is held, or that the version it was
+	// merged over is quarantined. In words; empty when there is nothing.
+	Note          string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,17 +176,27 @@ func (x *PutResponse) GetKeys() []string {
 	return nil
 }
 
+func (x *PutResponse) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 type SecretVersion struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Keys      []string               `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
-	// current: what a new launch gets. pinned: a workload runs on it. old: neither.
+	// current: what a new launch gets. held: nobody gets it before it is released.
+	// quarantined: it has failed on this node. pinned: a workload runs on it. old: neither.
 	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	// IDs of the workloads pinned to it.
 	Users []string `protobuf:"bytes,5,rep,name=users,proto3" json:"users,omitempty"`
 	// The version that a rollback took its content from; 0 otherwise.
-	CopyOf        uint32 `protobuf:"varint,6,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
+	CopyOf uint32 `protobuf:"varint,6,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
+	// Why it is held or quarantined, in words.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -251,6 +273,92 @@ func (x *SecretVersion) GetCopyOf() uint32 {
 	return 0
 }
 
+func (x *SecretVersion) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SecretUser is an instance that runs on a version of a secret.
+type SecretUser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the workload; its instance, empty when it has none.
+	Workload string `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Version  uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// As Workload.rotation has it.
+	State         string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretUser) Reset() {
+	*x = SecretUser{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretUser) ProtoMessage() {}
+
+func (x *SecretUser) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretUser.ProtoReflect.Descriptor instead.
+func (*SecretUser) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SecretUser) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *SecretUser) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *SecretUser) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SecretUser) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SecretUser) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Secret struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
@@ -270,7 +378,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[3]
+	mi := &file_purser_v1_secrets_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +390,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[3]
+	mi := &file_purser_v1_secrets_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +403,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{3}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Secret) GetEnvironment() string {
@@ -363,7 +471,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[4]
+	mi := &file_purser_v1_secrets_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +483,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[4]
+	mi := &file_purser_v1_secrets_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +496,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{4}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListSecretsRequest) GetEnvironment() string {
@@ -407,7 +515,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[5]
+	mi := &file_purser_v1_secrets_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +527,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[5]
+	mi := &file_purser_v1_secrets_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +540,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{5}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -452,7 +560,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[6]
+	mi := &file_purser_v1_secrets_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +572,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[6]
+	mi := &file_purser_v1_secrets_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +585,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{6}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DescribeRequest) GetEnvironment() string {
@@ -498,14 +606,16 @@ type DescribeResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Secret *Secret                `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
 	// Newest first.
-	Versions      []*SecretVersion `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
+	Versions []*SecretVersion `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Which instance runs on which version, and what keeps it from the newest.
+	Users         []*SecretUser `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[7]
+	mi := &file_purser_v1_secrets_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +627,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[7]
+	mi := &file_purser_v1_secrets_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +640,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{7}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DescribeResponse) GetSecret() *Secret {
@@ -547,6 +657,13 @@ func (x *DescribeResponse) GetVersions() []*SecretVersion {
 	return nil
 }
 
+func (x *DescribeResponse) GetUsers() []*SecretUser {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
 type RollbackRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
@@ -559,7 +676,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[8]
+	mi := &file_purser_v1_secrets_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +688,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[8]
+	mi := &file_purser_v1_secrets_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +701,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RollbackRequest) GetEnvironment() string {
@@ -617,7 +734,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[9]
+	mi := &file_purser_v1_secrets_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +746,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[9]
+	mi := &file_purser_v1_secrets_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +759,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RollbackResponse) GetVersion() uint32 {
@@ -664,7 +781,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[10]
+	mi := &file_purser_v1_secrets_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +793,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[10]
+	mi := &file_purser_v1_secrets_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +806,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{10}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRequest) GetEnvironment() string {
@@ -725,7 +842,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_purser_v1_secrets_proto_msgTypes[11]
+	mi := &file_purser_v1_secrets_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +854,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_secrets_proto_msgTypes[11]
+	mi := &file_purser_v1_secrets_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +867,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{11}
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteResponse) GetKept() []uint32 {
@@ -767,25 +884,327 @@ func (x *DeleteResponse) GetUsers() []string {
 	return nil
 }
 
+type HoldRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The first version that nobody is to get; the one after the newest when 0.
+	From          uint32 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRequest) Reset() {
+	*x = HoldRequest{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRequest) ProtoMessage() {}
+
+func (x *HoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
+func (*HoldRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HoldRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *HoldRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HoldRequest) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+type HoldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first version that is held.
+	From          uint32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldResponse) Reset() {
+	*x = HoldResponse{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldResponse) ProtoMessage() {}
+
+func (x *HoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
+func (*HoldResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *HoldResponse) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+type ReleaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRequest) Reset() {
+	*x = ReleaseRequest{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReleaseRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ReleaseRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ReleaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that a new launch gets from now on; 0 for none.
+	Version       uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseResponse) Reset() {
+	*x = ReleaseResponse{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseResponse) ProtoMessage() {}
+
+func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReleaseResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type RetryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRequest) Reset() {
+	*x = RetryRequest{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRequest) ProtoMessage() {}
+
+func (x *RetryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
+func (*RetryRequest) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RetryRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *RetryRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RetryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The versions that are tried again.
+	Versions      []uint32 `protobuf:"varint,1,rep,packed,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryResponse) Reset() {
+	*x = RetryResponse{}
+	mi := &file_purser_v1_secrets_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryResponse) ProtoMessage() {}
+
+func (x *RetryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_secrets_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
+func (*RetryResponse) Descriptor() ([]byte, []int) {
+	return file_purser_v1_secrets_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RetryResponse) GetVersions() []uint32 {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
 var File_purser_v1_secrets_proto protoreflect.FileDescriptor
 
 const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\n" +
-	"\x17purser/v1/secrets.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n" +
+	"\x17purser/v1/secrets.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x02\n" +
 	"\n" +
 	"PutRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12?\n" +
 	"\x04name\x18\x02 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x04name\x12_\n" +
 	"\x04data\x18\x03 \x03(\v2\x1f.purser.v1.PutRequest.DataEntryB*\xbaH$\x9a\x01!\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$\x80\x01\x01R\x04data\x12\x16\n" +
 	"\x06remove\x18\x04 \x03(\tR\x06remove\x12\x18\n" +
-	"\areplace\x18\x05 \x01(\bR\areplace\x1a7\n" +
+	"\areplace\x18\x05 \x01(\bR\areplace\x12\x10\n" +
+	"\x03now\x18\x06 \x01(\bR\x03now\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"i\n" +
 	"\vPutResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\bR\achanged\x12\x12\n" +
-	"\x04keys\x18\x03 \x03(\tR\x04keys\"\xbd\x01\n" +
+	"\x04keys\x18\x03 \x03(\tR\x04keys\x12\x12\n" +
+	"\x04note\x18\x04 \x01(\tR\x04note\"\xd5\x01\n" +
 	"\rSecretVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x129\n" +
 	"\n" +
@@ -793,7 +1212,15 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\x04keys\x18\x03 \x03(\tR\x04keys\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
 	"\x05users\x18\x05 \x03(\tR\x05users\x12\x17\n" +
-	"\acopy_of\x18\x06 \x01(\rR\x06copyOf\"\x92\x02\n" +
+	"\acopy_of\x18\x06 \x01(\rR\x06copyOf\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"\x8c\x01\n" +
+	"\n" +
+	"SecretUser\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x92\x02\n" +
 	"\x06Secret\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -811,10 +1238,11 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\asecrets\x18\x01 \x03(\v2\x11.purser.v1.SecretR\asecrets\"O\n" +
 	"\x0fDescribeRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
-	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"s\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"\xa0\x01\n" +
 	"\x10DescribeResponse\x12)\n" +
 	"\x06secret\x18\x01 \x01(\v2\x11.purser.v1.SecretR\x06secret\x124\n" +
-	"\bversions\x18\x02 \x03(\v2\x18.purser.v1.SecretVersionR\bversions\"i\n" +
+	"\bversions\x18\x02 \x03(\v2\x18.purser.v1.SecretVersionR\bversions\x12+\n" +
+	"\x05users\x18\x03 \x03(\v2\x15.purser.v1.SecretUserR\x05users\"i\n" +
 	"\x0fRollbackRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\x12\x18\n" +
@@ -827,13 +1255,32 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\adestroy\x18\x03 \x01(\bR\adestroy\":\n" +
 	"\x0eDeleteResponse\x12\x12\n" +
 	"\x04kept\x18\x01 \x03(\rR\x04kept\x12\x14\n" +
-	"\x05users\x18\x02 \x03(\tR\x05users2\xcf\x02\n" +
+	"\x05users\x18\x02 \x03(\tR\x05users\"_\n" +
+	"\vHoldRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\rR\x04from\"\"\n" +
+	"\fHoldResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\rR\x04from\"N\n" +
+	"\x0eReleaseRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"+\n" +
+	"\x0fReleaseResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"L\n" +
+	"\fRetryRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"+\n" +
+	"\rRetryResponse\x12\x1a\n" +
+	"\bversions\x18\x01 \x03(\rR\bversions2\x86\x04\n" +
 	"\aSecrets\x124\n" +
 	"\x03Put\x12\x15.purser.v1.PutRequest\x1a\x16.purser.v1.PutResponse\x12E\n" +
 	"\x04List\x12\x1d.purser.v1.ListSecretsRequest\x1a\x1e.purser.v1.ListSecretsResponse\x12C\n" +
 	"\bDescribe\x12\x1a.purser.v1.DescribeRequest\x1a\x1b.purser.v1.DescribeResponse\x12C\n" +
 	"\bRollback\x12\x1a.purser.v1.RollbackRequest\x1a\x1b.purser.v1.RollbackResponse\x12=\n" +
-	"\x06Delete\x12\x18.purser.v1.DeleteRequest\x1a\x19.purser.v1.DeleteResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
+	"\x06Delete\x12\x18.purser.v1.DeleteRequest\x1a\x19.purser.v1.DeleteResponse\x127\n" +
+	"\x04Hold\x12\x16.purser.v1.HoldRequest\x1a\x17.purser.v1.HoldResponse\x12@\n" +
+	"\aRelease\x12\x19.purser.v1.ReleaseRequest\x1a\x1a.purser.v1.ReleaseResponse\x12:\n" +
+	"\x05Retry\x12\x17.purser.v1.RetryRequest\x1a\x18.purser.v1.RetryResponseB2Z0github.com/purserd/purser/api/purser/v1;purserv1b\x06proto3"
 
 var (
 	file_purser_v1_secrets_proto_rawDescOnce sync.Once
@@ -847,46 +1294,60 @@ func file_purser_v1_secrets_proto_rawDescGZIP() []byte {
 	return file_purser_v1_secrets_proto_rawDescData
 }
 
-var file_purser_v1_secrets_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_purser_v1_secrets_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_purser_v1_secrets_proto_goTypes = []any{
 	(*PutRequest)(nil),            // 0: purser.v1.PutRequest
 	(*PutResponse)(nil),           // 1: purser.v1.PutResponse
 	(*SecretVersion)(nil),         // 2: purser.v1.SecretVersion
-	(*Secret)(nil),                // 3: purser.v1.Secret
-	(*ListSecretsRequest)(nil),    // 4: purser.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),   // 5: purser.v1.ListSecretsResponse
-	(*DescribeRequest)(nil),       // 6: purser.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 7: purser.v1.DescribeResponse
-	(*RollbackRequest)(nil),       // 8: purser.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 9: purser.v1.RollbackResponse
-	(*DeleteRequest)(nil),         // 10: purser.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 11: purser.v1.DeleteResponse
-	nil,                           // 12: purser.v1.PutRequest.DataEntry
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*SecretUser)(nil),            // 3: purser.v1.SecretUser
+	(*Secret)(nil),                // 4: purser.v1.Secret
+	(*ListSecretsRequest)(nil),    // 5: purser.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),   // 6: purser.v1.ListSecretsResponse
+	(*DescribeRequest)(nil),       // 7: purser.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 8: purser.v1.DescribeResponse
+	(*RollbackRequest)(nil),       // 9: purser.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 10: purser.v1.RollbackResponse
+	(*DeleteRequest)(nil),         // 11: purser.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 12: purser.v1.DeleteResponse
+	(*HoldRequest)(nil),           // 13: purser.v1.HoldRequest
+	(*HoldResponse)(nil),          // 14: purser.v1.HoldResponse
+	(*ReleaseRequest)(nil),        // 15: purser.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 16: purser.v1.ReleaseResponse
+	(*RetryRequest)(nil),          // 17: purser.v1.RetryRequest
+	(*RetryResponse)(nil),         // 18: purser.v1.RetryResponse
+	nil,                           // 19: purser.v1.PutRequest.DataEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_purser_v1_secrets_proto_depIdxs = []int32{
-	12, // 0: purser.v1.PutRequest.data:type_name -> purser.v1.PutRequest.DataEntry
-	13, // 1: purser.v1.SecretVersion.created_at:type_name -> google.protobuf.Timestamp
-	13, // 2: purser.v1.Secret.created_at:type_name -> google.protobuf.Timestamp
-	13, // 3: purser.v1.Secret.updated_at:type_name -> google.protobuf.Timestamp
-	3,  // 4: purser.v1.ListSecretsResponse.secrets:type_name -> purser.v1.Secret
-	3,  // 5: purser.v1.DescribeResponse.secret:type_name -> purser.v1.Secret
+	19, // 0: purser.v1.PutRequest.data:type_name -> purser.v1.PutRequest.DataEntry
+	20, // 1: purser.v1.SecretVersion.created_at:type_name -> google.protobuf.Timestamp
+	20, // 2: purser.v1.Secret.created_at:type_name -> google.protobuf.Timestamp
+	20, // 3: purser.v1.Secret.updated_at:type_name -> google.protobuf.Timestamp
+	4,  // 4: purser.v1.ListSecretsResponse.secrets:type_name -> purser.v1.Secret
+	4,  // 5: purser.v1.DescribeResponse.secret:type_name -> purser.v1.Secret
 	2,  // 6: purser.v1.DescribeResponse.versions:type_name -> purser.v1.SecretVersion
-	0,  // 7: purser.v1.Secrets.Put:input_type -> purser.v1.PutRequest
-	4,  // 8: purser.v1.Secrets.List:input_type -> purser.v1.ListSecretsRequest
-	6,  // 9: purser.v1.Secrets.Describe:input_type -> purser.v1.DescribeRequest
-	8,  // 10: purser.v1.Secrets.Rollback:input_type -> purser.v1.RollbackRequest
-	10, // 11: purser.v1.Secrets.Delete:input_type -> purser.v1.DeleteRequest
-	1,  // 12: purser.v1.Secrets.Put:output_type -> purser.v1.PutResponse
-	5,  // 13: purser.v1.Secrets.List:output_type -> purser.v1.ListSecretsResponse
-	7,  // 14: purser.v1.Secrets.Describe:output_type -> purser.v1.DescribeResponse
-	9,  // 15: purser.v1.Secrets.Rollback:output_type -> purser.v1.RollbackResponse
-	11, // 16: purser.v1.Secrets.Delete:output_type -> purser.v1.DeleteResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	3,  // 7: purser.v1.DescribeResponse.users:type_name -> purser.v1.SecretUser
+	0,  // 8: purser.v1.Secrets.Put:input_type -> purser.v1.PutRequest
+	5,  // 9: purser.v1.Secrets.List:input_type -> purser.v1.ListSecretsRequest
+	7,  // 10: purser.v1.Secrets.Describe:input_type -> purser.v1.DescribeRequest
+	9,  // 11: purser.v1.Secrets.Rollback:input_type -> purser.v1.RollbackRequest
+	11, // 12: purser.v1.Secrets.Delete:input_type -> purser.v1.DeleteRequest
+	13, // 13: purser.v1.Secrets.Hold:input_type -> purser.v1.HoldRequest
+	15, // 14: purser.v1.Secrets.Release:input_type -> purser.v1.ReleaseRequest
+	17, // 15: purser.v1.Secrets.Retry:input_type -> purser.v1.RetryRequest
+	1,  // 16: purser.v1.Secrets.Put:output_type -> purser.v1.PutResponse
+	6,  // 17: purser.v1.Secrets.List:output_type -> purser.v1.ListSecretsResponse
+	8,  // 18: purser.v1.Secrets.Describe:output_type -> purser.v1.DescribeResponse
+	10, // 19: purser.v1.Secrets.Rollback:output_type -> purser.v1.RollbackResponse
+	12, // 20: purser.v1.Secrets.Delete:output_type -> purser.v1.DeleteResponse
+	14, // 21: purser.v1.Secrets.Hold:output_type -> purser.v1.HoldResponse
+	16, // 22: purser.v1.Secrets.Release:output_type -> purser.v1.ReleaseResponse
+	18, // 23: purser.v1.Secrets.Retry:output_type -> purser.v1.RetryResponse
+	16, // [16:24] is the sub-list for method output_type
+	8,  // [8:16] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_secrets_proto_init() }
@@ -900,7 +1361,7 @@ func file_purser_v1_secrets_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_secrets_proto_rawDesc), len(file_purser_v1_secrets_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -414,8 +414,12 @@ type SecretRef struct {
 	// Keys, named as in the secret, whose values are not replaced: those that are no
 	// secret alone, such as a user's name.
 	UnredactedKeys []string `protobuf:"bytes,10,rep,name=unredacted_keys,json=unredactedKeys,proto3" json:"unredacted_keys,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What a change of its used keys does to a workload that runs: restart, signal (the files
+	// are replaced, then rotation.signal is sent), refresh (the files are replaced) or ignore.
+	// restart when absent, and refresh for a secret that is delivered in files alone.
+	OnChange      *string `protobuf:"bytes,11,opt,name=on_change,json=onChange,proto3,oneof" json:"on_change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SecretRef) Reset() {
@@ -516,6 +520,13 @@ func (x *SecretRef) GetUnredactedKeys() []string {
 		return x.UnredactedKeys
 	}
 	return nil
+}
+
+func (x *SecretRef) GetOnChange() string {
+	if x != nil && x.OnChange != nil {
+		return *x.OnChange
+	}
+	return ""
 }
 
 // SecretFile says how the keys of a secret become files.
@@ -887,14 +898,22 @@ func (x *Port) GetProxyProtocol() string {
 	return ""
 }
 
-// Rotation says how an instance is replaced by one that is made from something newer.
+// Rotation is how a service moves to other versions of its secrets, and to another spec.
 type Rotation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// rolling: the new one is healthy before the old one is stopped. restart: the old one is
-	// stopped first.
+	// stopped first. manual: a change of secrets waits for a restart that is asked for.
 	Strategy *string `protobuf:"bytes,1,opt,name=strategy,proto3,oneof" json:"strategy,omitempty"`
 	// For how long a new instance has to have been ready to count as healthy.
-	MinReady      *string `protobuf:"bytes,2,opt,name=min_ready,json=minReady,proto3,oneof" json:"min_ready,omitempty"`
+	MinReady *string `protobuf:"bytes,2,opt,name=min_ready,json=minReady,proto3,oneof" json:"min_ready,omitempty"`
+	// How long a new instance has, once its startup probe has passed, to become healthy.
+	HealthTimeout *string `protobuf:"bytes,3,opt,name=health_timeout,json=healthTimeout,proto3,oneof" json:"health_timeout,omitempty"`
+	// Of this time a random part passes before it follows the first of its app.
+	Splay *string `protobuf:"bytes,4,opt,name=splay,proto3,oneof" json:"splay,omitempty"`
+	// What tells it of new files, for secrets with on_change: signal.
+	Signal *string `protobuf:"bytes,5,opt,name=signal,proto3,oneof" json:"signal,omitempty"`
+	// When changes of secrets may be carried out; at any time when absent.
+	Window        *Window `protobuf:"bytes,6,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,6 +962,98 @@ func (x *Rotation) GetMinReady() string {
 	return ""
 }
 
+func (x *Rotation) GetHealthTimeout() string {
+	if x != nil && x.HealthTimeout != nil {
+		return *x.HealthTimeout
+	}
+	return ""
+}
+
+func (x *Rotation) GetSplay() string {
+	if x != nil && x.Splay != nil {
+		return *x.Splay
+	}
+	return ""
+}
+
+func (x *Rotation) GetSignal() string {
+	if x != nil && x.Signal != nil {
+		return *x.Signal
+	}
+	return ""
+}
+
+func (x *Rotation) GetWindow() *Window {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// Window opens at the times of a schedule, for a while.
+type Window struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it opens, in crontab's five fields.
+	Cron *string `protobuf:"bytes,1,opt,name=cron,proto3,oneof" json:"cron,omitempty"`
+	// For how long it is open.
+	Duration *string `protobuf:"bytes,2,opt,name=duration,proto3,oneof" json:"duration,omitempty"`
+	// Of the IANA time zone database; UTC when absent.
+	Timezone      *string `protobuf:"bytes,3,opt,name=timezone,proto3,oneof" json:"timezone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Window) GetCron() string {
+	if x != nil && x.Cron != nil {
+		return *x.Cron
+	}
+	return ""
+}
+
+func (x *Window) GetDuration() string {
+	if x != nil && x.Duration != nil {
+		return *x.Duration
+	}
+	return ""
+}
+
+func (x *Window) GetTimezone() string {
+	if x != nil && x.Timezone != nil {
+		return *x.Timezone
+	}
+	return ""
+}
+
 // Stop says how a container is asked to end.
 type Stop struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -956,7 +1067,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	mi := &file_purser_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1079,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[9]
+	mi := &file_purser_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1092,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Stop) GetSignal() string {
@@ -1013,7 +1124,7 @@ type Probes struct {
 
 func (x *Probes) Reset() {
 	*x = Probes{}
-	mi := &file_purser_v1_spec_proto_msgTypes[10]
+	mi := &file_purser_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1136,7 @@ func (x *Probes) String() string {
 func (*Probes) ProtoMessage() {}
 
 func (x *Probes) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[10]
+	mi := &file_purser_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1149,7 @@ func (x *Probes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probes.ProtoReflect.Descriptor instead.
 func (*Probes) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Probes) GetStartup() *Probe {
@@ -1085,7 +1196,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[11]
+	mi := &file_purser_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1208,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[11]
+	mi := &file_purser_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1221,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Probe) GetExec() *ExecProbe {
@@ -1186,7 +1297,7 @@ type ExecProbe struct {
 
 func (x *ExecProbe) Reset() {
 	*x = ExecProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[12]
+	mi := &file_purser_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1309,7 @@ func (x *ExecProbe) String() string {
 func (*ExecProbe) ProtoMessage() {}
 
 func (x *ExecProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[12]
+	mi := &file_purser_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1322,7 @@ func (x *ExecProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProbe.ProtoReflect.Descriptor instead.
 func (*ExecProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExecProbe) GetCommand() []string {
@@ -1239,7 +1350,7 @@ type HttpProbe struct {
 
 func (x *HttpProbe) Reset() {
 	*x = HttpProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[13]
+	mi := &file_purser_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1362,7 @@ func (x *HttpProbe) String() string {
 func (*HttpProbe) ProtoMessage() {}
 
 func (x *HttpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[13]
+	mi := &file_purser_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1375,7 @@ func (x *HttpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpProbe.ProtoReflect.Descriptor instead.
 func (*HttpProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HttpProbe) GetPort() uint32 {
@@ -1312,7 +1423,7 @@ type TcpProbe struct {
 
 func (x *TcpProbe) Reset() {
 	*x = TcpProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[14]
+	mi := &file_purser_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1435,7 @@ func (x *TcpProbe) String() string {
 func (*TcpProbe) ProtoMessage() {}
 
 func (x *TcpProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[14]
+	mi := &file_purser_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1448,7 @@ func (x *TcpProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpProbe.ProtoReflect.Descriptor instead.
 func (*TcpProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TcpProbe) GetPort() uint32 {
@@ -1360,7 +1471,7 @@ type GrpcProbe struct {
 
 func (x *GrpcProbe) Reset() {
 	*x = GrpcProbe{}
-	mi := &file_purser_v1_spec_proto_msgTypes[15]
+	mi := &file_purser_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1483,7 @@ func (x *GrpcProbe) String() string {
 func (*GrpcProbe) ProtoMessage() {}
 
 func (x *GrpcProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[15]
+	mi := &file_purser_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1496,7 @@ func (x *GrpcProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcProbe.ProtoReflect.Descriptor instead.
 func (*GrpcProbe) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GrpcProbe) GetPort() uint32 {
@@ -1413,7 +1524,7 @@ type Hooks struct {
 
 func (x *Hooks) Reset() {
 	*x = Hooks{}
-	mi := &file_purser_v1_spec_proto_msgTypes[16]
+	mi := &file_purser_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1536,7 @@ func (x *Hooks) String() string {
 func (*Hooks) ProtoMessage() {}
 
 func (x *Hooks) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[16]
+	mi := &file_purser_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1549,7 @@ func (x *Hooks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hooks.ProtoReflect.Descriptor instead.
 func (*Hooks) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Hooks) GetPreStop() []string {
@@ -1467,7 +1578,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_purser_v1_spec_proto_msgTypes[17]
+	mi := &file_purser_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1590,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[17]
+	mi := &file_purser_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1603,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{17}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Mount) GetType() string {
@@ -1545,7 +1656,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_purser_v1_spec_proto_msgTypes[18]
+	mi := &file_purser_v1_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1668,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_spec_proto_msgTypes[18]
+	mi := &file_purser_v1_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1681,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_purser_v1_spec_proto_rawDescGZIP(), []int{18}
+	return file_purser_v1_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AppFile) GetApp() string {
@@ -1689,7 +1800,7 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
 	"\x04_refB\a\n" +
 	"\x05_pullB\x0e\n" +
-	"\f_auth_secret\"\xc6\b\n" +
+	"\f_auth_secret\"\x9f\t\n" +
 	"\tSecretRef\x12D\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x04name\x88\x01\x01\x12N\n" +
 	"\rrequired_keys\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\frequiredKeys\x12\xee\x01\n" +
@@ -1703,7 +1814,8 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x04file\x18\b \x01(\v2\x15.purser.v1.SecretFileR\x04file\x12\x1b\n" +
 	"\x06redact\x18\t \x01(\bH\x05R\x06redact\x88\x01\x01\x12R\n" +
 	"\x0funredacted_keys\x18\n" +
-	" \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\x0eunredactedKeys\x1a7\n" +
+	" \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\x0eunredactedKeys\x12I\n" +
+	"\ton_change\x18\v \x01(\tB'\xbaH$r\"R\arestartR\x06signalR\arefreshR\x06ignoreH\x06R\bonChange\x88\x01\x01\x1a7\n" +
 	"\tKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x8a\x01\xbaH\x86\x01\x1a\x83\x01\n" +
@@ -1714,7 +1826,9 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\t_optionalB\t\n" +
 	"\a_prefixB\x06\n" +
 	"\x04_envB\t\n" +
-	"\a_redact\"\xd3\x02\n" +
+	"\a_redactB\f\n" +
+	"\n" +
+	"_on_change\"\xd3\x02\n" +
 	"\n" +
 	"SecretFile\x12k\n" +
 	"\x04path\x18\x01 \x01(\tBR\xbaHO\xba\x01A\n" +
@@ -1767,13 +1881,27 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\n" +
 	"\b_host_ipB\v\n" +
 	"\t_protocolB\x11\n" +
-	"\x0f_proxy_protocol\"\xb8\x01\n" +
-	"\bRotation\x128\n" +
-	"\bstrategy\x18\x01 \x01(\tB\x17\xbaH\x14r\x12R\arollingR\arestartH\x00R\bstrategy\x88\x01\x01\x12W\n" +
-	"\tmin_ready\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\bminReady\x88\x01\x01B\v\n" +
+	"\x0f_proxy_protocol\"\xe5\x03\n" +
+	"\bRotation\x12@\n" +
+	"\bstrategy\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1aR\arollingR\arestartR\x06manualH\x00R\bstrategy\x88\x01\x01\x12W\n" +
+	"\tmin_ready\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\bminReady\x88\x01\x01\x12a\n" +
+	"\x0ehealth_timeout\x18\x03 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x02R\rhealthTimeout\x88\x01\x01\x12P\n" +
+	"\x05splay\x18\x04 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x03R\x05splay\x88\x01\x01\x12\x1b\n" +
+	"\x06signal\x18\x05 \x01(\tH\x04R\x06signal\x88\x01\x01\x12)\n" +
+	"\x06window\x18\x06 \x01(\v2\x11.purser.v1.WindowR\x06windowB\v\n" +
 	"\t_strategyB\f\n" +
 	"\n" +
-	"_min_ready\"\xb8\x01\n" +
+	"_min_readyB\x11\n" +
+	"\x0f_health_timeoutB\b\n" +
+	"\x06_splayB\t\n" +
+	"\a_signal\"\xc8\x01\n" +
+	"\x06Window\x12\x1f\n" +
+	"\x04cron\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01H\x00R\x04cron\x88\x01\x01\x12Y\n" +
+	"\bduration\x18\x02 \x01(\tB8\xbaH5\xc8\x01\x01r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\bduration\x88\x01\x01\x12\x1f\n" +
+	"\btimezone\x18\x03 \x01(\tH\x02R\btimezone\x88\x01\x01B\a\n" +
+	"\x05_cronB\v\n" +
+	"\t_durationB\v\n" +
+	"\t_timezone\"\xb8\x01\n" +
 	"\x04Stop\x12I\n" +
 	"\x06signal\x18\x01 \x01(\tB,\xbaH)r'2%^([A-Za-z][A-Za-z0-9+-]*|[0-9]{1,2})$H\x00R\x06signal\x88\x01\x01\x12P\n" +
 	"\x05grace\x18\x02 \x01(\tB5\xbaH2r02.^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$H\x01R\x05grace\x88\x01\x01B\t\n" +
@@ -1879,7 +2007,7 @@ func file_purser_v1_spec_proto_rawDescGZIP() []byte {
 	return file_purser_v1_spec_proto_rawDescData
 }
 
-var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_purser_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_purser_v1_spec_proto_goTypes = []any{
 	(*LaunchSpec)(nil), // 0: purser.v1.LaunchSpec
 	(*Image)(nil),      // 1: purser.v1.Image
@@ -1890,54 +2018,56 @@ var file_purser_v1_spec_proto_goTypes = []any{
 	(*Network)(nil),    // 6: purser.v1.Network
 	(*Port)(nil),       // 7: purser.v1.Port
 	(*Rotation)(nil),   // 8: purser.v1.Rotation
-	(*Stop)(nil),       // 9: purser.v1.Stop
-	(*Probes)(nil),     // 10: purser.v1.Probes
-	(*Probe)(nil),      // 11: purser.v1.Probe
-	(*ExecProbe)(nil),  // 12: purser.v1.ExecProbe
-	(*HttpProbe)(nil),  // 13: purser.v1.HttpProbe
-	(*TcpProbe)(nil),   // 14: purser.v1.TcpProbe
-	(*GrpcProbe)(nil),  // 15: purser.v1.GrpcProbe
-	(*Hooks)(nil),      // 16: purser.v1.Hooks
-	(*Mount)(nil),      // 17: purser.v1.Mount
-	(*AppFile)(nil),    // 18: purser.v1.AppFile
-	nil,                // 19: purser.v1.LaunchSpec.EnvEntry
-	nil,                // 20: purser.v1.LaunchSpec.LabelsEntry
-	nil,                // 21: purser.v1.Image.EnvEntry
-	nil,                // 22: purser.v1.SecretRef.KeysEntry
-	nil,                // 23: purser.v1.HttpProbe.HeadersEntry
+	(*Window)(nil),     // 9: purser.v1.Window
+	(*Stop)(nil),       // 10: purser.v1.Stop
+	(*Probes)(nil),     // 11: purser.v1.Probes
+	(*Probe)(nil),      // 12: purser.v1.Probe
+	(*ExecProbe)(nil),  // 13: purser.v1.ExecProbe
+	(*HttpProbe)(nil),  // 14: purser.v1.HttpProbe
+	(*TcpProbe)(nil),   // 15: purser.v1.TcpProbe
+	(*GrpcProbe)(nil),  // 16: purser.v1.GrpcProbe
+	(*Hooks)(nil),      // 17: purser.v1.Hooks
+	(*Mount)(nil),      // 18: purser.v1.Mount
+	(*AppFile)(nil),    // 19: purser.v1.AppFile
+	nil,                // 20: purser.v1.LaunchSpec.EnvEntry
+	nil,                // 21: purser.v1.LaunchSpec.LabelsEntry
+	nil,                // 22: purser.v1.Image.EnvEntry
+	nil,                // 23: purser.v1.SecretRef.KeysEntry
+	nil,                // 24: purser.v1.HttpProbe.HeadersEntry
 }
 var file_purser_v1_spec_proto_depIdxs = []int32{
 	1,  // 0: purser.v1.LaunchSpec.image:type_name -> purser.v1.Image
-	19, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
+	20, // 1: purser.v1.LaunchSpec.env:type_name -> purser.v1.LaunchSpec.EnvEntry
 	2,  // 2: purser.v1.LaunchSpec.secrets:type_name -> purser.v1.SecretRef
 	4,  // 3: purser.v1.LaunchSpec.restart:type_name -> purser.v1.Restart
 	5,  // 4: purser.v1.LaunchSpec.resources:type_name -> purser.v1.Resources
 	6,  // 5: purser.v1.LaunchSpec.network:type_name -> purser.v1.Network
-	9,  // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
-	17, // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
-	20, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
-	10, // 9: purser.v1.LaunchSpec.probes:type_name -> purser.v1.Probes
-	16, // 10: purser.v1.LaunchSpec.hooks:type_name -> purser.v1.Hooks
+	10, // 6: purser.v1.LaunchSpec.stop:type_name -> purser.v1.Stop
+	18, // 7: purser.v1.LaunchSpec.mounts:type_name -> purser.v1.Mount
+	21, // 8: purser.v1.LaunchSpec.labels:type_name -> purser.v1.LaunchSpec.LabelsEntry
+	11, // 9: purser.v1.LaunchSpec.probes:type_name -> purser.v1.Probes
+	17, // 10: purser.v1.LaunchSpec.hooks:type_name -> purser.v1.Hooks
 	8,  // 11: purser.v1.LaunchSpec.rotation:type_name -> purser.v1.Rotation
-	21, // 12: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
-	22, // 13: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
+	22, // 12: purser.v1.Image.env:type_name -> purser.v1.Image.EnvEntry
+	23, // 13: purser.v1.SecretRef.keys:type_name -> purser.v1.SecretRef.KeysEntry
 	3,  // 14: purser.v1.SecretRef.file:type_name -> purser.v1.SecretFile
 	7,  // 15: purser.v1.Network.ports:type_name -> purser.v1.Port
-	11, // 16: purser.v1.Probes.startup:type_name -> purser.v1.Probe
-	11, // 17: purser.v1.Probes.ready:type_name -> purser.v1.Probe
-	11, // 18: purser.v1.Probes.live:type_name -> purser.v1.Probe
-	12, // 19: purser.v1.Probe.exec:type_name -> purser.v1.ExecProbe
-	13, // 20: purser.v1.Probe.http:type_name -> purser.v1.HttpProbe
-	14, // 21: purser.v1.Probe.tcp:type_name -> purser.v1.TcpProbe
-	15, // 22: purser.v1.Probe.grpc:type_name -> purser.v1.GrpcProbe
-	23, // 23: purser.v1.HttpProbe.headers:type_name -> purser.v1.HttpProbe.HeadersEntry
-	0,  // 24: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
-	0,  // 25: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	9,  // 16: purser.v1.Rotation.window:type_name -> purser.v1.Window
+	12, // 17: purser.v1.Probes.startup:type_name -> purser.v1.Probe
+	12, // 18: purser.v1.Probes.ready:type_name -> purser.v1.Probe
+	12, // 19: purser.v1.Probes.live:type_name -> purser.v1.Probe
+	13, // 20: purser.v1.Probe.exec:type_name -> purser.v1.ExecProbe
+	14, // 21: purser.v1.Probe.http:type_name -> purser.v1.HttpProbe
+	15, // 22: purser.v1.Probe.tcp:type_name -> purser.v1.TcpProbe
+	16, // 23: purser.v1.Probe.grpc:type_name -> purser.v1.GrpcProbe
+	24, // 24: purser.v1.HttpProbe.headers:type_name -> purser.v1.HttpProbe.HeadersEntry
+	0,  // 25: purser.v1.AppFile.defaults:type_name -> purser.v1.LaunchSpec
+	0,  // 26: purser.v1.AppFile.functions:type_name -> purser.v1.LaunchSpec
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_spec_proto_init() }
@@ -1955,19 +2085,20 @@ func file_purser_v1_spec_proto_init() {
 	file_purser_v1_spec_proto_msgTypes[7].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[8].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[9].OneofWrappers = []any{}
-	file_purser_v1_spec_proto_msgTypes[11].OneofWrappers = []any{}
-	file_purser_v1_spec_proto_msgTypes[13].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[10].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[12].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[14].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[15].OneofWrappers = []any{}
-	file_purser_v1_spec_proto_msgTypes[17].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[16].OneofWrappers = []any{}
 	file_purser_v1_spec_proto_msgTypes[18].OneofWrappers = []any{}
+	file_purser_v1_spec_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_spec_proto_rawDesc), len(file_purser_v1_spec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -181,7 +181,9 @@ type Instance struct {
 	// Digest of the image that it was made from.
 	ImageDigest string `protobuf:"bytes,5,opt,name=image_digest,json=imageDigest,proto3" json:"image_digest,omitempty"`
 	// Its own addresses on the node's container network; empty in other network modes.
-	Addresses     []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The versions of its secrets.
+	Pins          []*Pin `protobuf:"bytes,7,rep,name=pins,proto3" json:"pins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +260,79 @@ func (x *Instance) GetAddresses() []string {
 	return nil
 }
 
+func (x *Instance) GetPins() []*Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+// RotationStatus is how a workload stands to the newest versions of its secrets.
+type RotationStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// current: it has all changes of the keys that it uses. waiting: it is to move. rotating:
+	// it moves. held: what is newer is held, or has failed. stale: it waits for a restart that
+	// is asked for.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// What it waits for, or what holds it back, in words.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The versions that it is to move to, or moves to; empty when it is current.
+	Pins          []*Pin `protobuf:"bytes,3,rep,name=pins,proto3" json:"pins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotationStatus) Reset() {
+	*x = RotationStatus{}
+	mi := &file_purser_v1_workloads_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotationStatus) ProtoMessage() {}
+
+func (x *RotationStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_workloads_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotationStatus.ProtoReflect.Descriptor instead.
+func (*RotationStatus) Descriptor() ([]byte, []int) {
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RotationStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RotationStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RotationStatus) GetPins() []*Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
 // Workload is a launch spec that this node has accepted, and its state.
 type Workload struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -282,13 +357,14 @@ type Workload struct {
 	// When a workload that is backing off tries again.
 	NextTryAt     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_try_at,json=nextTryAt,proto3" json:"next_try_at,omitempty"`
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Rotation      *RotationStatus        `protobuf:"bytes,15,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Workload) Reset() {
 	*x = Workload{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[3]
+	mi := &file_purser_v1_workloads_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +376,7 @@ func (x *Workload) String() string {
 func (*Workload) ProtoMessage() {}
 
 func (x *Workload) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[3]
+	mi := &file_purser_v1_workloads_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +389,7 @@ func (x *Workload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Workload.ProtoReflect.Descriptor instead.
 func (*Workload) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{3}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Workload) GetEnvironment() string {
@@ -414,6 +490,13 @@ func (x *Workload) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Workload) GetRotation() *RotationStatus {
+	if x != nil {
+		return x.Rotation
+	}
+	return nil
+}
+
 type LaunchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Spec  *LaunchSpec            `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -422,14 +505,16 @@ type LaunchRequest struct {
 	Generation *uint64 `protobuf:"varint,2,opt,name=generation,proto3,oneof" json:"generation,omitempty"`
 	// Size of the terminal, when the spec has one, until a client that attaches
 	// gives another.
-	Size          *TerminalSize `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
+	Size *TerminalSize `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
+	// Take a version that the spec names although it is quarantined.
+	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LaunchRequest) Reset() {
 	*x = LaunchRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[4]
+	mi := &file_purser_v1_workloads_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +526,7 @@ func (x *LaunchRequest) String() string {
 func (*LaunchRequest) ProtoMessage() {}
 
 func (x *LaunchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[4]
+	mi := &file_purser_v1_workloads_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +539,7 @@ func (x *LaunchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchRequest.ProtoReflect.Descriptor instead.
 func (*LaunchRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{4}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LaunchRequest) GetSpec() *LaunchSpec {
@@ -478,6 +563,13 @@ func (x *LaunchRequest) GetSize() *TerminalSize {
 	return nil
 }
 
+func (x *LaunchRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type LaunchResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Workload *Workload              `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
@@ -489,7 +581,7 @@ type LaunchResponse struct {
 
 func (x *LaunchResponse) Reset() {
 	*x = LaunchResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[5]
+	mi := &file_purser_v1_workloads_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +593,7 @@ func (x *LaunchResponse) String() string {
 func (*LaunchResponse) ProtoMessage() {}
 
 func (x *LaunchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[5]
+	mi := &file_purser_v1_workloads_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +606,7 @@ func (x *LaunchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchResponse.ProtoReflect.Descriptor instead.
 func (*LaunchResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{5}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LaunchResponse) GetWorkload() *Workload {
@@ -541,7 +633,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[6]
+	mi := &file_purser_v1_workloads_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +645,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[6]
+	mi := &file_purser_v1_workloads_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +658,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{6}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StartRequest) GetEnvironment() string {
@@ -592,7 +684,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[7]
+	mi := &file_purser_v1_workloads_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +696,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[7]
+	mi := &file_purser_v1_workloads_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +709,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{7}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartResponse) GetWorkload() *Workload {
@@ -639,7 +731,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[8]
+	mi := &file_purser_v1_workloads_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +743,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[8]
+	mi := &file_purser_v1_workloads_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +756,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StopRequest) GetEnvironment() string {
@@ -697,7 +789,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[9]
+	mi := &file_purser_v1_workloads_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +801,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[9]
+	mi := &file_purser_v1_workloads_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +814,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StopResponse) GetWorkload() *Workload {
@@ -744,7 +836,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[10]
+	mi := &file_purser_v1_workloads_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +848,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[10]
+	mi := &file_purser_v1_workloads_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +861,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{10}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RemoveRequest) GetEnvironment() string {
@@ -801,7 +893,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[11]
+	mi := &file_purser_v1_workloads_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +905,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[11]
+	mi := &file_purser_v1_workloads_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +918,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{11}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{12}
 }
 
 type GetRequest struct {
@@ -839,7 +931,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[12]
+	mi := &file_purser_v1_workloads_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +943,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[12]
+	mi := &file_purser_v1_workloads_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +956,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{12}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetRequest) GetEnvironment() string {
@@ -890,7 +982,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[13]
+	mi := &file_purser_v1_workloads_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +994,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[13]
+	mi := &file_purser_v1_workloads_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1007,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{13}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetResponse) GetWorkload() *Workload {
@@ -935,7 +1027,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[14]
+	mi := &file_purser_v1_workloads_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1039,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[14]
+	mi := &file_purser_v1_workloads_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1052,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{14}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListRequest) GetEnvironment() string {
@@ -986,7 +1078,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[15]
+	mi := &file_purser_v1_workloads_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1090,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[15]
+	mi := &file_purser_v1_workloads_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1103,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{15}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListResponse) GetWorkloads() []*Workload {
@@ -1033,7 +1125,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[16]
+	mi := &file_purser_v1_workloads_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1137,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[16]
+	mi := &file_purser_v1_workloads_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1150,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{16}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchRequest) GetEnvironment() string {
@@ -1087,7 +1179,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[17]
+	mi := &file_purser_v1_workloads_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1191,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[17]
+	mi := &file_purser_v1_workloads_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1204,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{17}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -1151,7 +1243,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[18]
+	mi := &file_purser_v1_workloads_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1255,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[18]
+	mi := &file_purser_v1_workloads_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1268,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{18}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WaitRequest) GetEnvironment() string {
@@ -1209,7 +1301,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[19]
+	mi := &file_purser_v1_workloads_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1313,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[19]
+	mi := &file_purser_v1_workloads_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1326,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{19}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitResponse) GetWorkload() *Workload {
@@ -1264,7 +1356,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[20]
+	mi := &file_purser_v1_workloads_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1368,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[20]
+	mi := &file_purser_v1_workloads_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1381,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{20}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogsRequest) GetEnvironment() string {
@@ -1355,7 +1447,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[21]
+	mi := &file_purser_v1_workloads_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1459,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[21]
+	mi := &file_purser_v1_workloads_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1472,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{21}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogsResponse) GetId() string {
@@ -1422,7 +1514,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	mi := &file_purser_v1_workloads_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1526,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	mi := &file_purser_v1_workloads_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1539,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{22}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TerminalSize) GetRows() uint32 {
@@ -1481,7 +1573,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[23]
+	mi := &file_purser_v1_workloads_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1585,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[23]
+	mi := &file_purser_v1_workloads_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1598,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{23}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AttachRequest) GetEnvironment() string {
@@ -1561,7 +1653,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[24]
+	mi := &file_purser_v1_workloads_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1665,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[24]
+	mi := &file_purser_v1_workloads_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1678,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{24}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AttachResponse) GetStream() string {
@@ -1639,7 +1731,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[25]
+	mi := &file_purser_v1_workloads_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1743,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[25]
+	mi := &file_purser_v1_workloads_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1756,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{25}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExecRequest) GetStart() *ExecStart {
@@ -1733,7 +1825,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[26]
+	mi := &file_purser_v1_workloads_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1837,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[26]
+	mi := &file_purser_v1_workloads_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1850,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{26}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExecStart) GetEnvironment() string {
@@ -1846,7 +1938,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[27]
+	mi := &file_purser_v1_workloads_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1950,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[27]
+	mi := &file_purser_v1_workloads_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1963,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{27}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExecResponse) GetStream() string {
@@ -1914,7 +2006,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[28]
+	mi := &file_purser_v1_workloads_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2018,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[28]
+	mi := &file_purser_v1_workloads_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2031,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{28}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SignalRequest) GetEnvironment() string {
@@ -1971,7 +2063,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[29]
+	mi := &file_purser_v1_workloads_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2075,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[29]
+	mi := &file_purser_v1_workloads_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2088,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{29}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{30}
 }
 
 type RestartRequest struct {
@@ -2011,7 +2103,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[30]
+	mi := &file_purser_v1_workloads_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2115,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[30]
+	mi := &file_purser_v1_workloads_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2128,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{30}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RestartRequest) GetEnvironment() string {
@@ -2069,7 +2161,7 @@ type RestartResponse struct {
 
 func (x *RestartResponse) Reset() {
 	*x = RestartResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[31]
+	mi := &file_purser_v1_workloads_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2173,7 @@ func (x *RestartResponse) String() string {
 func (*RestartResponse) ProtoMessage() {}
 
 func (x *RestartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[31]
+	mi := &file_purser_v1_workloads_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2186,7 @@ func (x *RestartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
 func (*RestartResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{31}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestartResponse) GetWorkload() *Workload {
@@ -2120,7 +2212,7 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\vfinished_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishedAt\x12\x1a\n" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x14\n" +
-	"\x05cause\x18\x06 \x01(\tR\x05cause\"\xc8\x01\n" +
+	"\x05cause\x18\x06 \x01(\tR\x05cause\"\xec\x01\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x129\n" +
@@ -2130,7 +2222,12 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"generation\x18\x04 \x01(\x04R\n" +
 	"generation\x12!\n" +
 	"\fimage_digest\x18\x05 \x01(\tR\vimageDigest\x12\x1c\n" +
-	"\taddresses\x18\x06 \x03(\tR\taddresses\"\xb0\x04\n" +
+	"\taddresses\x18\x06 \x03(\tR\taddresses\x12\"\n" +
+	"\x04pins\x18\a \x03(\v2\x0e.purser.v1.PinR\x04pins\"b\n" +
+	"\x0eRotationStatus\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\"\n" +
+	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xe7\x04\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -2149,13 +2246,15 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\brestarts\x18\f \x01(\rR\brestarts\x12:\n" +
 	"\vnext_try_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tnextTryAt\x129\n" +
 	"\n" +
-	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xb7\x01\n" +
+	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
+	"\brotation\x18\x0f \x01(\v2\x19.purser.v1.RotationStatusR\brotation\"\xcd\x01\n" +
 	"\rLaunchRequest\x121\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x127\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04B\x12\xbaH\x0f2\r\x10\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01(\x01H\x00R\n" +
 	"generation\x88\x01\x01\x12+\n" +
-	"\x04size\x18\x03 \x01(\v2\x17.purser.v1.TerminalSizeR\x04sizeB\r\n" +
+	"\x04size\x18\x03 \x01(\v2\x17.purser.v1.TerminalSizeR\x04size\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05forceB\r\n" +
 	"\v_generation\"[\n" +
 	"\x0eLaunchResponse\x12/\n" +
 	"\bworkload\x18\x01 \x01(\v2\x13.purser.v1.WorkloadR\bworkload\x12\x18\n" +
@@ -2301,105 +2400,109 @@ func file_purser_v1_workloads_proto_rawDescGZIP() []byte {
 	return file_purser_v1_workloads_proto_rawDescData
 }
 
-var file_purser_v1_workloads_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_purser_v1_workloads_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_purser_v1_workloads_proto_goTypes = []any{
 	(*Pin)(nil),                   // 0: purser.v1.Pin
 	(*Exit)(nil),                  // 1: purser.v1.Exit
 	(*Instance)(nil),              // 2: purser.v1.Instance
-	(*Workload)(nil),              // 3: purser.v1.Workload
-	(*LaunchRequest)(nil),         // 4: purser.v1.LaunchRequest
-	(*LaunchResponse)(nil),        // 5: purser.v1.LaunchResponse
-	(*StartRequest)(nil),          // 6: purser.v1.StartRequest
-	(*StartResponse)(nil),         // 7: purser.v1.StartResponse
-	(*StopRequest)(nil),           // 8: purser.v1.StopRequest
-	(*StopResponse)(nil),          // 9: purser.v1.StopResponse
-	(*RemoveRequest)(nil),         // 10: purser.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 11: purser.v1.RemoveResponse
-	(*GetRequest)(nil),            // 12: purser.v1.GetRequest
-	(*GetResponse)(nil),           // 13: purser.v1.GetResponse
-	(*ListRequest)(nil),           // 14: purser.v1.ListRequest
-	(*ListResponse)(nil),          // 15: purser.v1.ListResponse
-	(*WatchRequest)(nil),          // 16: purser.v1.WatchRequest
-	(*WatchResponse)(nil),         // 17: purser.v1.WatchResponse
-	(*WaitRequest)(nil),           // 18: purser.v1.WaitRequest
-	(*WaitResponse)(nil),          // 19: purser.v1.WaitResponse
-	(*LogsRequest)(nil),           // 20: purser.v1.LogsRequest
-	(*LogsResponse)(nil),          // 21: purser.v1.LogsResponse
-	(*TerminalSize)(nil),          // 22: purser.v1.TerminalSize
-	(*AttachRequest)(nil),         // 23: purser.v1.AttachRequest
-	(*AttachResponse)(nil),        // 24: purser.v1.AttachResponse
-	(*ExecRequest)(nil),           // 25: purser.v1.ExecRequest
-	(*ExecStart)(nil),             // 26: purser.v1.ExecStart
-	(*ExecResponse)(nil),          // 27: purser.v1.ExecResponse
-	(*SignalRequest)(nil),         // 28: purser.v1.SignalRequest
-	(*SignalResponse)(nil),        // 29: purser.v1.SignalResponse
-	(*RestartRequest)(nil),        // 30: purser.v1.RestartRequest
-	(*RestartResponse)(nil),       // 31: purser.v1.RestartResponse
-	nil,                           // 32: purser.v1.ExecStart.EnvEntry
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
-	(*LaunchSpec)(nil),            // 34: purser.v1.LaunchSpec
+	(*RotationStatus)(nil),        // 3: purser.v1.RotationStatus
+	(*Workload)(nil),              // 4: purser.v1.Workload
+	(*LaunchRequest)(nil),         // 5: purser.v1.LaunchRequest
+	(*LaunchResponse)(nil),        // 6: purser.v1.LaunchResponse
+	(*StartRequest)(nil),          // 7: purser.v1.StartRequest
+	(*StartResponse)(nil),         // 8: purser.v1.StartResponse
+	(*StopRequest)(nil),           // 9: purser.v1.StopRequest
+	(*StopResponse)(nil),          // 10: purser.v1.StopResponse
+	(*RemoveRequest)(nil),         // 11: purser.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 12: purser.v1.RemoveResponse
+	(*GetRequest)(nil),            // 13: purser.v1.GetRequest
+	(*GetResponse)(nil),           // 14: purser.v1.GetResponse
+	(*ListRequest)(nil),           // 15: purser.v1.ListRequest
+	(*ListResponse)(nil),          // 16: purser.v1.ListResponse
+	(*WatchRequest)(nil),          // 17: purser.v1.WatchRequest
+	(*WatchResponse)(nil),         // 18: purser.v1.WatchResponse
+	(*WaitRequest)(nil),           // 19: purser.v1.WaitRequest
+	(*WaitResponse)(nil),          // 20: purser.v1.WaitResponse
+	(*LogsRequest)(nil),           // 21: purser.v1.LogsRequest
+	(*LogsResponse)(nil),          // 22: purser.v1.LogsResponse
+	(*TerminalSize)(nil),          // 23: purser.v1.TerminalSize
+	(*AttachRequest)(nil),         // 24: purser.v1.AttachRequest
+	(*AttachResponse)(nil),        // 25: purser.v1.AttachResponse
+	(*ExecRequest)(nil),           // 26: purser.v1.ExecRequest
+	(*ExecStart)(nil),             // 27: purser.v1.ExecStart
+	(*ExecResponse)(nil),          // 28: purser.v1.ExecResponse
+	(*SignalRequest)(nil),         // 29: purser.v1.SignalRequest
+	(*SignalResponse)(nil),        // 30: purser.v1.SignalResponse
+	(*RestartRequest)(nil),        // 31: purser.v1.RestartRequest
+	(*RestartResponse)(nil),       // 32: purser.v1.RestartResponse
+	nil,                           // 33: purser.v1.ExecStart.EnvEntry
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*LaunchSpec)(nil),            // 35: purser.v1.LaunchSpec
 }
 var file_purser_v1_workloads_proto_depIdxs = []int32{
-	33, // 0: purser.v1.Exit.started_at:type_name -> google.protobuf.Timestamp
-	33, // 1: purser.v1.Exit.finished_at:type_name -> google.protobuf.Timestamp
-	33, // 2: purser.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	34, // 3: purser.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	33, // 4: purser.v1.Workload.since:type_name -> google.protobuf.Timestamp
-	0,  // 5: purser.v1.Workload.pins:type_name -> purser.v1.Pin
-	2,  // 6: purser.v1.Workload.instances:type_name -> purser.v1.Instance
-	1,  // 7: purser.v1.Workload.last_exit:type_name -> purser.v1.Exit
-	33, // 8: purser.v1.Workload.next_try_at:type_name -> google.protobuf.Timestamp
-	33, // 9: purser.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
-	34, // 10: purser.v1.LaunchRequest.spec:type_name -> purser.v1.LaunchSpec
-	22, // 11: purser.v1.LaunchRequest.size:type_name -> purser.v1.TerminalSize
-	3,  // 12: purser.v1.LaunchResponse.workload:type_name -> purser.v1.Workload
-	3,  // 13: purser.v1.StartResponse.workload:type_name -> purser.v1.Workload
-	3,  // 14: purser.v1.StopResponse.workload:type_name -> purser.v1.Workload
-	3,  // 15: purser.v1.GetResponse.workload:type_name -> purser.v1.Workload
-	3,  // 16: purser.v1.ListResponse.workloads:type_name -> purser.v1.Workload
-	3,  // 17: purser.v1.WatchResponse.workload:type_name -> purser.v1.Workload
-	3,  // 18: purser.v1.WaitResponse.workload:type_name -> purser.v1.Workload
-	33, // 19: purser.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
-	33, // 20: purser.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
-	22, // 21: purser.v1.AttachRequest.size:type_name -> purser.v1.TerminalSize
-	1,  // 22: purser.v1.AttachResponse.exit:type_name -> purser.v1.Exit
-	26, // 23: purser.v1.ExecRequest.start:type_name -> purser.v1.ExecStart
-	22, // 24: purser.v1.ExecRequest.size:type_name -> purser.v1.TerminalSize
-	32, // 25: purser.v1.ExecStart.env:type_name -> purser.v1.ExecStart.EnvEntry
-	22, // 26: purser.v1.ExecStart.size:type_name -> purser.v1.TerminalSize
-	1,  // 27: purser.v1.ExecResponse.exit:type_name -> purser.v1.Exit
-	3,  // 28: purser.v1.RestartResponse.workload:type_name -> purser.v1.Workload
-	4,  // 29: purser.v1.Workloads.Launch:input_type -> purser.v1.LaunchRequest
-	6,  // 30: purser.v1.Workloads.Start:input_type -> purser.v1.StartRequest
-	8,  // 31: purser.v1.Workloads.Stop:input_type -> purser.v1.StopRequest
-	10, // 32: purser.v1.Workloads.Remove:input_type -> purser.v1.RemoveRequest
-	12, // 33: purser.v1.Workloads.Get:input_type -> purser.v1.GetRequest
-	14, // 34: purser.v1.Workloads.List:input_type -> purser.v1.ListRequest
-	16, // 35: purser.v1.Workloads.Watch:input_type -> purser.v1.WatchRequest
-	18, // 36: purser.v1.Workloads.Wait:input_type -> purser.v1.WaitRequest
-	20, // 37: purser.v1.Workloads.Logs:input_type -> purser.v1.LogsRequest
-	23, // 38: purser.v1.Workloads.Attach:input_type -> purser.v1.AttachRequest
-	25, // 39: purser.v1.Workloads.Exec:input_type -> purser.v1.ExecRequest
-	28, // 40: purser.v1.Workloads.Signal:input_type -> purser.v1.SignalRequest
-	30, // 41: purser.v1.Workloads.Restart:input_type -> purser.v1.RestartRequest
-	5,  // 42: purser.v1.Workloads.Launch:output_type -> purser.v1.LaunchResponse
-	7,  // 43: purser.v1.Workloads.Start:output_type -> purser.v1.StartResponse
-	9,  // 44: purser.v1.Workloads.Stop:output_type -> purser.v1.StopResponse
-	11, // 45: purser.v1.Workloads.Remove:output_type -> purser.v1.RemoveResponse
-	13, // 46: purser.v1.Workloads.Get:output_type -> purser.v1.GetResponse
-	15, // 47: purser.v1.Workloads.List:output_type -> purser.v1.ListResponse
-	17, // 48: purser.v1.Workloads.Watch:output_type -> purser.v1.WatchResponse
-	19, // 49: purser.v1.Workloads.Wait:output_type -> purser.v1.WaitResponse
-	21, // 50: purser.v1.Workloads.Logs:output_type -> purser.v1.LogsResponse
-	24, // 51: purser.v1.Workloads.Attach:output_type -> purser.v1.AttachResponse
-	27, // 52: purser.v1.Workloads.Exec:output_type -> purser.v1.ExecResponse
-	29, // 53: purser.v1.Workloads.Signal:output_type -> purser.v1.SignalResponse
-	31, // 54: purser.v1.Workloads.Restart:output_type -> purser.v1.RestartResponse
-	42, // [42:55] is the sub-list for method output_type
-	29, // [29:42] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	34, // 0: purser.v1.Exit.started_at:type_name -> google.protobuf.Timestamp
+	34, // 1: purser.v1.Exit.finished_at:type_name -> google.protobuf.Timestamp
+	34, // 2: purser.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 3: purser.v1.Instance.pins:type_name -> purser.v1.Pin
+	0,  // 4: purser.v1.RotationStatus.pins:type_name -> purser.v1.Pin
+	35, // 5: purser.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	34, // 6: purser.v1.Workload.since:type_name -> google.protobuf.Timestamp
+	0,  // 7: purser.v1.Workload.pins:type_name -> purser.v1.Pin
+	2,  // 8: purser.v1.Workload.instances:type_name -> purser.v1.Instance
+	1,  // 9: purser.v1.Workload.last_exit:type_name -> purser.v1.Exit
+	34, // 10: purser.v1.Workload.next_try_at:type_name -> google.protobuf.Timestamp
+	34, // 11: purser.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	3,  // 12: purser.v1.Workload.rotation:type_name -> purser.v1.RotationStatus
+	35, // 13: purser.v1.LaunchRequest.spec:type_name -> purser.v1.LaunchSpec
+	23, // 14: purser.v1.LaunchRequest.size:type_name -> purser.v1.TerminalSize
+	4,  // 15: purser.v1.LaunchResponse.workload:type_name -> purser.v1.Workload
+	4,  // 16: purser.v1.StartResponse.workload:type_name -> purser.v1.Workload
+	4,  // 17: purser.v1.StopResponse.workload:type_name -> purser.v1.Workload
+	4,  // 18: purser.v1.GetResponse.workload:type_name -> purser.v1.Workload
+	4,  // 19: purser.v1.ListResponse.workloads:type_name -> purser.v1.Workload
+	4,  // 20: purser.v1.WatchResponse.workload:type_name -> purser.v1.Workload
+	4,  // 21: purser.v1.WaitResponse.workload:type_name -> purser.v1.Workload
+	34, // 22: purser.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
+	34, // 23: purser.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
+	23, // 24: purser.v1.AttachRequest.size:type_name -> purser.v1.TerminalSize
+	1,  // 25: purser.v1.AttachResponse.exit:type_name -> purser.v1.Exit
+	27, // 26: purser.v1.ExecRequest.start:type_name -> purser.v1.ExecStart
+	23, // 27: purser.v1.ExecRequest.size:type_name -> purser.v1.TerminalSize
+	33, // 28: purser.v1.ExecStart.env:type_name -> purser.v1.ExecStart.EnvEntry
+	23, // 29: purser.v1.ExecStart.size:type_name -> purser.v1.TerminalSize
+	1,  // 30: purser.v1.ExecResponse.exit:type_name -> purser.v1.Exit
+	4,  // 31: purser.v1.RestartResponse.workload:type_name -> purser.v1.Workload
+	5,  // 32: purser.v1.Workloads.Launch:input_type -> purser.v1.LaunchRequest
+	7,  // 33: purser.v1.Workloads.Start:input_type -> purser.v1.StartRequest
+	9,  // 34: purser.v1.Workloads.Stop:input_type -> purser.v1.StopRequest
+	11, // 35: purser.v1.Workloads.Remove:input_type -> purser.v1.RemoveRequest
+	13, // 36: purser.v1.Workloads.Get:input_type -> purser.v1.GetRequest
+	15, // 37: purser.v1.Workloads.List:input_type -> purser.v1.ListRequest
+	17, // 38: purser.v1.Workloads.Watch:input_type -> purser.v1.WatchRequest
+	19, // 39: purser.v1.Workloads.Wait:input_type -> purser.v1.WaitRequest
+	21, // 40: purser.v1.Workloads.Logs:input_type -> purser.v1.LogsRequest
+	24, // 41: purser.v1.Workloads.Attach:input_type -> purser.v1.AttachRequest
+	26, // 42: purser.v1.Workloads.Exec:input_type -> purser.v1.ExecRequest
+	29, // 43: purser.v1.Workloads.Signal:input_type -> purser.v1.SignalRequest
+	31, // 44: purser.v1.Workloads.Restart:input_type -> purser.v1.RestartRequest
+	6,  // 45: purser.v1.Workloads.Launch:output_type -> purser.v1.LaunchResponse
+	8,  // 46: purser.v1.Workloads.Start:output_type -> purser.v1.StartResponse
+	10, // 47: purser.v1.Workloads.Stop:output_type -> purser.v1.StopResponse
+	12, // 48: purser.v1.Workloads.Remove:output_type -> purser.v1.RemoveResponse
+	14, // 49: purser.v1.Workloads.Get:output_type -> purser.v1.GetResponse
+	16, // 50: purser.v1.Workloads.List:output_type -> purser.v1.ListResponse
+	18, // 51: purser.v1.Workloads.Watch:output_type -> purser.v1.WatchResponse
+	20, // 52: purser.v1.Workloads.Wait:output_type -> purser.v1.WaitResponse
+	22, // 53: purser.v1.Workloads.Logs:output_type -> purser.v1.LogsResponse
+	25, // 54: purser.v1.Workloads.Attach:output_type -> purser.v1.AttachResponse
+	28, // 55: purser.v1.Workloads.Exec:output_type -> purser.v1.ExecResponse
+	30, // 56: purser.v1.Workloads.Signal:output_type -> purser.v1.SignalResponse
+	32, // 57: purser.v1.Workloads.Restart:output_type -> purser.v1.RestartResponse
+	45, // [45:58] is the sub-list for method output_type
+	32, // [32:45] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_workloads_proto_init() }
@@ -2408,16 +2511,16 @@ func file_purser_v1_workloads_proto_init() {
 		return
 	}
 	file_purser_v1_spec_proto_init()
-	file_purser_v1_workloads_proto_msgTypes[4].OneofWrappers = []any{}
-	file_purser_v1_workloads_proto_msgTypes[8].OneofWrappers = []any{}
-	file_purser_v1_workloads_proto_msgTypes[20].OneofWrappers = []any{}
+	file_purser_v1_workloads_proto_msgTypes[5].OneofWrappers = []any{}
+	file_purser_v1_workloads_proto_msgTypes[9].OneofWrappers = []any{}
+	file_purser_v1_workloads_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_workloads_proto_rawDesc), len(file_purser_v1_workloads_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,8 +37,12 @@ type Workload struct {
 	Goal string `protobuf:"bytes,7,opt,name=goal,proto3" json:"goal,omitempty"`
 	// Goes up with every Launch, Start and Restart that asks for a new instance;
 	// an instance of an older run is replaced.
-	Run           uint64  `protobuf:"varint,8,opt,name=run,proto3" json:"run,omitempty"`
-	Status        *Status `protobuf:"bytes,9,opt,name=status,proto3" json:"status,omitempty"`
+	Run    uint64  `protobuf:"varint,8,opt,name=run,proto3" json:"run,omitempty"`
+	Status *Status `protobuf:"bytes,9,opt,name=status,proto3" json:"status,omitempty"`
+	// Other versions of its secrets that are being tried; absent when none are.
+	Trial *Trial `protobuf:"bytes,10,opt,name=trial,proto3" json:"trial,omitempty"`
+	// The instance whose files were replaced by those of the pins; empty when none was.
+	DeliveredTo   string `protobuf:"bytes,11,opt,name=delivered_to,json=deliveredTo,proto3" json:"delivered_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -136,6 +140,164 @@ func (x *Workload) GetStatus() *Status {
 	return nil
 }
 
+func (x *Workload) GetTrial() *Trial {
+	if x != nil {
+		return x.Trial
+	}
+	return nil
+}
+
+func (x *Workload) GetDeliveredTo() string {
+	if x != nil {
+		return x.DeliveredTo
+	}
+	return ""
+}
+
+// Trial is a move of a workload to other versions of its secrets, while it is not yet
+// known whether it turns out well. Then the record takes its pins and run; otherwise it
+// is dropped, and the workload is on the record's as before.
+type Trial struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pins  []*v1.Pin              `protobuf:"bytes,1,rep,name=pins,proto3" json:"pins,omitempty"`
+	// The run of the instance that tries them: the record's own when files are replaced in
+	// the instance that runs.
+	Run uint64 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
+	// restart, signal or refresh.
+	Mode string `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// 1 for the first.
+	Try uint32 `protobuf:"varint,4,opt,name=try,proto3" json:"try,omitempty"`
+	// It goes first of its group: nobody follows before it has turned out well.
+	Canary bool `protobuf:"varint,5,opt,name=canary,proto3" json:"canary,omitempty"`
+	// The workload was healthy when it began, so that its failure condemns the versions.
+	Judges bool `protobuf:"varint,6,opt,name=judges,proto3" json:"judges,omitempty"`
+	// Those of its pins that change a key that it uses, and these keys: SECRET/KEY.
+	Set     []*v1.Pin              `protobuf:"bytes,7,rep,name=set,proto3" json:"set,omitempty"`
+	Keys    []string               `protobuf:"bytes,8,rep,name=keys,proto3" json:"keys,omitempty"`
+	BeganAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=began_at,json=beganAt,proto3" json:"began_at,omitempty"`
+	// When the first of the changes was noticed that it carries out.
+	NoticedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=noticed_at,json=noticedAt,proto3" json:"noticed_at,omitempty"`
+	// Of files that are replaced: the instance, and when all of it was done; absent until then.
+	Instance      string                 `protobuf:"bytes,11,opt,name=instance,proto3" json:"instance,omitempty"`
+	DeliveredAt   *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trial) Reset() {
+	*x = Trial{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trial) ProtoMessage() {}
+
+func (x *Trial) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trial.ProtoReflect.Descriptor instead.
+func (*Trial) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Trial) GetPins() []*v1.Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+func (x *Trial) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Trial) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Trial) GetTry() uint32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+func (x *Trial) GetCanary() bool {
+	if x != nil {
+		return x.Canary
+	}
+	return false
+}
+
+func (x *Trial) GetJudges() bool {
+	if x != nil {
+		return x.Judges
+	}
+	return false
+}
+
+func (x *Trial) GetSet() []*v1.Pin {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Trial) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Trial) GetBeganAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeganAt
+	}
+	return nil
+}
+
+func (x *Trial) GetNoticedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NoticedAt
+	}
+	return nil
+}
+
+func (x *Trial) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Trial) GetDeliveredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeliveredAt
+	}
+	return nil
+}
+
 // Status is what the supervisor knows, as far as it must survive the agent.
 type Status struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -165,7 +327,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	mi := &file_purser_state_v1_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -177,7 +339,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	mi := &file_purser_state_v1_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -190,7 +352,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Status) GetState() string {
@@ -304,14 +466,18 @@ type Instance struct {
 	// Its addresses on the node's container network.
 	Addresses []string `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// It has taken over from the one before it.
-	Promoted      bool `protobuf:"varint,12,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	Promoted bool `protobuf:"varint,12,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	// When its startup probe had passed; when it had started if it has none.
+	UpAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=up_at,json=upAt,proto3" json:"up_at,omitempty"`
+	// It has been ready for min_ready on end once.
+	Healthy       bool `protobuf:"varint,14,opt,name=healthy,proto3" json:"healthy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +489,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +502,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Instance) GetId() string {
@@ -423,6 +589,20 @@ func (x *Instance) GetPromoted() bool {
 	return false
 }
 
+func (x *Instance) GetUpAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpAt
+	}
+	return nil
+}
+
+func (x *Instance) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
 // Ending is why an instance is ended that is wanted.
 type Ending struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -434,7 +614,7 @@ type Ending struct {
 
 func (x *Ending) Reset() {
 	*x = Ending{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +626,7 @@ func (x *Ending) String() string {
 func (*Ending) ProtoMessage() {}
 
 func (x *Ending) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +639,7 @@ func (x *Ending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ending.ProtoReflect.Descriptor instead.
 func (*Ending) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Ending) GetCause() string {
@@ -488,7 +668,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[4]
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +680,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[4]
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +693,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *App) GetEnvironment() string {
@@ -551,7 +731,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	mi := &file_purser_state_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +743,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	mi := &file_purser_state_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +756,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Drain) GetSince() *timestamppb.Timestamp {
@@ -600,11 +780,382 @@ func (x *Drain) GetDrainedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Rotation is what the node has learnt of versions of secrets, and was told about them.
+type Rotation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holds         []*Hold                `protobuf:"bytes,1,rep,name=holds,proto3" json:"holds,omitempty"`
+	Verdicts      []*Verdict             `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	Proofs        []*Proof               `protobuf:"bytes,3,rep,name=proofs,proto3" json:"proofs,omitempty"`
+	Hurries       []*Hurry               `protobuf:"bytes,4,rep,name=hurries,proto3" json:"hurries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rotation) Reset() {
+	*x = Rotation{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rotation) ProtoMessage() {}
+
+func (x *Rotation) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
+func (*Rotation) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Rotation) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *Rotation) GetVerdicts() []*Verdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+func (x *Rotation) GetProofs() []*Proof {
+	if x != nil {
+		return x.Proofs
+	}
+	return nil
+}
+
+func (x *Rotation) GetHurries() []*Hurry {
+	if x != nil {
+		return x.Hurries
+	}
+	return nil
+}
+
+// Hold keeps workloads from moving to versions of a secret from a number on.
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	From          uint32                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Hold) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Hold) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Hold) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Hold) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// Verdict keeps workloads from moving to a set of versions that has failed.
+type Verdict struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Whom it is for: all of the environment, those of an app, or one workload.
+	App      string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Workload string                 `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"`
+	Set      []*v1.Pin              `protobuf:"bytes,4,rep,name=set,proto3" json:"set,omitempty"`
+	Reason   string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	At       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	// The workload that tried it; empty when none has.
+	TriedBy       string `protobuf:"bytes,7,opt,name=tried_by,json=triedBy,proto3" json:"tried_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Verdict) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Verdict) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Verdict) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *Verdict) GetSet() []*v1.Pin {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Verdict) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Verdict) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Verdict) GetTriedBy() string {
+	if x != nil {
+		return x.TriedBy
+	}
+	return ""
+}
+
+// Proof is that a set of versions turned out well in an app, for those who use the same keys.
+type Proof struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Set           []*v1.Pin              `protobuf:"bytes,3,rep,name=set,proto3" json:"set,omitempty"`
+	Keys          []string               `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Proof) Reset() {
+	*x = Proof{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proof) ProtoMessage() {}
+
+func (x *Proof) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proof.ProtoReflect.Descriptor instead.
+func (*Proof) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Proof) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Proof) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Proof) GetSet() []*v1.Pin {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Proof) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Proof) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// Hurry has a version wait neither for a window nor for a splay.
+type Hurry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	Version       uint32                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hurry) Reset() {
+	*x = Hurry{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hurry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hurry) ProtoMessage() {}
+
+func (x *Hurry) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hurry.ProtoReflect.Descriptor instead.
+func (*Hurry) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Hurry) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Hurry) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Hurry) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 var File_purser_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\xbd\x02\n" +
+	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\x8e\x03\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -617,7 +1168,25 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x12\n" +
 	"\x04goal\x18\a \x01(\tR\x04goal\x12\x10\n" +
 	"\x03run\x18\b \x01(\x04R\x03run\x12/\n" +
-	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\"\xfc\x03\n" +
+	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\x12,\n" +
+	"\x05trial\x18\n" +
+	" \x01(\v2\x16.purser.state.v1.TrialR\x05trial\x12!\n" +
+	"\fdelivered_to\x18\v \x01(\tR\vdeliveredTo\"\x96\x03\n" +
+	"\x05Trial\x12\"\n" +
+	"\x04pins\x18\x01 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x10\n" +
+	"\x03try\x18\x04 \x01(\rR\x03try\x12\x16\n" +
+	"\x06canary\x18\x05 \x01(\bR\x06canary\x12\x16\n" +
+	"\x06judges\x18\x06 \x01(\bR\x06judges\x12 \n" +
+	"\x03set\x18\a \x03(\v2\x0e.purser.v1.PinR\x03set\x12\x12\n" +
+	"\x04keys\x18\b \x03(\tR\x04keys\x125\n" +
+	"\bbegan_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\abeganAt\x129\n" +
+	"\n" +
+	"noticed_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tnoticedAt\x12\x1a\n" +
+	"\binstance\x18\v \x01(\tR\binstance\x12=\n" +
+	"\fdelivered_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\"\xfc\x03\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
@@ -632,7 +1201,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	" \x01(\v2\x0f.purser.v1.ExitR\blastExit\x12/\n" +
 	"\x13observed_generation\x18\v \x01(\x04R\x12observedGeneration\x12+\n" +
 	"\x11previous_instance\x18\f \x01(\tR\x10previousInstance\x12+\n" +
-	"\x04kept\x18\r \x01(\v2\x17.purser.state.v1.StatusR\x04kept\"\xb3\x03\n" +
+	"\x04kept\x18\r \x01(\v2\x17.purser.state.v1.StatusR\x04kept\"\xfe\x03\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -650,7 +1219,9 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x06ending\x18\n" +
 	" \x01(\v2\x17.purser.state.v1.EndingR\x06ending\x12\x1c\n" +
 	"\taddresses\x18\v \x03(\tR\taddresses\x12\x1a\n" +
-	"\bpromoted\x18\f \x01(\bR\bpromoted\"6\n" +
+	"\bpromoted\x18\f \x01(\bR\bpromoted\x12/\n" +
+	"\x05up_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x04upAt\x12\x18\n" +
+	"\ahealthy\x18\x0e \x01(\bR\ahealthy\"6\n" +
 	"\x06Ending\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
@@ -662,7 +1233,35 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x126\n" +
 	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x129\n" +
 	"\n" +
-	"drained_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAtB7Z5github.com/purserd/purser/api/purser/state/v1;statev1b\x06proto3"
+	"drained_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"\xcf\x01\n" +
+	"\bRotation\x12+\n" +
+	"\x05holds\x18\x01 \x03(\v2\x15.purser.state.v1.HoldR\x05holds\x124\n" +
+	"\bverdicts\x18\x02 \x03(\v2\x18.purser.state.v1.VerdictR\bverdicts\x12.\n" +
+	"\x06proofs\x18\x03 \x03(\v2\x16.purser.state.v1.ProofR\x06proofs\x120\n" +
+	"\ahurries\x18\x04 \x03(\v2\x16.purser.state.v1.HurryR\ahurries\"\x80\x01\n" +
+	"\x04Hold\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\rR\x04from\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xda\x01\n" +
+	"\aVerdict\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
+	"\bworkload\x18\x03 \x01(\tR\bworkload\x12 \n" +
+	"\x03set\x18\x04 \x03(\v2\x0e.purser.v1.PinR\x03set\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x19\n" +
+	"\btried_by\x18\a \x01(\tR\atriedBy\"\x9d\x01\n" +
+	"\x05Proof\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12 \n" +
+	"\x03set\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x03set\x12\x12\n" +
+	"\x04keys\x18\x04 \x03(\tR\x04keys\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"[\n" +
+	"\x05Hurry\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\rR\aversionB7Z5github.com/purserd/purser/api/purser/state/v1;statev1b\x06proto3"
 
 var (
 	file_purser_state_v1_state_proto_rawDescOnce sync.Once
@@ -676,44 +1275,66 @@ func file_purser_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_purser_state_v1_state_proto_rawDescData
 }
 
-var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Workload)(nil),              // 0: purser.state.v1.Workload
-	(*Status)(nil),                // 1: purser.state.v1.Status
-	(*Instance)(nil),              // 2: purser.state.v1.Instance
-	(*Ending)(nil),                // 3: purser.state.v1.Ending
-	(*App)(nil),                   // 4: purser.state.v1.App
-	(*Drain)(nil),                 // 5: purser.state.v1.Drain
-	(*v1.LaunchSpec)(nil),         // 6: purser.v1.LaunchSpec
-	(*v1.Pin)(nil),                // 7: purser.v1.Pin
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*v1.Exit)(nil),               // 9: purser.v1.Exit
-	(*v1.AppRevision)(nil),        // 10: purser.v1.AppRevision
+	(*Trial)(nil),                 // 1: purser.state.v1.Trial
+	(*Status)(nil),                // 2: purser.state.v1.Status
+	(*Instance)(nil),              // 3: purser.state.v1.Instance
+	(*Ending)(nil),                // 4: purser.state.v1.Ending
+	(*App)(nil),                   // 5: purser.state.v1.App
+	(*Drain)(nil),                 // 6: purser.state.v1.Drain
+	(*Rotation)(nil),              // 7: purser.state.v1.Rotation
+	(*Hold)(nil),                  // 8: purser.state.v1.Hold
+	(*Verdict)(nil),               // 9: purser.state.v1.Verdict
+	(*Proof)(nil),                 // 10: purser.state.v1.Proof
+	(*Hurry)(nil),                 // 11: purser.state.v1.Hurry
+	(*v1.LaunchSpec)(nil),         // 12: purser.v1.LaunchSpec
+	(*v1.Pin)(nil),                // 13: purser.v1.Pin
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*v1.Exit)(nil),               // 15: purser.v1.Exit
+	(*v1.AppRevision)(nil),        // 16: purser.v1.AppRevision
 }
 var file_purser_state_v1_state_proto_depIdxs = []int32{
-	6,  // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	7,  // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
-	8,  // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
-	1,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
-	8,  // 4: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
-	2,  // 5: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
-	8,  // 6: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
-	9,  // 7: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
-	1,  // 8: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
-	8,  // 9: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	8,  // 10: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	6,  // 11: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	7,  // 12: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
-	3,  // 13: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
-	10, // 14: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	8,  // 15: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	8,  // 16: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
-	8,  // 17: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	12, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	13, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
+	14, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	2,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
+	1,  // 4: purser.state.v1.Workload.trial:type_name -> purser.state.v1.Trial
+	13, // 5: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
+	13, // 6: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
+	14, // 7: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
+	14, // 8: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
+	14, // 9: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
+	14, // 10: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
+	3,  // 11: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
+	14, // 12: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
+	15, // 13: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
+	2,  // 14: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
+	14, // 15: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	14, // 16: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	12, // 17: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	13, // 18: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	4,  // 19: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
+	14, // 20: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
+	16, // 21: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	14, // 22: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	14, // 23: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	14, // 24: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
+	8,  // 25: purser.state.v1.Rotation.holds:type_name -> purser.state.v1.Hold
+	9,  // 26: purser.state.v1.Rotation.verdicts:type_name -> purser.state.v1.Verdict
+	10, // 27: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
+	11, // 28: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
+	14, // 29: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
+	13, // 30: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
+	14, // 31: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
+	13, // 32: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
+	14, // 33: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
@@ -727,7 +1348,7 @@ func file_purser_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_state_v1_state_proto_rawDesc), len(file_purser_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

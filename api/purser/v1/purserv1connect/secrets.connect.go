@@ -43,6 +43,12 @@ const (
 	SecretsRollbackProcedure = "/purser.v1.Secrets/Rollback"
 	// SecretsDeleteProcedure is the fully-qualified name of the Secrets's Delete RPC.
 	SecretsDeleteProcedure = "/purser.v1.Secrets/Delete"
+	// SecretsHoldProcedure is the fully-qualified name of the Secrets's Hold RPC.
+	SecretsHoldProcedure = "/purser.v1.Secrets/Hold"
+	// SecretsReleaseProcedure is the fully-qualified name of the Secrets's Release RPC.
+	SecretsReleaseProcedure = "/purser.v1.Secrets/Release"
+	// SecretsRetryProcedure is the fully-qualified name of the Secrets's Retry RPC.
+	SecretsRetryProcedure = "/purser.v1.Secrets/Retry"
 )
 
 // SecretsClient is a client for the purser.v1.Secrets service.
@@ -57,6 +63,12 @@ type SecretsClient interface {
 	// Delete ends a secret for new launches; versions that a workload is pinned
 	// to are kept for it until it moves on.
 	Delete(context.Context, *connect.Request[v1.DeleteRequest]) (*connect.Response[v1.DeleteResponse], error)
+	// Hold keeps every workload and new launch off the versions of a secret from one on.
+	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
+	// Release ends a hold.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
+	// Retry has versions of a secret be tried again that have failed.
+	Retry(context.Context, *connect.Request[v1.RetryRequest]) (*connect.Response[v1.RetryResponse], error)
 }
 
 // NewSecretsClient constructs a client for the purser.v1.Secrets service. By default, it uses the
@@ -100,6 +112,24 @@ func NewSecretsClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(secretsMethods.ByName("Delete")),
 			connect.WithClientOptions(opts...),
 		),
+		hold: connect.NewClient[v1.HoldRequest, v1.HoldResponse](
+			httpClient,
+			baseURL+SecretsHoldProcedure,
+			connect.WithSchema(secretsMethods.ByName("Hold")),
+			connect.WithClientOptions(opts...),
+		),
+		release: connect.NewClient[v1.ReleaseRequest, v1.ReleaseResponse](
+			httpClient,
+			baseURL+SecretsReleaseProcedure,
+			connect.WithSchema(secretsMethods.ByName("Release")),
+			connect.WithClientOptions(opts...),
+		),
+		retry: connect.NewClient[v1.RetryRequest, v1.RetryResponse](
+			httpClient,
+			baseURL+SecretsRetryProcedure,
+			connect.WithSchema(secretsMethods.ByName("Retry")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -110,6 +140,9 @@ type secretsClient struct {
 	describe *connect.Client[v1.DescribeRequest, v1.DescribeResponse]
 	rollback *connect.Client[v1.RollbackRequest, v1.RollbackResponse]
 	delete   *connect.Client[v1.DeleteRequest, v1.DeleteResponse]
+	hold     *connect.Client[v1.HoldRequest, v1.HoldResponse]
+	release  *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
+	retry    *connect.Client[v1.RetryRequest, v1.RetryResponse]
 }
 
 // Put calls purser.v1.Secrets.Put.
@@ -137,6 +170,21 @@ func (c *secretsClient) Delete(ctx context.Context, req *connect.Request[v1.Dele
 	return c.delete.CallUnary(ctx, req)
 }
 
+// Hold calls purser.v1.Secrets.Hold.
+func (c *secretsClient) Hold(ctx context.Context, req *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error) {
+	return c.hold.CallUnary(ctx, req)
+}
+
+// Release calls purser.v1.Secrets.Release.
+func (c *secretsClient) Release(ctx context.Context, req *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
+	return c.release.CallUnary(ctx, req)
+}
+
+// Retry calls purser.v1.Secrets.Retry.
+func (c *secretsClient) Retry(ctx context.Context, req *connect.Request[v1.RetryRequest]) (*connect.Response[v1.RetryResponse], error) {
+	return c.retry.CallUnary(ctx, req)
+}
+
 // SecretsHandler is an implementation of the purser.v1.Secrets service.
 type SecretsHandler interface {
 	// Put writes a new version.
@@ -149,6 +197,12 @@ type SecretsHandler interface {
 	// Delete ends a secret for new launches; versions that a workload is pinned
 	// to are kept for it until it moves on.
 	Delete(context.Context, *connect.Request[v1.DeleteRequest]) (*connect.Response[v1.DeleteResponse], error)
+	// Hold keeps every workload and new launch off the versions of a secret from one on.
+	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
+	// Release ends a hold.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
+	// Retry has versions of a secret be tried again that have failed.
+	Retry(context.Context, *connect.Request[v1.RetryRequest]) (*connect.Response[v1.RetryResponse], error)
 }
 
 // NewSecretsHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -188,6 +242,24 @@ func NewSecretsHandler(svc SecretsHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(secretsMethods.ByName("Delete")),
 		connect.WithHandlerOptions(opts...),
 	)
+	secretsHoldHandler := connect.NewUnaryHandler(
+		SecretsHoldProcedure,
+		svc.Hold,
+		connect.WithSchema(secretsMethods.ByName("Hold")),
+		connect.WithHandlerOptions(opts...),
+	)
+	secretsReleaseHandler := connect.NewUnaryHandler(
+		SecretsReleaseProcedure,
+		svc.Release,
+		connect.WithSchema(secretsMethods.ByName("Release")),
+		connect.WithHandlerOptions(opts...),
+	)
+	secretsRetryHandler := connect.NewUnaryHandler(
+		SecretsRetryProcedure,
+		svc.Retry,
+		connect.WithSchema(secretsMethods.ByName("Retry")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/purser.v1.Secrets/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SecretsPutProcedure:
@@ -200,6 +272,12 @@ func NewSecretsHandler(svc SecretsHandler, opts ...connect.HandlerOption) (strin
 			secretsRollbackHandler.ServeHTTP(w, r)
 		case SecretsDeleteProcedure:
 			secretsDeleteHandler.ServeHTTP(w, r)
+		case SecretsHoldProcedure:
+			secretsHoldHandler.ServeHTTP(w, r)
+		case SecretsReleaseProcedure:
+			secretsReleaseHandler.ServeHTTP(w, r)
+		case SecretsRetryProcedure:
+			secretsRetryHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -227,4 +305,16 @@ func (UnimplementedSecretsHandler) Rollback(context.Context, *connect.Request[v1
 
 func (UnimplementedSecretsHandler) Delete(context.Context, *connect.Request[v1.DeleteRequest]) (*connect.Response[v1.DeleteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Secrets.Delete is not implemented"))
+}
+
+func (UnimplementedSecretsHandler) Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Secrets.Hold is not implemented"))
+}
+
+func (UnimplementedSecretsHandler) Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Secrets.Release is not implemented"))
+}
+
+func (UnimplementedSecretsHandler) Retry(context.Context, *connect.Request[v1.RetryRequest]) (*connect.Response[v1.RetryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("purser.v1.Secrets.Retry is not implemented"))
 }
