@@ -9,13 +9,14 @@ const (
 	Lost        = "lost"         // its shim died or hung, or nobody watched
 	Rebooted    = "rebooted"     // the node
 	Refused     = "refused"      // it could not be executed at all
+	Unhealthy   = "unhealthy"    // a try of other versions that was not healthy in time
 )
 
 // Causes are all of them.
-var Causes = []string{Exited, OOMKilled, ProbeFailed, TimedOut, Lost, Rebooted, Refused}
+var Causes = []string{Exited, OOMKilled, ProbeFailed, TimedOut, Lost, Rebooted, Refused, Unhealthy}
 
 // Ending is why an instance is ended that is wanted.
 type Ending struct {
-	Cause  string // ProbeFailed or TimedOut
+	Cause  string // ProbeFailed, TimedOut or Unhealthy
 	Reason string // in words
 }

@@ -21,17 +21,17 @@
 //
 // and these are all of them, as a test holds against what happens:
 //
-//	pending     → creating, stopping, stopped
-//	pulling     → pending, creating, starting, running, stopping, backing_off, stopped, completed, failed
-//	creating    → pending, pulling, starting, running, stopping, backing_off, stopped, completed, failed
-//	starting    → pending, creating, running, stopping, backing_off, stopped, completed, failed
-//	running     → pending, creating, ready, stopping, backing_off, stopped, completed, failed
-//	ready       → pending, creating, running, stopping, backing_off, stopped, completed, failed
-//	stopping    → pending, creating, running, backing_off, stopped, completed, failed
-//	backing_off → pending, creating, stopping, stopped
+//	pending     → creating, starting, running, ready, stopping, stopped
+//	pulling     → pending, creating, starting, running, ready, stopping, backing_off, stopped, completed, failed
+//	creating    → pending, pulling, starting, running, ready, stopping, backing_off, stopped, completed, failed
+//	starting    → pending, creating, running, ready, stopping, backing_off, stopped, completed, failed
+//	running     → pending, creating, starting, ready, stopping, backing_off, stopped, completed, failed
+//	ready       → pending, creating, starting, running, stopping, backing_off, stopped, completed, failed
+//	stopping    → pending, creating, starting, running, ready, backing_off, stopped, completed, failed
+//	backing_off → pending, creating, starting, running, ready, stopping, stopped
 //	stopped     → pending, creating, stopping
-//	completed   → pending, creating, stopping
-//	failed      → pending, creating, stopping
+//	completed   → pending, creating, starting, running, ready, stopping
+//	failed      → pending, creating, starting, running, ready, stopping
 //
 // Those back to creating are rolling changes: there the instance that runs is kept, and
 // its workload is in the state of the one that is made to take its place. The kept one,
@@ -39,6 +39,13 @@
 // the other is healthy and has taken over, is then stopped as any other, and deleted. It
 // is not started again: should it end before, the change goes on without it. kept.go has
 // the rules.
+//
+// A run may be a trial of other versions of the secrets. Its instance is then to be healthy
+// in time, is not started again if it ends before, and the run before it may be wanted
+// again: in a rolling change the kept instance is then the workload's own once more, in
+// whatever state it is, which are the transitions to starting, running and ready from where
+// no command runs. Who has begun a trial asks [View.Tried] how it stands, and decides what
+// follows. trial.go has the rules.
 //
 // What was pulling or creating when the agent ended may have run, or have ended, by the
 // time that the next one looks.

@@ -27,14 +27,15 @@ func keptStep(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 
 // keptDesired is what is wanted of the kept instance.
 func keptDesired(d Desired, s Status) Desired {
-	d.Run, d.Revision, d.Goal = s.Kept.Run, s.Kept.Instance.Revision, keptGoal(d, s)
+	d.Run, d.Revision, d.Goal, d.Trial = s.Kept.Run, s.Kept.Instance.Revision, keptGoal(d, s), false
 	return d
 }
 
 // keptGoal has the kept instance run until the one that is wanted has taken over, or
 // will not as it has done what it was for. All other goals are for both.
 func keptGoal(d Desired, s Status) Goal {
-	promoted := s.Instance != nil && s.Instance.Promoted
+	i := s.Instance
+	promoted := i != nil && i.Promoted && !i.Ended && i.Ending == nil
 	completed := s.Run == d.Run && s.State == Completed
 	if d.Goal == Run && (promoted || completed || !d.Policy.Rolling) {
 		return retire
@@ -58,9 +59,13 @@ func (s Status) endedAfterKept() bool {
 	return s.LastExit != nil && !s.LastExit.StartedAt.Before(s.Kept.Instance.StartedAt)
 }
 
-// keep has the instance go on beside another that is yet to be made.
+// keep has the instance go on beside another that is yet to be made, with all that is
+// known of it, should that other be withdrawn.
 func keep(s Status) Status {
-	s.Kept = &Status{State: s.State, Reason: s.Reason, Since: s.Since, Run: s.Run, Instance: s.Instance}
+	s.Kept = &Status{
+		State: s.State, Reason: s.Reason, Since: s.Since, Run: s.Run, Instance: s.Instance,
+		Attempts: s.Attempts, Failures: s.Failures, Restarts: s.Restarts, ObservedGeneration: s.ObservedGeneration,
+	}
 	s.Instance = nil
 	return s
 }
@@ -69,7 +74,7 @@ func keep(s Status) Status {
 func replace(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Time) {
 	switch {
 	case d.Goal != Run || !mayStay(d, s):
-		return stop(d, s, stopReason(d), now)
+		return stop(d, s, stopReason(d, s), now)
 	case s.Kept == nil:
 		return idle(d, keep(s), now, c)
 	case s.Instance.Promoted:
@@ -77,7 +82,7 @@ func replace(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 	case s.serves() && !s.Kept.serves():
 		return promote(s, now)
 	default:
-		return stop(d, s, stopReason(d), now)
+		return stop(d, s, stopReason(d, s), now)
 	}
 }
 
@@ -94,11 +99,11 @@ func inTheWay(d Desired, s Status) bool {
 
 // succeed has an instance that is wanted take over once it is healthy.
 func succeed(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
-	due := s.Since.Add(d.Policy.MinReady)
+	due, serves := healthyAt(d, s)
 	switch {
 	case s.Instance.Promoted, s.Kept.Instance.Ended:
 		return s, Wait, time.Time{}
-	case !s.serves():
+	case !serves:
 		demote(s.Instance)
 		return s, Wait, time.Time{}
 	case due.After(now):

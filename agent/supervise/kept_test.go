@@ -51,6 +51,7 @@ func TestRollingStep(t *testing.T) {
 		d.Revision = &r
 		return d
 	}
+	never := with(func(d *Desired) { d.Revision = rollingService(func(p *Policy) { p.Restart = "never" }).Revision })
 	goal := func(g Goal) Desired { return with(func(d *Desired) { d.Goal = g }) }
 	runs := func() *Instance { return &Instance{StartedAt: t0} }
 	promoted := &Instance{StartedAt: t0, Promoted: true}
@@ -77,7 +78,7 @@ func TestRollingStep(t *testing.T) {
 		"not started up":                     {d, rollingSince(Starting, runs()), time.Hour, Starting, Wait, Running, Wait, "new"},
 		"has taken over":                     {d, rollingSince(Running, promoted), 10 * time.Second, Running, Wait, Stopping, Signal, "new"},
 		"fails":                              {d, backingOff(rollingSince(BackingOff, nil)), 0, BackingOff, Wait, Running, Wait, ""},
-		"fails for good":                     {d, rollingSince(Failed, nil), 0, Failed, Wait, Running, Wait, ""},
+		"fails for good":                     {never, rollingSince(Failed, nil), 0, Failed, Wait, Running, Wait, ""},
 		"is done":                            {d, rollingSince(Completed, nil), 0, Completed, Wait, Stopping, Signal, ""},
 		"a newer run":                        {again(d), rollingSince(Running, runs()), 0, Stopping, Signal, Running, Wait, "new"},
 		"a newer run as it is created":       {again(d), rollingSince(Creating, &Instance{}), 0, Stopping, Abort, Running, Wait, "new"},

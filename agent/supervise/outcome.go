@@ -40,6 +40,7 @@ func started(s Status, got Started, at time.Time) Status {
 	if i.Revision.Policy.Startup {
 		return enter(s, Starting, "", at)
 	}
+	i.UpAt = at
 	return enter(s, Running, "", at)
 }
 
@@ -122,12 +123,15 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 		// It ended before we were told that it had started.
 		exit.FinishedAt = exit.StartedAt
 	}
-	recalled := wantedAgain(d, s)
+	recalled, tried := wantedAgain(d, s), onTrial(d, s)
 	exit.Reason = because(d, s, exit.Reason)
 	s = abandon(s)
 	s.LastExit = &exit
-	if recalled || !wanted(d, s) && (d.Goal != Pause || !d.Policy.Job) {
+	if recalled || tried && told(s) || !wanted(d, s) && (d.Goal != Pause || !d.Policy.Job) {
 		return unwanted(d, s, exit.Reason, now)
+	}
+	if tried {
+		return enter(s, Failed, exit.Reason, now)
 	}
 	if d.Policy.Job {
 		return jobExited(d, s, exit, now, jitter)
@@ -147,7 +151,7 @@ func abandon(s Status) Status {
 func unwanted(d Desired, s Status, reason string, now time.Time) Status {
 	switch {
 	case s.Kept != nil && d.Goal == Stop:
-		return enter(s, Stopping, stopReason(d), now)
+		return enter(s, Stopping, stopReason(d, s), now)
 	case d.Goal == Stop:
 		return enter(s, Stopped, "stopped on request: "+reason, now)
 	case d.Goal == Remove:
@@ -155,7 +159,7 @@ func unwanted(d Desired, s Status, reason string, now time.Time) Status {
 	case d.Goal == Pause:
 		return enter(s, Pending, cmp.Or(d.Paused, "the node was stopped"), now)
 	default:
-		return enter(s, Pending, "being replaced", now)
+		return enter(s, Pending, stopReason(d, s), now)
 	}
 }
 
@@ -228,9 +232,10 @@ func backOff(d Desired, s Status, reason string, now time.Time, jitter float64) 
 }
 
 // rebooted notes that the container ended with the node. A service comes back whatever
-// its policy, which is about what it does itself; a job has lost an attempt.
+// its policy, which is about what it does itself; a job has lost an attempt, and a trial
+// its try: what comes back with the node is not what nobody knows to work.
 func rebooted(d Desired, s Status, exit Exit, now time.Time) Status {
-	if d.Policy.Job || !wanted(d, s) {
+	if d.Policy.Job || !wanted(d, s) || onTrial(d, s) {
 		return exited(d, s, exit, now, 0)
 	}
 	s = abandon(s)
@@ -301,7 +306,10 @@ func adopted(st Status, found Found, now time.Time) Status {
 	if i.StartedAt.IsZero() {
 		return started(st, Started{PID: found.PID, ImageDigest: i.ImageDigest, Boot: found.Boot, Addresses: found.Addresses}, now)
 	}
-	i.PID, i.Addresses, i.Unverified = found.PID, found.Addresses, false
+	i.PID, i.Addresses, i.Unverified, i.AdoptedAt = found.PID, found.Addresses, false, now
+	if i.UpAt.IsZero() && st.State != Starting {
+		i.UpAt = i.StartedAt // an earlier purser noted none
+	}
 	st.Instance = &i
 	// As ready as it was, until a probe says otherwise. One that was being stopped is that
 	// still, so that nothing is sent to what may have had its signal. The next step sends it

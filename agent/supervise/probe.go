@@ -50,6 +50,9 @@ func (s *Supervisor) probe(ctx context.Context, l *lane, st Status) {
 	})
 }
 
+// notReady begins the reason of a service whose ready probe says why not.
+const notReady = "not ready: "
+
 // probed notes what a probe has found out about an instance. What comes once it is to
 // end changes nothing any more.
 func probed(s Status, p Probed, now time.Time) Status {
@@ -62,11 +65,13 @@ func probed(s Status, p Probed, now time.Time) Status {
 		if s.State != Starting {
 			return s
 		}
+		i.UpAt = now
+		s.Instance = &i
 		return enter(s, Running, "", now)
 	case p.Probe == launchspec.ProbeReady && p.OK:
 		return enter(s, Ready, "", now)
 	case p.Probe == launchspec.ProbeReady:
-		return enter(s, Running, "not ready: "+p.Message, now)
+		return enter(s, Running, notReady+p.Message, now)
 	case !p.OK:
 		i.Ending = &Ending{ProbeFailed, "its " + p.Probe + " probe failed: " + p.Message}
 		s.Instance = &i

@@ -9,12 +9,13 @@ import (
 // ready: what lacks a file or a variable mostly ends sooner.
 const settleTime = time.Second
 
-// Settled says whether a workload has done all that was wanted of it.
+// Settled says whether a workload has done all that was wanted of it. A trial that has
+// failed is followed by another one, or by what ran before.
 func (v View) Settled() bool {
 	if v.Desired.Goal == Stop {
 		return v.Status.State.Ended() && v.Quiet()
 	}
-	return v.Status.Run == v.Desired.Run && v.Status.State.Ended()
+	return v.Status.Run == v.Desired.Run && v.Status.State.Ended() && !v.Desired.Trial
 }
 
 // Empty says whether nothing is left of the workload's containers.
@@ -79,11 +80,13 @@ func (v View) Serving() *Instance {
 
 // NotReady says whether a workload is to run and is not ready. One that is stopped, or
 // paused with its node, is not to run, and a job that has ended is not any more: they
-// are neither ready nor missed.
+// are neither ready nor missed. Nor is one missed whose kept instance serves while other
+// versions are tried beside it.
 func (v View) NotReady() bool {
 	s := v.Status
 	over := s.Run == v.Desired.Run && (s.State == Completed || v.Desired.Policy.Job && s.State.Ended())
-	return v.Desired.Goal == Run && !v.Ready() && !over
+	covered := v.Desired.Trial && v.Serving() != nil
+	return v.Desired.Goal == Run && !v.Ready() && !over && !covered
 }
 
 // WaitReady returns once a service is ready and has replaced what ran before it, and where

@@ -80,6 +80,8 @@ func instanceFrom(r *statev1.Instance) *Instance {
 		Boot:        r.GetBoot(),
 		Addresses:   r.GetAddresses(),
 		Promoted:    r.GetPromoted(),
+		UpAt:        moment(r.GetUpAt()),
+		Healthy:     r.GetHealthy(),
 	}
 	if e := r.GetEnding(); e != nil {
 		i.Ending = &Ending{Cause: e.GetCause(), Reason: e.GetReason()}
@@ -129,6 +131,8 @@ func (i *Instance) records() []*statev1.Instance {
 		Boot:        i.Boot,
 		Addresses:   i.Addresses,
 		Promoted:    i.Promoted,
+		UpAt:        stamp(i.UpAt),
+		Healthy:     i.Healthy,
 	}
 	if e := i.Ending; e != nil {
 		r.Ending = &statev1.Ending{Cause: e.Cause, Reason: e.Reason}

@@ -56,8 +56,8 @@ const (
 // Desired is what is wanted of a workload, as far as a step needs it.
 type Desired struct {
 	Goal Goal
-	// Run counts the requests for a new instance; an instance of an earlier
-	// run is replaced.
+	// Run counts the requests for a new instance; an instance of another run is
+	// replaced. It goes back only when a trial is withdrawn, and none is used twice.
 	Run uint64
 	// Grace overrides the grace of the instance that is to stop; nil does not.
 	Grace *time.Duration
@@ -66,6 +66,12 @@ type Desired struct {
 	KillBy time.Time
 	// Paused says why, for a Pause that may last; see pause.go.
 	Paused string
+	// Trial: it is not known yet whether this run turns out well. Services only; see
+	// trial.go.
+	Trial bool
+	// Delivered is the instance of this run in which the files were replaced by those of
+	// the revision; empty when that was done in none.
+	Delivered string
 	*Revision
 }
 
@@ -93,6 +99,8 @@ func NewRevision(generation uint64, spec *purserv1.LaunchSpec, pins []*purserv1.
 		PreStop:    len(spec.GetHooks().GetPreStop()) > 0,
 		Rolling:    launchspec.Strategy(spec) == launchspec.StrategyRolling,
 		MinReady:   launchspec.MinReady(spec),
+
+		HealthTimeout: launchspec.HealthTimeout(spec),
 	}
 	if timeout, ok := launchspec.Timeout(spec); ok {
 		p.Timeout = timeout
@@ -125,6 +133,9 @@ type Policy struct {
 	// which it is once it has been ready for MinReady on end.
 	Rolling  bool
 	MinReady time.Duration
+	// HealthTimeout is how long one that is on trial has to become healthy, from when it
+	// is up; 0 means for ever.
+	HealthTimeout time.Duration
 }
 
 func (p Policy) probed() bool { return p.Startup || p.Ready || p.Live }
@@ -162,8 +173,10 @@ type Instance struct {
 	Revision *Revision
 	// CreatedAt is when it was decided on; StartedAt is zero until it runs.
 	CreatedAt, StartedAt time.Time
-	PID                  uint32
-	ImageDigest          string
+	// UpAt is when its startup probe had passed, or when it had started without one.
+	UpAt        time.Time
+	PID         uint32
+	ImageDigest string
 	// Boot is the boot of the node that it runs on; empty before it runs.
 	Boot string
 	// Addresses are its own on the node's container network, IPv4 first; none before it
@@ -186,6 +199,10 @@ type Instance struct {
 	Ending *Ending
 	// Promoting: it is to take over from the kept one, Promoted: it has.
 	Promoting, Promoted bool
+	// Healthy: on trial, it has served for MinReady on end.
+	Healthy bool
+	// AdoptedAt is when this agent found it running; zero for one that it has started.
+	AdoptedAt time.Time
 	// RetryAt holds back an action that failed, Holds times in a row.
 	RetryAt time.Time
 	Holds   int

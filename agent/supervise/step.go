@@ -38,6 +38,9 @@ type Chance struct {
 // Step decides what to do next: the new status, the action, and when to look
 // again if nothing happens before (zero: never).
 func Step(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Time) {
+	if mayGoBack(d, s) {
+		s = goBack(s)
+	}
 	if s.Instance == nil {
 		return idle(d, s, now, c)
 	}
@@ -69,7 +72,7 @@ func wanted(d Desired, s Status) bool {
 func idle(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Time) {
 	switch {
 	case s.Kept != nil && (d.Goal == Stop || d.Goal == Remove):
-		return enter(s, Stopping, stopReason(d), now), Wait, time.Time{}
+		return enter(s, Stopping, stopReason(d, s), now), Wait, time.Time{}
 	case d.Goal == Remove:
 		return enter(s, Stopping, "being removed", now), Forget, time.Time{}
 	case d.Goal == Pause && !finished(d, s):
@@ -80,10 +83,10 @@ func idle(d Desired, s Status, now time.Time, c Chance) (Status, Action, time.Ti
 		}
 		return ended(d, s, now)
 	case inTheWay(d, s):
-		return enter(s, Pending, stopReason(d), now), Wait, time.Time{}
+		return enter(s, Pending, stopReason(d, s), now), Wait, time.Time{}
 	case s.Run != d.Run:
 		return plan(d, fresh(d, s), now, c), Start, time.Time{}
-	case s.State.Ended():
+	case s.State.Ended() && !cutShort(d, s):
 		return ended(d, s, now)
 	case s.State == BackingOff && s.NextTry.After(now):
 		return s, Wait, s.NextTry
@@ -129,7 +132,7 @@ func starting(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 	if wanted(d, s) {
 		return s, Start, time.Time{}
 	}
-	return enter(s, Stopping, stopReason(d), now), Abort, time.Time{}
+	return enter(s, Stopping, stopReason(d, s), now), Abort, time.Time{}
 }
 
 // observe notes a generation that asks for nothing new.
@@ -145,7 +148,7 @@ func running(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 	if !wanted(d, s) {
 		return replace(d, s, now, c)
 	}
-	s = observe(d, s)
+	s, due := try(d, delivered(d, observe(d, s)), now)
 	if s.Instance.Ending != nil {
 		return stop(d, s, s.Instance.Ending.Reason, now)
 	}
@@ -153,12 +156,13 @@ func running(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 		s = enter(s, Running, "", now)
 	}
 	if s.Kept != nil {
-		return succeed(d, s, now)
+		s, action, next := succeed(d, s, now)
+		return s, action, earliest(next, due)
 	}
 	if !d.Policy.Job || d.Policy.Timeout <= 0 {
-		return s, Wait, time.Time{}
+		return s, Wait, due
 	}
-	due := s.Instance.StartedAt.Add(d.Policy.Timeout)
+	due = s.Instance.StartedAt.Add(d.Policy.Timeout)
 	if due.After(now) {
 		return s, Wait, due
 	}
@@ -198,7 +202,7 @@ func stopping(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 }
 
 // stopReason says why an instance that runs is not wanted.
-func stopReason(d Desired) string {
+func stopReason(d Desired, s Status) string {
 	switch d.Goal {
 	case Stop:
 		return "stopped on request"
@@ -206,9 +210,11 @@ func stopReason(d Desired) string {
 		return "being removed"
 	case Pause:
 		return cmp.Or(d.Paused, "the node is stopping")
-	default:
-		return "being replaced"
 	}
+	if d.Run < s.Run {
+		return "going back to the versions before"
+	}
+	return "being replaced"
 }
 
 // enter changes state and reason, and notes since when.

@@ -313,8 +313,11 @@ func overrides(action, inflight Action) bool {
 // setStatus publishes a status, and persists it unless only the deciding
 // moments of an instance changed that an agent can work out again.
 func (s *Supervisor) setStatus(status Status) {
-	if v, _ := s.View(); status.keeps(v.Status.Instance) {
-		s.main, s.kept = &lane{}, s.main // what is under way for it goes on
+	switch v, _ := s.View(); { // what is under way for an instance goes on
+	case v.Status.keeps(status.Instance):
+		s.main, s.kept = s.kept, s.main
+	case status.keeps(v.Status.Instance):
+		s.main, s.kept = &lane{}, s.main
 	}
 	s.update(func(v *View) { v.Status = status })
 	if status.Instance != nil && status.State == Creating && !status.Instance.Ended && sameKept(s.saved, status) {

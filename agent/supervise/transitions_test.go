@@ -30,6 +30,14 @@ type world struct {
 	// over by an action that is under way.
 	made      map[string]bool
 	promoting string
+	// base is what is wanted when no trial is, runs the newest run that was wanted.
+	base Desired
+	runs uint64
+	// back is the instance that was healthy when a trial beside it was withdrawn, for as
+	// long as nothing else is wanted.
+	back string
+	// abandoned is the instance of a withdrawn trial that is ended whatever it comes to.
+	abandoned string
 }
 
 func newWorld(pick func(n int) int) *world {
@@ -43,6 +51,8 @@ func newWorld(pick func(n int) int) *world {
 	w.d.Policy.Startup, w.d.Policy.Ready, w.d.Policy.PreStop = w.chance(), w.chance(), w.chance()
 	w.d.Policy.Rolling = !w.d.Policy.Job && w.pick(4) != 0
 	w.d.Policy.MinReady = time.Duration(w.pick(2)) * 30 * time.Second
+	w.d.Policy.HealthTimeout = w.d.Policy.MinReady + 20*time.Second
+	w.base, w.runs = w.d, w.d.Run
 	return w
 }
 
@@ -67,7 +77,11 @@ func (w *world) step(well func() bool) {
 	}
 	s, keptAction, _ := keptStep(w.d, s, w.now)
 	w.set(s)
+	if k := s.Kept; k != nil && before.keeps(s.Instance) && s.Instance.Promoted {
+		w.abandoned = k.Instance.ID
+	}
 	w.judge(before)
+	w.judgeTrial(before)
 	if action == Promote && !s.serves() {
 		w.fail("an instance takes over in state %s", s.State)
 	}
@@ -83,13 +97,19 @@ func (w *world) step(well func() bool) {
 func (w *world) judge(before Status) {
 	d, s := w.d, w.s
 	over := d.Goal != Run || !d.Policy.Rolling || s.State == Completed
-	if k := s.Kept; k != nil && !k.Instance.StopSince.IsZero() && before.Kept != nil && before.Kept.Instance.StopSince.IsZero() &&
+	if k := s.Kept; k != nil && !k.Instance.StopSince.IsZero() && before.keeps(k.Instance) && before.Kept.Instance.StopSince.IsZero() &&
 		!over && k.Instance.Ending == nil && !s.Instance.Promoted {
 		w.fail("the kept one is ended with none in its place: %+v", s.Instance)
 	}
 	served := before.serves() || before.ofKept().serves()
 	if b := before.Instance; b != nil && !b.Revision.Policy.Rolling && before.Kept == nil {
 		over = true // it may not run beside another
+	}
+	if i := s.Instance; i != nil && i.Ending != nil && i.Ending.Cause == Unhealthy {
+		over = true // the trial fails, be the kept one there or not
+	}
+	if k := s.Kept; k != nil && k.Instance.ID == w.abandoned {
+		over = true
 	}
 	if served && !over && !s.serves() && !s.ofKept().serves() {
 		w.fail("of %+v and %+v, one of which served, neither does any more", before, before.ofKept())
@@ -99,8 +119,10 @@ func (w *world) judge(before Status) {
 // fold has an outcome folded in, as the supervisor does.
 func (w *world) fold(id string, action Action, apply func(d Desired, s Status) Status) {
 	o := outcome{instance: id, action: action, apply: func(d Desired, s Status, _ time.Time) Status { return apply(d, s) }}
+	before := w.s
 	s, _ := o.into(w.d, w.s, w.now)
 	w.set(s)
+	w.judgeExit(before)
 }
 
 // of is the status of an instance.
@@ -168,16 +190,22 @@ func (w *world) start(well func() bool) {
 	}
 }
 
-// promote has an instance take over: at once, later, or not.
+// promote has an instance take over: in a while, or not.
 func (w *world) promote(id string, well func() bool) {
 	switch {
 	case w.promoting != "":
-	case w.pick(3) == 0:
-		w.promoting = id
 	case well():
-		w.fold(id, Promote, func(_ Desired, s Status) Status { return promoted(s) })
+		w.promoting = id
 	default:
 		w.fold(id, Promote, func(_ Desired, s Status) Status { return held(s, w.now) })
+	}
+}
+
+// takenOver completes that.
+func (w *world) takenOver() {
+	if id := w.promoting; id != "" {
+		w.promoting = ""
+		w.fold(id, Promote, func(_ Desired, s Status) Status { return promoted(s) })
 	}
 }
 
@@ -242,41 +270,51 @@ func (w *world) restart() {
 
 // wish asks for another run, mostly of another revision.
 func (w *world) wish() {
-	w.d.Run++
-	r := *w.d.Revision
+	w.runs++
+	w.d.Run, w.d.Trial, w.back = w.runs, false, ""
+	r := *w.base.Revision
 	r.Generation++
 	if !r.Policy.Job && w.pick(4) == 0 {
 		r.Policy.Rolling = !r.Policy.Rolling
 	}
 	w.d.Revision = &r
+	w.base = w.d
 }
 
-// happen has one thing happen.
+// happen has one thing happen. As with the supervisor, a step follows all that has come
+// about, before which there may only be another wish.
 func (w *world) happen() {
 	w.now = w.now.Add(time.Duration(w.pick(20)) * time.Second)
-	running := w.running()
-	switch w.pick(9) {
+	switch w.pick(10) {
 	case 0:
 		w.wish()
-	case 1:
-		w.d.Goal, w.d.Paused = one(w, Run, Run, Run, Stop, Pause), one(w, "", Drained)
-	case 2:
-		if len(running) > 0 {
-			w.exit(one(w, running...), one[uint32](w, 0, 1))
-		}
+	case 1, 2:
+		w.try()
 	case 3:
-		if len(running) > 0 {
-			w.probe(one(w, running...))
-		}
+		w.back = ""
+		w.d.Goal, w.d.Paused = one(w, Run, Run, Run, Stop, Pause), one(w, "", Drained)
 	case 4:
 		w.restart()
-	case 5:
-		if id := w.promoting; id != "" {
-			w.promoting = ""
-			w.fold(id, Promote, func(_ Desired, s Status) Status { return promoted(s) })
-		}
+	case 5, 6, 7:
+		w.comeAbout()
+		one(w, func() {}, func() {}, w.wish, w.try)()
+		w.step(w.chance)
 	default:
 		w.step(w.chance)
+	}
+}
+
+// comeAbout has an instance end by itself, pass or fail a probe, or have taken over.
+func (w *world) comeAbout() {
+	running := w.running()
+	switch what := w.pick(3); {
+	case what == 0:
+		w.takenOver()
+	case len(running) == 0:
+	case what == 1:
+		w.exit(one(w, running...), one[uint32](w, 0, 1))
+	default:
+		w.probe(one(w, running...))
 	}
 }
 
@@ -334,6 +372,13 @@ func TestTransitionsAreDocumented(t *testing.T) {
 			w.step(w.chance)
 		}
 	}
+	for range 5_000 {
+		w := newWorld(random.IntN)
+		w.fail = t.Fatalf
+		w.entered = func(from, to State) { seen[fmt.Sprintf("%s → %s", from, to)] = true }
+		w.toAndFro()
+	}
+	seen[backFromCompleted()] = true
 	known := documented(t)
 	for transition := range seen {
 		if !slices.Contains(known, transition) {

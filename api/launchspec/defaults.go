@@ -32,6 +32,8 @@ const (
 
 	// DefaultMinReady is that of a service without a ready probe; with one it is 0.
 	DefaultMinReady = 10 * time.Second
+	// DefaultToReady is what a new instance has beyond that to become ready.
+	DefaultToReady = time.Minute
 
 	DefaultProbePeriod   = 10 * time.Second
 	DefaultProbeTimeout  = time.Second

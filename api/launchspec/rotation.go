@@ -36,6 +36,12 @@ func MinReady(s *purserv1.LaunchSpec) time.Duration {
 	return durationOr(s.GetRotation().GetMinReady(), DefaultMinReady)
 }
 
+// HealthTimeout is how long a new instance has, once it has started up, to have been
+// ready for [MinReady].
+func HealthTimeout(s *purserv1.LaunchSpec) time.Duration {
+	return durationOr(s.GetRotation().GetHealthTimeout(), MinReady(s)+DefaultToReady)
+}
+
 // rotation checks that what is asked for can be done.
 func (c *collector) rotation(s *purserv1.LaunchSpec) {
 	c.duration(path{"rotation", "min_ready"}, s.GetRotation().GetMinReady(), 0)
