@@ -56,6 +56,15 @@ func (v View) Ready() bool {
 	}
 }
 
+// HealthyAt is when the instance that is wanted will have done what it is for, as far as
+// its probes tell, for MinReady on end, if it goes on; false while it does not.
+func (v View) HealthyAt() (time.Time, bool) {
+	if v.Desired.Goal != Run || !v.Runs() {
+		return time.Time{}, false
+	}
+	return healthyAt(v.Desired, v.Status)
+}
+
 // Replaced says whether the instance that is wanted does what it is for, and no earlier
 // one does so in its place any more.
 func (v View) Replaced() bool {

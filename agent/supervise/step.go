@@ -148,12 +148,13 @@ func running(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 	if !wanted(d, s) {
 		return replace(d, s, now, c)
 	}
-	s, due := try(d, delivered(d, observe(d, s)), now)
+	s = delivered(d, observe(d, s))
+	if !s.State.Runs() && s.Instance.Ending == nil { // an earlier agent was stopping it; see adopted
+		s = enter(s, Running, "", now)
+	}
+	s, due := try(d, s, now)
 	if s.Instance.Ending != nil {
 		return stop(d, s, s.Instance.Ending.Reason, now)
-	}
-	if !s.State.Runs() { // an earlier agent was stopping it; see adopted
-		s = enter(s, Running, "", now)
 	}
 	if s.Kept != nil {
 		s, action, next := succeed(d, s, now)

@@ -155,7 +155,7 @@ type Verdict struct {
 	Instance string
 	// Reason says why, in words; Cause is that of the exit of a defeated one.
 	Reason, Cause string
-	// Since is when that began.
+	// Since is when the workload came into its state.
 	Since time.Time
 }
 

@@ -366,6 +366,45 @@ func TestViewOfATrial(t *testing.T) {
 	}
 }
 
+// When a workload will be healthy is known of one that is as it is wanted, and ready.
+func TestHealthyAt(t *testing.T) {
+	d := judgedService(nil)
+	at := t0.Add(10 * time.Second)
+	stopped := d
+	stopped.Goal = Stop
+	unverified := runningOf(d)
+	unverified.Instance.Unverified = true
+	unready := runningOf(d)
+	unready.Instance.Revision = judgedService(withReady).Revision
+	for name, tc := range map[string]struct {
+		d    Desired
+		s    Status
+		want time.Time
+	}{
+		"runs":           {d, runningOf(d), at},
+		"is to stop":     {stopped, runningOf(d), time.Time{}},
+		"is replaced":    {again(d), runningOf(d), time.Time{}},
+		"not ready":      {d, unready, time.Time{}},
+		"not looked at":  {d, unverified, time.Time{}},
+		"waits":          {d, Status{State: BackingOff, Run: d.Run}, time.Time{}},
+		"is being ended": {d, stoppingOf(d), time.Time{}},
+	} {
+		if got, ok := (View{Desired: tc.d, Status: tc.s}).HealthyAt(); !got.Equal(tc.want) || ok == tc.want.IsZero() {
+			t.Errorf("%s: %v, %v", name, got, ok)
+		}
+	}
+}
+
+// One that an earlier agent was stopping, and that is wanted after all, is judged from then on.
+func TestJudgedAfterAStopThatWasCalledOff(t *testing.T) {
+	d := trialOf(judgedService(nil))
+	s := tryingSince(d, Stopping, false)
+	s, action, wake := Step(d, s, t0.Add(5*time.Second), Chance{})
+	if s.State != Running || action != Wait || !wake.Equal(t0.Add(15*time.Second)) {
+		t.Errorf("%s, %q until %v", s.State, action, wake)
+	}
+}
+
 // A later agent knows whether an instance was healthy, since when it was up, and what was
 // known of the kept one.
 func TestRecordOfATrial(t *testing.T) {

@@ -90,7 +90,8 @@ type Exit struct {
 	// ID of the instance that ended.
 	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
 	// What ended it, in a word: exited, oom_killed, probe_failed, timed_out, lost (its
-	// shim died, or nobody watched), rebooted or refused (it could not be executed).
+	// shim died, or nobody watched), rebooted, refused (it could not be executed) or unhealthy
+	// (it tried other versions of its secrets and was not healthy in time).
 	Cause         string `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
