@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/purserd/purser/api/launchspec"
 )
 
 // trialOf is a trial of other versions in the place of what is wanted.
@@ -392,6 +394,17 @@ func TestHealthyAt(t *testing.T) {
 		if got, ok := (View{Desired: tc.d, Status: tc.s}).HealthyAt(); !got.Equal(tc.want) || ok == tc.want.IsZero() {
 			t.Errorf("%s: %v, %v", name, got, ok)
 		}
+	}
+}
+
+// What is ended for another reason already is ended for that.
+func TestEndedOnceOnTrial(t *testing.T) {
+	d := trialOf(judgedService(withReady))
+	s := tryingSince(d, Running, true)
+	s = probed(s, Probed{Probe: launchspec.ProbeLive, Message: "no answer"}, t0)
+	s, action, _ := Step(d, s, t0.Add(time.Minute), Chance{})
+	if e := s.Instance.Ending; e.Cause != ProbeFailed || action != Signal {
+		t.Errorf("%+v, %q", e, action)
 	}
 }
 
