@@ -33,7 +33,8 @@ const (
 	// DefaultMinReady is that of a service without a ready probe; with one it is 0.
 	DefaultMinReady = 10 * time.Second
 	// DefaultToReady is what a new instance has beyond that to become ready.
-	DefaultToReady = time.Minute
+	DefaultToReady        = time.Minute
+	DefaultRotationSignal = "SIGHUP"
 
 	DefaultProbePeriod   = 10 * time.Second
 	DefaultProbeTimeout  = time.Second
@@ -64,6 +65,12 @@ const (
 
 	StrategyRolling = "rolling"
 	StrategyRestart = "restart"
+	StrategyManual  = "manual"
+
+	OnChangeRestart = "restart"
+	OnChangeSignal  = "signal"
+	OnChangeRefresh = "refresh"
+	OnChangeIgnore  = "ignore"
 
 	PullIfNotPresent = "if_not_present"
 	PullAlways       = "always"

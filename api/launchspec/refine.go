@@ -11,11 +11,12 @@ import (
 // culprits are the fields that a rule over a whole message is about: the first
 // one that is set is where the mistake shows.
 var culprits = map[string][]string{
-	"job.fields":      {"timeout", "retries", "ttl_after_finished"},
-	"service.restart": {"restart"},
-	"mount.tmpfs":     {"size", "source"},
-	"mount.path":      {"source"},
-	"mount.volume":    {"source"},
+	"job.fields":       {"timeout", "retries", "ttl_after_finished"},
+	"service.restart":  {"restart"},
+	"service.rotation": {"rotation"},
+	"mount.tmpfs":      {"size", "source"},
+	"mount.path":       {"source"},
+	"mount.volume":     {"source"},
 }
 
 // identities are the fields that may not repeat within a list.

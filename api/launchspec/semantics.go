@@ -142,12 +142,14 @@ func (c *collector) env(at path, env map[string]string) {
 }
 
 func (c *collector) stopSignal(stop *purserv1.Stop) {
-	name := stop.GetSignal()
-	if !matches(signalPattern, name) {
-		return
+	if name := stop.GetSignal(); matches(signalPattern, name) {
+		c.signal(path{"stop", "signal"}, "stop.signal", name)
 	}
-	if n, err := signal.ParseSignal(name); err != nil || n > maxSignal {
-		c.add(path{"stop", "signal"}, "stop.signal", "is no signal: want a name or number such as SIGTERM, TERM or 15")
+}
+
+func (c *collector) signal(at path, rule, name string) {
+	if n, err := signal.ParseSignal(name); !matches(signalPattern, name) || err != nil || n > maxSignal {
+		c.add(at, rule, "is no signal: want a name or number such as SIGTERM, TERM or 15")
 	}
 }
 

@@ -371,7 +371,10 @@ type Secret struct {
 	// IDs of the workloads that use it.
 	Users []string `protobuf:"bytes,7,rep,name=users,proto3" json:"users,omitempty"`
 	// Deleted, and kept only for the workloads that are pinned to it.
-	Deleted       bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Deleted bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// Why newer versions are not given out, in words: they are held, or quarantined. Empty
+	// when all are.
+	Withheld      string `protobuf:"bytes,9,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -460,6 +463,13 @@ func (x *Secret) GetDeleted() bool {
 		return x.Deleted
 	}
 	return false
+}
+
+func (x *Secret) GetWithheld() string {
+	if x != nil {
+		return x.Withheld
+	}
+	return ""
 }
 
 type ListSecretsRequest struct {
@@ -1220,7 +1230,7 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\rR\aversion\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x92\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xae\x02\n" +
 	"\x06Secret\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1231,7 +1241,8 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
 	"\x05users\x18\a \x03(\tR\x05users\x12\x18\n" +
-	"\adeleted\x18\b \x01(\bR\adeleted\"6\n" +
+	"\adeleted\x18\b \x01(\bR\adeleted\x12\x1a\n" +
+	"\bwithheld\x18\t \x01(\tR\bwithheld\"6\n" +
 	"\x12ListSecretsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\"B\n" +
 	"\x13ListSecretsResponse\x12+\n" +
