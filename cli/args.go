@@ -64,7 +64,7 @@ func wantedValue(kind, otherwise string) string {
 	switch kind {
 	case "float64":
 		return "must be a number such as 0.5"
-	case "int", "uint64":
+	case "int", "uint32", "uint64":
 		return "must be a whole number"
 	case "duration":
 		return "must be a duration such as 10s or 5m"

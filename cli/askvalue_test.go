@@ -52,7 +52,7 @@ func TestValueIsAskedFor(t *testing.T) {
 		t.Errorf("status %d, %q", code, shown)
 	}
 	if got := n.secrets["dev:db"]; got == nil || string(got.newest()["PASSWORD"]) != "hunter2 " {
-		t.Errorf("set: %q", got)
+		t.Errorf("set: %v", got)
 	}
 }
 

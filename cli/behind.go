@@ -7,12 +7,14 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/client"
 )
 
-// tellBehind says which workloads stay on another version of a secret than its
-// newest, and how they are moved. What cannot be found out is not said.
+// tellBehind says which workloads are on another version of a secret than its newest:
+// which may move by themselves, and which wait for a restart. What cannot be found out
+// is not said.
 func (s *session) tellBehind(ctx context.Context, api *client.Client, secret string, newest uint32) {
 	if s.output != "table" {
 		return
@@ -21,12 +23,26 @@ func (s *session) tellBehind(ctx context.Context, api *client.Client, secret str
 	if err != nil {
 		return
 	}
-	var ids, on []string
+	var moving, ids, on []string
 	for _, w := range list.Msg.GetWorkloads() {
-		if version, pinned := pinOf(w, secret); pinned && version != newest && !names(w.GetSpec(), secret) {
+		version, pinned := pinOf(w, secret)
+		ref := refTo(w.GetSpec(), secret)
+		switch {
+		case !pinned || version == newest || ref.GetVersion() != 0 || launchspec.IsJob(w.GetSpec()):
+		case launchspec.Manual(w.GetSpec()) || launchspec.OnChange(ref) == launchspec.OnChangeIgnore:
 			ids, on = append(ids, w.GetId()), append(on, w.GetId()+" "+standsOn(version))
+		default:
+			moving = append(moving, w.GetId())
 		}
 	}
+	if len(moving) > 0 {
+		fmt.Fprintf(s.out, "used by %s; who moves to it, and when: purser secret show -E %s %s\n", few(moving), s.environment, secret)
+	}
+	s.tellStaying(ids, on)
+}
+
+// tellStaying says of workloads that only a restart moves what they are on.
+func (s *session) tellStaying(ids, on []string) {
 	if len(ids) == 0 {
 		return
 	}
@@ -54,14 +70,14 @@ func pinOf(w *purserv1.Workload, secret string) (version uint32, pinned bool) {
 	return 0, false
 }
 
-// names tells whether a spec names a version of a secret, which no restart changes.
-func names(spec *purserv1.LaunchSpec, secret string) bool {
+// refTo is a spec's reference to a secret; nil when it has none.
+func refTo(spec *purserv1.LaunchSpec, secret string) *purserv1.SecretRef {
 	for _, ref := range spec.GetSecrets() {
-		if ref.GetName() == secret && ref.GetVersion() != 0 {
-			return true
+		if ref.GetName() == secret {
+			return ref
 		}
 	}
-	return false
+	return nil
 }
 
 // newestVersions are those of an environment's secrets; nil when they are not to be

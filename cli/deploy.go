@@ -20,8 +20,8 @@ import (
 
 // deployFlags say what a deploy does beside deploying.
 type deployFlags struct {
-	dryRun, wait, watch bool
-	timeout             time.Duration
+	dryRun, wait, watch, force bool
+	timeout                    time.Duration
 }
 
 func newDeploy(s *session) *cobra.Command {
@@ -44,6 +44,10 @@ has started stays, and what has failed is tried again by its policy.
 all defaults of the file merged in, as YAML unless -o says otherwise; without a
 node it only checks the file.
 
+A function gets the newest versions of its secrets that are neither held nor
+quarantined. One that names a quarantined version is refused, unless --force is
+given.
+
 --watch goes on: it deploys again whenever FILE is saved, shows what changed, and
 prints what the functions write. A file with mistakes is not deployed: they
 are printed, and what runs goes on until the next save. An interrupt ends the
@@ -59,7 +63,7 @@ watching alone; the functions go on.`,
 				return misuse(cmd, err)
 			}
 			if f.watch {
-				return s.deployWatch(cmd.Context(), args[0])
+				return s.deployWatch(cmd.Context(), args[0], f.force)
 			}
 			if f.dryRun && !cmd.Flags().Changed("output") {
 				s.output = "yaml"
@@ -71,6 +75,7 @@ watching alone; the functions go on.`,
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the merged specs and change nothing")
 	flags.BoolVar(&f.wait, "wait", false, "return when every function is ready")
 	flags.BoolVar(&f.watch, "watch", false, "deploy again whenever FILE is saved, and print logs, until interrupted")
+	flags.BoolVar(&f.force, "force", false, "take versions of secrets that FILE names although they are quarantined")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "give up --wait after this long; what was deployed goes on trying")
 	return cmd
 }
@@ -102,7 +107,7 @@ func (s *session) deploy(ctx context.Context, path string, f deployFlags) error 
 		return err
 	}
 	request := &purserv1.DeployRequest{
-		Environment: s.environment, App: file.App, Specs: file.Specs, Prune: file.Whole, DryRun: f.dryRun,
+		Environment: s.environment, App: file.App, Specs: file.Specs, Prune: file.Whole, DryRun: f.dryRun, Force: f.force,
 	}
 	api, err := s.dial()
 	if err != nil {

@@ -28,6 +28,8 @@ type watching struct {
 	path    string
 	// given is the environment of -E, or its default, for files that name none.
 	given string
+	// force takes quarantined versions that the file names.
+	force bool
 
 	// data is what the file had when it was last tried to be deployed, and deployed
 	// whether it was.
@@ -62,7 +64,7 @@ const (
 	maxUnmetPause = 30 * time.Second
 )
 
-func (s *session) deployWatch(ctx context.Context, path string) error {
+func (s *session) deployWatch(ctx context.Context, path string, force bool) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	go func() {
@@ -80,7 +82,7 @@ func (s *session) deployWatch(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	w := &watching{session: s, api: api, console: s.newConsole(), path: path, given: s.environment, stopFollower: func() {}}
+	w := &watching{session: s, api: api, console: s.newConsole(), path: path, given: s.environment, force: force, stopFollower: func() {}}
 	return w.run(ctx, file)
 }
 
@@ -195,7 +197,7 @@ func (w *watching) send(ctx context.Context, file *launchspec.File) (map[string]
 		before[workload.GetId()] = workload.GetSpec()
 	}
 	response, err := w.session.sendDeploy(ctx, w.api, &purserv1.DeployRequest{
-		Environment: environment, App: file.App, Specs: file.Specs, Prune: file.Whole,
+		Environment: environment, App: file.App, Specs: file.Specs, Prune: file.Whole, Force: w.force,
 	}, w.console.say)
 	if err != nil {
 		return nil, nil, err

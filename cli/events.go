@@ -111,7 +111,7 @@ func severityMark(severity string) string {
 
 // The events whose subject is the name of a secret, or of a volume.
 var (
-	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted"}
+	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted", "SecretHeld", "SecretReleased", "SecretRetried", "SecretQuarantined"}
 	ofVolume = []string{"VolumeCreated", "VolumeRemoved"}
 )
 

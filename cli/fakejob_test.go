@@ -196,7 +196,7 @@ func (j *fakeJob) message() *purserv1.Workload {
 func (j *fakeJob) snapshot() *purserv1.Workload {
 	return &purserv1.Workload{
 		Environment: j.environment, Id: j.id, Spec: j.spec, Generation: 1, ObservedGeneration: j.observed(),
-		State: j.state, Reason: j.reason, Since: j.since, LastExit: j.exit, Pins: j.pins,
+		State: j.state, Reason: j.reason, Since: j.since, LastExit: j.exit, Pins: j.pins, Rotation: j.rotation(),
 	}
 }
 

@@ -138,6 +138,9 @@ func (n *fakeNode) Launch(_ context.Context, r *connect.Request[purserv1.LaunchR
 	if err := codec.Check(r.Msg); err != nil {
 		return nil, err
 	}
+	if err := n.refuseQuarantined(r.Msg.GetSpec(), r.Msg.GetForce()); err != nil {
+		return nil, err
+	}
 	job, err := n.launch(r.Msg.GetSpec())
 	if err != nil {
 		return nil, err

@@ -18,7 +18,13 @@ import (
 	"github.com/purserd/purser/api/purser/v1/purserv1connect"
 )
 
-type fakeSecret struct{ versions []map[string][]byte }
+type fakeSecret struct {
+	versions []map[string][]byte
+	held     uint32 // from this version on
+	hurried  bool
+	// failed is a version that is quarantined.
+	failed uint32
+}
 
 func (s *fakeSecret) newest() map[string][]byte {
 	if len(s.versions) == 0 {
@@ -58,7 +64,11 @@ func (f fakeSecrets) Put(_ context.Context, r *connect.Request[purserv1.PutReque
 	if changed {
 		secret.versions = append(secret.versions, next)
 	}
-	return connect.NewResponse(&purserv1.PutResponse{Version: uint32(len(secret.versions)), Changed: changed, Keys: secret.keys()}), nil
+	secret.hurried = r.Msg.GetNow()
+	if _, bad := next["BAD"]; bad && changed {
+		secret.failed = uint32(len(secret.versions))
+	}
+	return connect.NewResponse(&purserv1.PutResponse{Version: uint32(len(secret.versions)), Changed: changed, Keys: secret.keys(), Note: secret.note()}), nil
 }
 
 // refuseFields is a refusal as the agent words it.
@@ -81,7 +91,7 @@ func (f fakeSecrets) List(_ context.Context, r *connect.Request[purserv1.ListSec
 
 func (f fakeSecrets) message(environment, name string) *purserv1.Secret {
 	secret := f.node.secrets[environment+":"+name]
-	return &purserv1.Secret{Environment: environment, Name: name, Version: uint32(len(secret.versions)), Keys: secret.keys(), UpdatedAt: now()}
+	return &purserv1.Secret{Environment: environment, Name: name, Version: uint32(len(secret.versions)), Keys: secret.keys(), UpdatedAt: now(), Withheld: secret.note()}
 }
 
 func (f fakeSecrets) Describe(_ context.Context, r *connect.Request[purserv1.DescribeRequest]) (*connect.Response[purserv1.DescribeResponse], error) {
@@ -99,6 +109,7 @@ func (f fakeSecrets) Describe(_ context.Context, r *connect.Request[purserv1.Des
 		})
 	}
 	response.Versions[0].State = "current"
+	secret.describe(response)
 	return connect.NewResponse(response), nil
 }
 
@@ -137,6 +148,9 @@ func (f fakeApps) Deploy(_ context.Context, r *connect.Request[purserv1.DeployRe
 		if r.Msg.GetDryRun() {
 			response.Revision = 0
 			continue
+		}
+		if err := f.node.refuseQuarantined(spec, r.Msg.GetForce()); err != nil {
+			return nil, err
 		}
 		if _, err := f.node.launch(spec); err != nil {
 			return nil, err

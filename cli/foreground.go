@@ -40,6 +40,8 @@ type foreground struct {
 	// grace is how long the function may take to end after a first signal.
 	grace time.Duration
 	stdin bool
+	// force takes a quarantined version that the spec names.
+	force bool
 	// terminal is nil when the function has none, or purser.
 	terminal *terminal
 	// left is closed when the detach keys were typed.
@@ -152,7 +154,7 @@ func (r *foreground) launchWithImage(ctx context.Context) error {
 }
 
 func (r *foreground) launchOnce(ctx context.Context) error {
-	request := &purserv1.LaunchRequest{Spec: r.spec}
+	request := &purserv1.LaunchRequest{Spec: r.spec, Force: r.force}
 	if r.terminal != nil {
 		request.Size = r.terminal.size()
 	}

@@ -125,7 +125,9 @@ func newRestart(s *session) *cobra.Command {
 		Use:   "restart ID…",
 		Short: "Replace the containers of workloads",
 		Long: `Replace the containers of workloads: on the versions of secrets that they run
-on, or with --secrets on the latest. A service whose rotation.strategy is rolling
+on, or with --secrets on the latest, the newest that are neither held nor
+quarantined. That waits neither for a rotation.window nor for others of the app,
+and is what a service with rotation.strategy manual waits for. A service whose rotation.strategy is rolling
 keeps the old container until the new one is healthy. Returns when that is
 accepted; "purser wait --until ready" waits until the new container is ready and
 has taken over.`,

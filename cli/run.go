@@ -35,6 +35,7 @@ type runFlags struct {
 	user, workdir    string
 	network, runtime string
 	publish          []string
+	force            bool
 }
 
 func newRun(s *session) *cobra.Command {
@@ -109,6 +110,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.network, "network", "", "bridge, none or host; the node's default unless given")
 	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "have a port of the node lead to the function: `[[IP:]HOST:]CONTAINER[/udp]`; repeatable")
 	flags.StringVar(&f.runtime, "runtime", "", "`NAME` of an OCI runtime configured on the node")
+	flags.BoolVar(&f.force, "force", false, "take a version of a secret that FILE names although it is quarantined")
 }
 
 // runArgs allows one file before the --.
@@ -331,7 +333,7 @@ func (s *session) run(ctx context.Context, spec *purserv1.LaunchSpec, f *runFlag
 	r := &foreground{
 		session: s, api: api, spec: spec,
 		environment: spec.GetEnvironment(), id: spec.GetId(),
-		grace: launchspec.StopGrace(spec), stdin: f.stdin,
+		grace: launchspec.StopGrace(spec), stdin: f.stdin, force: f.force,
 		terminal: t, left: make(chan struct{}),
 	}
 	return r.run(ctx)

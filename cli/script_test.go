@@ -63,7 +63,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exitsCommand, "await": awaitCommand, "calls": callsCommand,
-			"send": sendCommand, "called": calledCommand, "other": otherCommand,
+			"send": sendCommand, "called": calledCommand, "other": otherCommand, "hurried": hurriedCommand,
 		},
 		RequireExplicitExec: false,
 	})
@@ -138,6 +138,16 @@ func calledCommand(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	ts.Fatalf("%s is not called", args[0])
+}
+
+// hurriedCommand: hurried SECRET BOOL tells whether its newest version was set in a hurry.
+func hurriedCommand(ts *testscript.TestScript, _ bool, args []string) {
+	n := scriptNode(ts)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if got := n.secrets[defaultEnvironment+":"+args[0]].hurried; strconv.FormatBool(got) != args[1] {
+		ts.Fatalf("secret %s was set in a hurry: %v", args[0], got)
+	}
 }
 
 // callsCommand: calls NAME… compares the calls made since the last time.

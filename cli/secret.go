@@ -21,7 +21,8 @@ func newSecret(s *session) *cobra.Command {
 a container gets to see it.`,
 		Example: `  purser secret set openai-secret OPENAI_API_KEY=-
   purser secret list`,
-	}, newSecretSet(s), newSecretList(s), newSecretShow(s), newSecretVersions(s), newSecretRollback(s), newSecretDelete(s))
+	}, newSecretSet(s), newSecretList(s), newSecretShow(s), newSecretVersions(s), newSecretRollback(s),
+		newSecretHold(s), newSecretRelease(s), newSecretRetry(s), newSecretDelete(s))
 	cmd.Args = noSuchSecretCommand
 	return cmd
 }
@@ -59,17 +60,33 @@ func (s *session) secretList(ctx context.Context) error {
 		return err
 	}
 	return s.print(response.Msg, func() {
-		t := s.newSecretTable()
-		for _, secret := range response.Msg.GetSecrets() {
-			t.row(secret.GetName(), secret.GetEnvironment(), versionText(secret), strings.Join(secret.GetKeys(), ", "),
-				ago(secret.GetUpdatedAt(), time.Now()), strings.Join(secret.GetUsers(), ", "))
-		}
-		t.flush()
+		s.secretTable(response.Msg.GetSecrets(), time.Now())
 	})
 }
 
-func (s *session) newSecretTable() *table {
-	t := newTable(s.out, "SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS")
+func (s *session) secretTable(secrets []*purserv1.Secret, now time.Time) {
+	withheld := slices.ContainsFunc(secrets, func(secret *purserv1.Secret) bool { return secret.GetWithheld() != "" })
+	t := s.newSecretTable(withheld)
+	for _, secret := range secrets {
+		cells := []string{
+			secret.GetName(), secret.GetEnvironment(), versionText(secret), strings.Join(secret.GetKeys(), ", "),
+			ago(secret.GetUpdatedAt(), now), strings.Join(secret.GetUsers(), ", "),
+		}
+		if withheld {
+			cells = append(cells, secret.GetWithheld())
+		}
+		t.row(cells...)
+	}
+	t.flush()
+}
+
+// newSecretTable has a column for why newer versions are not given out where one is not.
+func (s *session) newSecretTable(withheld bool) *table {
+	headings := []string{"SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS"}
+	if withheld {
+		headings = append(headings, "WITHHELD")
+	}
+	t := newTable(s.out, headings...)
 	t.whole = 2
 	t.spare = []string{"USERS", "UPDATED", "KEYS"}
 	return t
@@ -97,7 +114,10 @@ func (s *session) describe(ctx context.Context, name string) (*purserv1.Describe
 func newSecretShow(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
-		Short: "Show a secret's keys, newest version, age and users; never a value",
+		Short: "Show a secret's keys, versions, age and who runs on which; never a value",
+		Long: `Show a secret: its keys, the version that a launch gets, versions that are held or
+quarantined, and why, and which instance runs on which version and what keeps it
+from the newest. Never a value.`,
 		Example: `  purser secret show openai-secret
   purser secret show -E prod openai-secret -o yaml`,
 		Args:              takes(1, 1),
@@ -107,22 +127,29 @@ func newSecretShow(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.print(described, func() { s.showSecret(described.GetSecret(), len(described.GetVersions())) })
+			return s.print(described, func() { s.showSecret(described) })
 		},
 	}
 }
 
-func (s *session) showSecret(secret *purserv1.Secret, versions int) {
+func (s *session) showSecret(described *purserv1.DescribeResponse) {
+	secret := described.GetSecret()
 	t := newTable(s.out)
 	t.field("Secret", secret.GetName())
 	t.field("Environment", secret.GetEnvironment())
 	t.field("Version", versionText(secret))
-	t.field("Kept", count(versions, "version", "versions"))
+	t.field("Kept", count(len(described.GetVersions()), "version", "versions"))
+	for _, v := range described.GetVersions() {
+		t.field(withheldField(v))
+	}
 	t.field("Keys", strings.Join(secret.GetKeys(), ", "))
 	t.field("Created", clock(secret.GetCreatedAt()))
 	t.field("Updated", clock(secret.GetUpdatedAt()))
-	t.field("Users", strings.Join(secret.GetUsers(), ", "))
+	if len(described.GetUsers()) == 0 {
+		t.field("Users", strings.Join(secret.GetUsers(), ", "))
+	}
 	t.flush()
+	s.secretUserTable(described.GetUsers())
 }
 
 func newSecretVersions(s *session) *cobra.Command {
@@ -144,21 +171,34 @@ func newSecretVersions(s *session) *cobra.Command {
 }
 
 func (s *session) versionTable(versions []*purserv1.SecretVersion, now time.Time) {
-	t := s.newVersionTable()
+	reasons := slices.ContainsFunc(versions, func(v *purserv1.SecretVersion) bool { return v.GetReason() != "" })
+	t := s.newVersionTable(reasons)
 	for _, v := range versions {
 		copied := "-"
 		if v.GetCopyOf() != 0 {
 			copied = fmt.Sprint(v.GetCopyOf())
 		}
-		t.row(fmt.Sprint(v.GetVersion()), v.GetState(), age(v.GetCreatedAt(), now),
-			strings.Join(v.GetKeys(), ", "), copied, strings.Join(v.GetUsers(), ", "))
+		cells := []string{
+			fmt.Sprint(v.GetVersion()), v.GetState(), age(v.GetCreatedAt(), now),
+			strings.Join(v.GetKeys(), ", "), copied, strings.Join(v.GetUsers(), ", "),
+		}
+		if reasons {
+			cells = append(cells, v.GetReason())
+		}
+		t.row(cells...)
 	}
 	t.flush()
 }
 
-func (s *session) newVersionTable() *table {
-	t := newTable(s.out, "VERSION", "STATE", "AGE", "KEYS", "COPY OF", "USERS")
+// newVersionTable has a column for why versions are held or quarantined where one is.
+func (s *session) newVersionTable(reasons bool) *table {
+	headings := []string{"VERSION", "STATE", "AGE", "KEYS", "COPY OF", "USERS"}
+	if reasons {
+		headings = append(headings, "REASON")
+	}
+	t := newTable(s.out, headings...)
 	t.whole = 2
+	t.style("STATE", versionStyle)
 	t.spare = []string{"COPY OF", "USERS", "KEYS"}
 	return t
 }
@@ -168,7 +208,8 @@ func newSecretRollback(s *session) *cobra.Command {
 		Use:   "rollback NAME [VERSION]",
 		Short: "Write a new version with an earlier one's content",
 		Long: `Write a new version of a secret with the content of an earlier one: of the one
-before the newest when none is named.`,
+before the newest when none is named. Workloads move to it as to any other
+version; a version that is quarantined stays so, and is not tried again.`,
 		Example: `  purser secret rollback openai-secret
   purser secret rollback -E prod openai-secret 3`,
 		Args:              takes(1, 2),

@@ -15,7 +15,7 @@ import (
 // setFlags say where else a secret's values come from.
 type setFlags struct {
 	dotenv, json string
-	replace      bool
+	replace, now bool
 }
 
 func newSecretSet(s *session) *cobra.Command {
@@ -25,6 +25,9 @@ func newSecretSet(s *session) *cobra.Command {
 		Short: "Write a new version of a secret",
 		Long: `Write a new version of a secret: the newest one with these changes, or with
 --replace these values alone. A set that changes nothing writes nothing.
+Workloads that use a key that has changed move to it: one of each app first, and
+the others once that one is healthy, each after a part of its splay and within its
+window. --now does without splay and window.
 
   K=-      the value is standard input, less one newline at its end; on a
            terminal it is asked for, ends with Enter and is not shown
@@ -40,7 +43,8 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
   pass show openai | purser secret set openai-secret OPENAI_API_KEY=-
   purser secret set -E prod tls CERT=@server.crt KEY=@server.key
   purser secret set algolia-secret --from-dotenv .env --replace
-  purser secret set algolia-secret OLD_KEY-`,
+  purser secret set algolia-secret OLD_KEY-
+  purser secret set -E prod leaked-secret KEY=@new.key --now`,
 		Args:              secretSetArgs,
 		ValidArgsFunction: first(s.secretNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +56,7 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 			if err != nil {
 				return misuse(cmd, err)
 			}
-			return s.secretSet(cmd.Context(), args[0], data, f.replace)
+			return s.secretSet(cmd.Context(), args[0], data, f)
 		},
 	}
 	// pflag's own error quotes the argument, which may be a value.
@@ -63,6 +67,7 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 	flags.StringVar(&f.dotenv, "from-dotenv", "", "read values from a dotenv `FILE`")
 	flags.StringVar(&f.json, "from-json", "", "read values from a JSON `FILE`")
 	flags.BoolVar(&f.replace, "replace", false, "drop the keys that are not given")
+	flags.BoolVar(&f.now, "now", false, "have workloads move at once, outside of their windows and without splay")
 	return cmd
 }
 
@@ -122,7 +127,7 @@ func keyOf(field string) string {
 	return field
 }
 
-func (s *session) secretSet(ctx context.Context, name string, data *secretData, replace bool) error {
+func (s *session) secretSet(ctx context.Context, name string, data *secretData, f setFlags) error {
 	if len(data.visible) > 0 {
 		s.warn("the value of %s was on the command line, where other users of this machine can see it; better %s=- or %s=@FILE",
 			strings.Join(data.visible, ", "), data.visible[0], data.visible[0])
@@ -133,7 +138,7 @@ func (s *session) secretSet(ctx context.Context, name string, data *secretData, 
 	}
 	request := &purserv1.PutRequest{
 		Environment: s.environment, Name: name,
-		Data: data.values, Remove: data.removed(), Replace: replace,
+		Data: data.values, Remove: data.removed(), Replace: f.replace, Now: f.now,
 	}
 	response, err := api.Secrets.Put(ctx, connect.NewRequest(request))
 	if err != nil {
@@ -145,6 +150,9 @@ func (s *session) secretSet(ctx context.Context, name string, data *secretData, 
 	}
 	if err := s.say(put, "secret %s: version %d (keys %s)%s", name, put.GetVersion(), strings.Join(put.GetKeys(), ", "), note); err != nil {
 		return err
+	}
+	if put.GetNote() != "" && s.output == "table" {
+		s.warn("%s", put.GetNote())
 	}
 	s.tellBehind(ctx, api, name, put.GetVersion())
 	return nil

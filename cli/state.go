@@ -63,7 +63,7 @@ const longestReason = 120
 
 // reasonCell is reasonText as a table has it.
 func reasonCell(w *purserv1.Workload, now time.Time) string {
-	oneLine := strings.Join(strings.Fields(w.GetReason()), " ")
+	oneLine := strings.Join(strings.Fields(withRotation(w)), " ")
 	return withNextTry(shorten(oneLine, longestReason), w, now)
 }
 

@@ -166,8 +166,12 @@ func TestEveryListFits(t *testing.T) {
 	long := strings.Repeat("a-long-name", 5)
 	for name, of := range map[string]func(*session) *table{
 		"ps": (*session).newWorkloadTable, "image list": (*session).newImageTable, "app list": (*session).newAppTable,
-		"app history": (*session).newHistoryTable, "secret list": (*session).newSecretTable, "secret versions": (*session).newVersionTable,
-		"volume list": (*session).newVolumeTable, "environment list": (*session).newEnvironmentTable, "deploy": (*session).newChangeTable,
+		"app history": (*session).newHistoryTable, "secret show": (*session).newSecretUserTable,
+		"secret list":                func(s *session) *table { return s.newSecretTable(false) },
+		"secret list, withheld":      func(s *session) *table { return s.newSecretTable(true) },
+		"secret versions":            func(s *session) *table { return s.newVersionTable(false) },
+		"secret versions, some held": func(s *session) *table { return s.newVersionTable(true) },
+		"volume list":                (*session).newVolumeTable, "environment list": (*session).newEnvironmentTable, "deploy": (*session).newChangeTable,
 		"events": (*session).newEventTable, "audit tail": (*session).newAuditTable, "audit verify": (*session).newProblemTable,
 	} {
 		for _, width := range []int{40, 60, 80, 120} {

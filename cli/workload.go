@@ -146,7 +146,7 @@ func newGet(s *session) *cobra.Command {
 		Use:   "get ID",
 		Short: "Show one workload: state, reason, pins, instances, last exit, spec, events",
 		Long: `Show one workload: its state and why it is in it, what it waits for, the versions
-of secrets that it runs on, its instances, its last exit, its spec and its newest
+of secrets that it runs on and what keeps it from newer ones, its instances, its last exit, its spec and its newest
 events.`,
 		Example: `  purser get rag-qna/answer-question
   purser get -E prod rag-qna/answer-question -o yaml`,
@@ -197,8 +197,10 @@ func (s *session) showWorkload(w *purserv1.Workload, newest map[string]uint32, n
 	t.field("Generation", generationText(w))
 	t.field("Restarts", fmt.Sprint(w.GetRestarts()))
 	t.field("Secrets", pinsText(w.GetPins(), newest))
+	t.field("Rotation", rotationText(w.GetRotation()))
+	t.field("Moves to", pinsText(w.GetRotation().GetPins(), nil))
 	for _, instance := range w.GetInstances() {
-		t.field("Instance", instanceText(instance, now))
+		t.field("Instance", instanceText(instance, now)+otherPins(instance, w.GetPins()))
 	}
 	if exit := w.GetLastExit(); !unmade(exit) { // of which the reason tells all
 		t.field("Last exit", exitText(exit, now))
