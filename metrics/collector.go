@@ -45,6 +45,8 @@ type Workload struct {
 	State                      string
 	// NotReady: it is wanted, and does not do what it is for.
 	NotReady bool
+	// Rotation is one of [RotationStates]; empty for what has no secrets that change.
+	Rotation string
 	// LastExit is the exit code of its last instance; nil before the first ended.
 	LastExit *uint32
 	Stats    *Stats
@@ -76,7 +78,7 @@ var (
 	oomDesc       = desc("workload_oom_kills_total", "Processes of a workload that were killed for want of memory, since the agent started.", workloadLabels...)
 	egressDesc    = desc("workload_egress_dropped_packets_total", "Packets that a workload's running instance sent to addresses that its spec does not allow.", workloadLabels...)
 	exitDesc      = desc("workload_last_exit_code", "Exit code of a workload's last instance that ended.", workloadLabels...)
-	versionDesc   = desc("secret_version", "Version of a secret: current is what a new launch gets, pinned the oldest in use.", "environment", "secret", "state")
+	versionDesc   = desc("secret_version", "Version of a secret: current is what a new launch gets, pinned the oldest in use, held and quarantined the newest that nobody gets.", "environment", "secret", "state")
 	redactDesc    = desc("redactions_total", "Values of secrets replaced in what containers and commands in them wrote.")
 	logLostDesc   = desc("log_lost_bytes_total", "Bytes that containers wrote and that could not be kept: the disk was full, or did not answer.")
 	updatedDesc   = desc("secret_updated_timestamp_seconds", "When a secret was last changed.", "environment", "secret")
@@ -99,6 +101,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	describeNode(ch)
 	ch <- networksDesc
+	ch <- rotationDesc
+	ch <- withheldDesc
 	describePorts(ch)
 }
 
@@ -110,6 +114,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectUsage(ch, s.Workloads)
 	collectOOMKills(ch, s.OOMKills)
 	collectSecrets(ch, s.Secrets)
+	collectRotation(ch, s.Workloads)
+	if w, ok := c.source.(Withholder); ok {
+		collectWithheld(ch, s.Secrets, w.SecretVersions())
+	}
 	counter(ch, redactDesc, float64(s.Redactions))
 	counter(ch, logLostDesc, float64(s.LogBytesLost))
 	gauge(ch, sourceDesc, 1, "store")

@@ -71,6 +71,7 @@ type Metrics struct {
 	forwarders  prometheus.Counter
 	notAdmitted *prometheus.CounterVec
 	networks    *prometheus.HistogramVec
+	rotations   rotations
 }
 
 // Labels are closed sets of labels' values that other packages define.
@@ -111,6 +112,7 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			"result", []string{Adopted, Recovered, Undone, Unexplained}),
 		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, too few addresses on the container network, or the node is drained.",
 			"reason", slices.Concat(labels.Resources, []string{Addresses, Drained})),
+		rotations:  newRotations(r),
 		networks:   networks(r, labels.NetworkOperations, labels.NetworkResults),
 		unaudited:  single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),
 		helpers:    single(r, "purser_log_helper_restarts_total", "Log helpers started in the place of one that had ended unasked."),

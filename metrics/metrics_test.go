@@ -30,7 +30,7 @@ func scrape(t *testing.T, m *Metrics) string {
 
 func example() *Metrics {
 	three, packets := uint32(3), uint64(5)
-	m := New(version.Info{Version: "1", Commit: "abc"}, fixed{
+	m := New(version.Info{Version: "1", Commit: "abc"}, withholding{fixed{
 		Connected: true, Draining: true,
 		Room: Room{Capacity: Amounts{2, 4096, 100}, Allocatable: Amounts{7.6, 4000, 90}, Requested: Amounts{1.5, 512, 8}},
 		Workloads: []Workload{
@@ -42,7 +42,7 @@ func example() *Metrics {
 		OOMKills: map[Function]uint64{{App: "a", Name: "f", Environment: "dev"}: 7},
 		Secrets:  []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
 		Ports:    Ports{Connections: map[string]uint64{"forwarded": 9, "held_timeout": 0}, BytesIn: 1, BytesOut: 2, DatagramsDropped: 3, Active: 4, Held: 5, UDPClients: 6},
-	}, Labels{ExitCauses: []string{"exited"}})
+	}, []SecretVersion{{"dev", "s", 6, "quarantined"}}}, Labels{ExitCauses: []string{"exited"}})
 	m.NotAdmitted("memory")
 	m.Launched(Create, time.Now(), errors.New("no"))
 	m.Restarted("exited")
