@@ -58,6 +58,7 @@ type Config struct {
 	Metrics    Metrics            `toml:"metrics"`
 	Network    Network            `toml:"network"`
 	Secrets    Secrets            `toml:"secrets"`
+	Rotation   Rotation           `toml:"rotation"`
 	Audit      Audit              `toml:"audit"`
 	Runtimes   map[string]Runtime `toml:"runtimes"`
 }
@@ -214,7 +215,10 @@ func Default() *Config {
 		Metrics: Metrics{Address: "127.0.0.1:9755", SecretNames: true},
 		Network: defaultNetwork,
 		Secrets: Secrets{KeepVersions: 10},
-		Audit:   Audit{FailClosed: true, FileSize: 16 << 20, Files: 16},
+
+		Rotation: defaultRotation,
+
+		Audit: Audit{FailClosed: true, FileSize: 16 << 20, Files: 16},
 	}
 }
 
@@ -312,7 +316,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.Capacity.check(), c.Network.check())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.Capacity.check(), c.Network.check(), c.Rotation.check())
 }
 
 // soleRuntime is the runtime to use when nothing says which.
