@@ -17,6 +17,18 @@ const (
 	rotationCurrent    = "current"
 )
 
+// withheldFields say which versions are not given out, and why; with none as yet, which
+// would not be.
+func (t *table) withheldFields(described *purserv1.DescribeResponse) {
+	rows := len(t.rows)
+	for _, v := range described.GetVersions() {
+		t.field(withheldField(v))
+	}
+	if len(t.rows) == rows {
+		t.field("Withheld", described.GetSecret().GetWithheld())
+	}
+}
+
 // withheldField says of a version that it is not given out, and why; empty otherwise.
 func withheldField(v *purserv1.SecretVersion) (name, value string) {
 	names := map[string]string{versionHeld: "Held", versionQuarantined: "Quarantined"}

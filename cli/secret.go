@@ -139,9 +139,7 @@ func (s *session) showSecret(described *purserv1.DescribeResponse) {
 	t.field("Environment", secret.GetEnvironment())
 	t.field("Version", versionText(secret))
 	t.field("Kept", count(len(described.GetVersions()), "version", "versions"))
-	for _, v := range described.GetVersions() {
-		t.field(withheldField(v))
-	}
+	t.withheldFields(described)
 	t.field("Keys", strings.Join(secret.GetKeys(), ", "))
 	t.field("Created", clock(secret.GetCreatedAt()))
 	t.field("Updated", clock(secret.GetUpdatedAt()))

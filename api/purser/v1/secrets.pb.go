@@ -372,8 +372,8 @@ type Secret struct {
 	Users []string `protobuf:"bytes,7,rep,name=users,proto3" json:"users,omitempty"`
 	// Deleted, and kept only for the workloads that are pinned to it.
 	Deleted bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	// Why newer versions are not given out, in words: they are held, or quarantined. Empty
-	// when all are.
+	// Why newer versions are not given out, or will not be, in words: they are held, or
+	// quarantined. Empty when all are.
 	Withheld      string `protobuf:"bytes,9,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
