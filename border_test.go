@@ -74,6 +74,7 @@ var handedOver = map[string]string{
 	"inject/redact/matcher.go: runtime.AddCleanup":                                                        "wipes it",
 	"inject/value.go: runtime.AddCleanup":                                                                 "wipes it",
 	"inject/copies.go: (io.Writer).Write":                                                                 "a keyed hash",
+	"inject/changes.go: (io.Writer).Write":                                                                "a keyed hash",
 	"inject/files.go: (*encoding/json.Encoder).Encode":                                                    "into memory",
 	"inject/files.go: (*bytes.Buffer).Write":                                                              "into memory",
 	"inject/files.go: (*bytes.Buffer).WriteByte":                                                          "into memory",

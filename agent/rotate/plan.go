@@ -1,0 +1,595 @@
+package rotate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+)
+
+// tries is how often a set of versions is tried before it is given up.
+const tries = 2
+
+// A trial that is deferred is given up after patience, and tried again after a pause that
+// doubles from minPause to maxPause.
+const (
+	patience = 30 * time.Second
+	minPause = 15 * time.Second
+	maxPause = 5 * time.Minute
+)
+
+// Config of a [Planner].
+type Config struct {
+	// Quiet is how long a secret has to be left alone before a change of it is carried out,
+	// and MaxDelay how long that is waited for at most.
+	Quiet, MaxDelay time.Duration
+	// MaxParallel is how many workloads move at a time.
+	MaxParallel int
+}
+
+// Planner plans. What it remembers of its own is lost with the agent, and may be: it is
+// for how long something waits.
+type Planner struct {
+	config  Config
+	notices notices
+	// splays is when a follower's part of its splay is over, deferrals are those of workloads.
+	splays    map[string]splay
+	deferrals map[string]deferral
+	// random is a number in [0,1).
+	random func() float64
+}
+
+type splay struct {
+	group string
+	over  time.Time
+}
+
+type deferral struct {
+	until  time.Time
+	pause  time.Duration
+	reason string
+}
+
+// NewPlanner makes a planner; random returns numbers in [0,1).
+func NewPlanner(c Config, random func() float64) *Planner {
+	return &Planner{config: c, notices: notices{}, splays: map[string]splay{}, deferrals: map[string]deferral{}, random: random}
+}
+
+// Notice notes that a secret has changed.
+func (p *Planner) Notice(environment, name string, now time.Time) {
+	p.notices.add(secret{environment, name}, p.config, now)
+}
+
+// Forgive has what was deferred be tried at once.
+func (p *Planner) Forgive() { clear(p.deferrals) }
+
+// Defer puts a workload's move off.
+func (p *Planner) Defer(key, reason string, now time.Time) {
+	pause := min(max(2*p.deferrals[key].pause, minPause), maxPause)
+	p.deferrals[key] = deferral{until: now.Add(pause), pause: pause, reason: reason}
+}
+
+// Kind is what an action does.
+type Kind string
+
+// The actions.
+const (
+	Begin    Kind = "begin"    // try Trial
+	Commit   Kind = "commit"   // what was tried is what it runs on from now on
+	Withdraw Kind = "withdraw" // go back to what it ran on
+	Repin    Kind = "repin"    // take the move without a trial
+	Condemn  Kind = "condemn"  // note Verdict, and no more
+)
+
+// Action is something to do for a workload.
+type Action struct {
+	Kind
+	Workload *Workload
+	Trial    *statev1.Trial // of Begin
+	// Verdict and Proof are what it leads to, and are persisted with it; nil for none.
+	Verdict *statev1.Verdict
+	Proof   *statev1.Proof
+	Reason  string // of Withdraw and Condemn
+	Result  string // of Withdraw and Commit, one of Results
+}
+
+// Learn is a book with what the action leads to.
+func (a Action) Learn(b Book) Book {
+	if a.Verdict != nil {
+		b = b.WithVerdict(a.Verdict)
+	}
+	if a.Proof != nil {
+		b = b.WithProof(a.Proof)
+	}
+	return b
+}
+
+// How a move ends.
+const (
+	ResultMoved      = "moved"
+	ResultUnverified = "unverified"
+	ResultBackedOut  = "backed_out"
+	ResultSuperseded = "superseded"
+	ResultDeferred   = "deferred"
+)
+
+// Results are all of them, for what has to enumerate them.
+var Results = []string{ResultMoved, ResultUnverified, ResultBackedOut, ResultSuperseded, ResultDeferred}
+
+// Standing is how a workload stands to the latest versions.
+type Standing struct{ State, Reason string }
+
+// The states of a standing.
+const (
+	Current  = "current"
+	Waiting  = "waiting"
+	Rotating = "rotating"
+	Held     = "held"
+	Stale    = "stale"
+)
+
+// Plan is what is to be done, in this order, how each workload stands by its key, and when
+// to plan again if nothing happens before; zero for never.
+type Plan struct {
+	Actions   []Action
+	Standings map[string]Standing
+	Next      time.Time
+}
+
+// Plan plans. The workloads are in a fixed order, which decides who goes first of those that
+// may.
+func (p *Planner) Plan(workloads []*Workload, book Book, now time.Time) Plan {
+	d := &draft{Planner: p, now: now, book: book, plan: Plan{Standings: map[string]Standing{}}, canaries: map[string]string{}}
+	p.forget(workloads)
+	for _, w := range workloads {
+		d.retry(w)
+	}
+	for _, w := range workloads {
+		if w.Trial != nil {
+			d.judge(w)
+		}
+	}
+	for _, members := range d.groups(workloads) {
+		d.advance(members)
+	}
+	return d.plan
+}
+
+// forget drops what is remembered of workloads that have nothing to wait for.
+func (p *Planner) forget(workloads []*Workload) {
+	waits := map[string]bool{}
+	for _, w := range workloads {
+		waits[w.Key] = w.Move != nil
+	}
+	maps.DeleteFunc(p.splays, func(key string, _ splay) bool { return !waits[key] })
+	maps.DeleteFunc(p.deferrals, func(key string, _ deferral) bool { return !waits[key] })
+}
+
+// draft is a plan in the making.
+type draft struct {
+	*Planner
+	now  time.Time
+	book Book
+	plan Plan
+	// moving is how many trials there will be, and canaries who goes first of a group now.
+	moving   int
+	canaries map[string]string
+}
+
+func (d *draft) add(a Action) {
+	d.book = a.Learn(d.book)
+	d.plan.Actions = append(d.plan.Actions, a)
+}
+
+// wake has the plan be made again by a time.
+func (d *draft) wake(at time.Time) {
+	if !at.IsZero() && (d.plan.Next.IsZero() || at.Before(d.plan.Next)) {
+		d.plan.Next = at
+	}
+}
+
+func (d *draft) stand(w *Workload, state, format string, args ...any) {
+	d.plan.Standings[w.Key] = Standing{state, fmt.Sprintf(format, args...)}
+}
+
+// retry has the next attempt of a job take the latest versions.
+func (d *draft) retry(w *Workload) {
+	switch {
+	case w.Move == nil && w.Withheld != "":
+		d.stand(w, Held, "%s", w.Withheld)
+		return
+	case w.Move == nil:
+		d.stand(w, Current, "")
+		return
+	}
+	if w.Retries && w.Move.Broken == "" && d.against(w) == nil {
+		d.add(Action{Kind: Repin, Workload: w})
+	}
+	if !w.Moves {
+		d.stand(w, Waiting, "it moves when it runs again")
+	}
+}
+
+// judge decides what follows a trial's result.
+func (d *draft) judge(w *Workload) {
+	t := w.Trial
+	condemned := d.book.against(Who{Environment: w.Environment}, t.GetPins(), t.GetSet())
+	switch {
+	case !w.Moves:
+		d.withdraw(w, ResultSuperseded, "it is not to run now")
+	case condemned != nil:
+		d.withdraw(w, ResultBackedOut, verdictText(condemned))
+	case t.Result == Well:
+		d.commit(w)
+	case w.outdated() && d.supersede(w):
+	case t.Result == Failed && t.GetTry() < tries:
+		d.again(w, t.GetTry()+1)
+	case t.Result == Failed:
+		d.giveUp(w)
+	case t.Result == Lost:
+		d.again(w, t.GetTry())
+	case t.Result == Deferred && !t.Since.Add(patience).After(d.now):
+		d.Defer(w.Key, t.Reason, d.now)
+		d.withdraw(w, ResultDeferred, t.Reason)
+	default:
+		d.goesOn(w)
+	}
+}
+
+// goesOn leaves a trial under way.
+func (d *draft) goesOn(w *Workload) {
+	t := w.Trial
+	d.moves(w, t.Trial)
+	d.wake(t.Next)
+	if t.Result == Deferred {
+		d.wake(t.Since.Add(patience))
+	}
+	if t.Reason != "" {
+		d.stand(w, Rotating, "%s: %s", course(t.Trial), t.Reason)
+	}
+}
+
+// moves counts a trial, and notes who goes first.
+func (d *draft) moves(w *Workload, t *statev1.Trial) {
+	d.moving++
+	if t.GetCanary() {
+		d.canaries[group(w.Who, t.GetSet(), t.GetKeys())] = w.Who.Workload
+	}
+	d.stand(w, Rotating, "%s", course(t))
+}
+
+// course is how far a trial is, in words.
+func course(t *statev1.Trial) string {
+	text := "it follows the first of its app"
+	if t.GetCanary() {
+		text = "it goes first of its app"
+	}
+	if t.GetTry() > 1 {
+		text += fmt.Sprintf(", try %d of %d", t.GetTry(), tries)
+	}
+	return text
+}
+
+func (d *draft) withdraw(w *Workload, result, reason string) {
+	d.stand(w, Waiting, "%s", reason)
+	d.add(Action{Kind: Withdraw, Workload: w, Result: result, Reason: reason})
+}
+
+// commit has what was tried be what the workload runs on, and lets others follow.
+func (d *draft) commit(w *Workload) {
+	t := w.Trial
+	a := Action{Kind: Commit, Workload: w, Result: ResultMoved}
+	if t.GetCanary() {
+		a.Proof = &statev1.Proof{Environment: w.Environment, App: w.App, Set: t.GetSet(), Keys: t.GetKeys(), At: timestamppb.New(d.now)}
+	}
+	if w.Unproven {
+		a.Result = ResultUnverified
+	}
+	delete(d.deferrals, w.Key)
+	d.stand(w, Current, "")
+	d.add(a)
+}
+
+// again tries the same versions once more.
+func (d *draft) again(w *Workload, try uint32) {
+	d.begin(w, &statev1.Trial{
+		Pins: w.Trial.GetPins(), Set: w.Trial.GetSet(), Keys: w.Trial.GetKeys(), Mode: w.Trial.GetMode(), Try: try,
+		Canary: w.Trial.GetCanary(), Judges: w.Trial.GetJudges(), BeganAt: timestamppb.New(d.now), NoticedAt: w.Trial.GetNoticedAt(),
+	})
+}
+
+// supersede gives up a trial of what is not wanted any more, once it is known what is
+// instead, and has who went first go first again.
+func (d *draft) supersede(w *Workload) bool {
+	if w.Move == nil || w.Move.Broken != "" || d.against(w) != nil {
+		d.withdraw(w, ResultSuperseded, "what it tried is not the latest any more")
+		return true
+	}
+	due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
+	if due.After(d.now) {
+		d.wake(due)
+		return false
+	}
+	if !w.Trial.GetCanary() || d.canaries[w.group()] != "" {
+		d.withdraw(w, ResultSuperseded, "there is a newer version")
+		return true
+	}
+	d.begin(w, d.trial(w, true, w.Trial.GetJudges()))
+	return true
+}
+
+// giveUp goes back to what the workload ran on, and notes for whom the versions are bad.
+func (d *draft) giveUp(w *Workload) {
+	t := w.Trial
+	v := &statev1.Verdict{Environment: w.Environment, Set: t.GetSet(), Reason: t.Reason, At: timestamppb.New(d.now), TriedBy: w.Who.Workload}
+	switch {
+	case !t.GetCanary():
+		v.App = w.App
+	case !t.GetJudges():
+		v.App, v.Workload = w.App, w.Who.Workload
+	}
+	d.stand(w, Held, "%s", verdictText(v))
+	d.add(Action{Kind: Withdraw, Workload: w, Verdict: v, Reason: t.Reason, Result: ResultBackedOut})
+}
+
+// against is the verdict that keeps a workload from its move; nil when there is none.
+func (d *draft) against(w *Workload) *statev1.Verdict {
+	return d.book.against(w.Who, w.Move.Pins, w.Move.Set)
+}
+
+// Withheld says why nobody of an environment gets a version alone; empty when nothing is
+// known of it.
+func (b Book) Withheld(environment, secret string, version uint32) string {
+	if v := b.Quarantine(environment, secret, version); v != nil {
+		return verdictText(v)
+	}
+	if b.Held(environment, secret, version) {
+		return fmt.Sprintf("%s version %d is held from version %d on: purser secret release -E %s %s", secret, version, b.Hold(environment, secret).GetFrom(), environment, secret)
+	}
+	return ""
+}
+
+// verdictText says what keeps somebody from a set of versions.
+func verdictText(v *statev1.Verdict) string {
+	var members []string
+	for _, p := range v.GetSet() {
+		members = append(members, fmt.Sprintf("%s version %d", p.GetSecret(), p.GetVersion()))
+	}
+	set := strings.Join(members, " with ")
+	switch {
+	case v.GetTriedBy() == "":
+		return fmt.Sprintf("%s: %s", set, v.GetReason())
+	case v.GetApp() == "":
+		return fmt.Sprintf("%s is quarantined, as %s failed with it: %s", set, v.GetTriedBy(), v.GetReason())
+	case v.GetWorkload() == "":
+		return fmt.Sprintf("nobody else of the app moves to %s, as %s failed with it: %s", set, v.GetTriedBy(), v.GetReason())
+	}
+	return fmt.Sprintf("it failed with %s: %s", set, v.GetReason())
+}
+
+// trial is one of what a workload is to move to.
+func (d *draft) trial(w *Workload, canary, judges bool) *statev1.Trial {
+	_, noticed := d.notices.due(w.Environment, w.Move.Set, d.config)
+	t := &statev1.Trial{
+		Pins: w.Move.Pins, Set: w.Move.Set, Keys: w.Move.Keys, Mode: w.Move.Mode, Try: 1,
+		Canary: canary, Judges: judges, BeganAt: timestamppb.New(d.now),
+	}
+	if !noticed.IsZero() {
+		t.NoticedAt = timestamppb.New(noticed)
+	}
+	return t
+}
+
+func (d *draft) begin(w *Workload, t *statev1.Trial) {
+	d.moves(w, t)
+	d.add(Action{Kind: Begin, Workload: w, Trial: t})
+}
+
+// groups are the workloads that may begin to move, by their groups, in order of their due
+// times.
+func (d *draft) groups(workloads []*Workload) [][]*Workload {
+	byName := map[string][]*Workload{}
+	var names []string
+	for _, w := range workloads {
+		if !d.pending(w) {
+			continue
+		}
+		name := w.group()
+		if byName[name] == nil {
+			names = append(names, name)
+		}
+		byName[name] = append(byName[name], w)
+	}
+	first := func(name string) time.Time {
+		w := byName[name][0]
+		due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
+		return due
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return first(a).Compare(first(b)) })
+	var all [][]*Workload
+	for _, name := range names {
+		all = append(all, byName[name])
+	}
+	return all
+}
+
+// pending says whether a workload is to move, and nothing but its turn is in the way.
+func (d *draft) pending(w *Workload) bool {
+	if w.Move == nil || w.Trial != nil || !w.Moves {
+		return false
+	}
+	due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
+	late := d.deferrals[w.Key]
+	verdict := d.against(w)
+	switch {
+	case verdict != nil:
+		d.stand(w, Held, "%s", verdictText(verdict))
+	case w.Manual:
+		d.stand(w, Stale, "rotation.strategy is manual: purser restart --secrets -E %s %s", w.Environment, w.Who.Workload)
+	case due.After(d.now):
+		d.wake(due)
+		d.stand(w, Waiting, "until the secret is left alone for %s", d.config.Quiet)
+	case w.Move.Broken != "":
+		d.condemn(w)
+	case late.until.After(d.now):
+		d.wake(late.until)
+		d.stand(w, Waiting, "it is tried again in a while: %s", late.reason)
+	default:
+		return true
+	}
+	return false
+}
+
+// condemn quarantines versions that a workload cannot be made with. One that is not well
+// can tell of itself alone.
+func (d *draft) condemn(w *Workload) {
+	v := &statev1.Verdict{Environment: w.Environment, Set: w.Move.Set, Reason: w.Move.Broken, At: timestamppb.New(d.now), TriedBy: w.Who.Workload}
+	if w.Health != Healthy {
+		v.App, v.Workload = w.App, w.Who.Workload
+	}
+	d.stand(w, Held, "%s", verdictText(v))
+	d.add(Action{Kind: Condemn, Workload: w, Verdict: v, Reason: w.Move.Broken})
+}
+
+// advance moves the members of a group on.
+func (d *draft) advance(members []*Workload) {
+	// A verdict may have come since they were found pending.
+	members = slices.DeleteFunc(members, func(w *Workload) bool {
+		v := d.against(w)
+		if v != nil {
+			d.stand(w, Held, "%s", verdictText(v))
+		}
+		return v != nil
+	})
+	if len(members) == 0 {
+		return
+	}
+	w := members[0]
+	if proof := d.book.Proof(w.Environment, w.App, w.Move.Set, w.Move.Keys); proof != nil {
+		d.follow(members, proof.GetAt().AsTime())
+		return
+	}
+	d.lead(members)
+}
+
+// lead has one of a group go first.
+func (d *draft) lead(members []*Workload) {
+	w, judges := d.canary(members)
+	name := members[0].group()
+	for _, m := range members {
+		switch first := d.canaries[name]; {
+		case first != "":
+			d.stand(m, Waiting, "until %s has turned out well, which goes first", first)
+		case m != w:
+			d.waitToLead(m)
+		case d.full(m):
+		default:
+			d.begin(m, d.trial(m, true, judges))
+		}
+	}
+}
+
+// waitToLead says what a workload waits for while nobody goes first.
+func (d *draft) waitToLead(m *Workload) {
+	switch {
+	case !d.open(m):
+		d.stand(m, Waiting, "its window opens at %s", m.Opens.Format(time.RFC3339))
+	case m.Health == Unsettled:
+		d.wake(m.Settles)
+		d.stand(m, Waiting, "until it has run for long enough to be called healthy")
+	default:
+		d.stand(m, Waiting, "until another one of its app has gone first")
+	}
+}
+
+// canary picks who goes first of a group, and says whether its failure tells of the
+// versions; nil when nobody may yet. Nobody who is not well goes before one who is, unless
+// those have to wait for their windows.
+func (d *draft) canary(members []*Workload) (_ *Workload, judges bool) {
+	var sick *Workload
+	wait := false
+	for _, m := range members {
+		switch {
+		case m.Health == Healthy && d.open(m):
+			return m, true
+		case m.Health == Unsettled && d.open(m):
+			wait = true
+		case m.Health == Unhealthy && sick == nil:
+			sick = m
+		}
+	}
+	if wait {
+		return nil, false
+	}
+	return sick, false
+}
+
+// open says whether a workload may move now: at any time if it is not well or the versions
+// are in a hurry.
+func (d *draft) open(w *Workload) bool {
+	if w.Opens == nil || !w.Opens.After(d.now) || w.Health == Unhealthy || d.hurried(w) {
+		return true
+	}
+	d.wake(*w.Opens)
+	return false
+}
+
+func (d *draft) hurried(w *Workload) bool {
+	return slices.ContainsFunc(w.Move.Set, func(p *purserv1.Pin) bool {
+		return d.book.Hurried(w.Environment, p.GetSecret(), p.GetVersion())
+	})
+}
+
+// full says whether as many move as may.
+func (d *draft) full(w *Workload) bool {
+	if d.moving < d.config.MaxParallel {
+		return false
+	}
+	d.stand(w, Waiting, "for its turn: %d move already ([rotation] max_parallel)", d.moving)
+	return true
+}
+
+// follow has those of a group move whose time has come, now that one has shown them the way.
+func (d *draft) follow(members []*Workload, proven time.Time) {
+	over := map[*Workload]time.Time{}
+	for _, m := range members {
+		over[m] = d.splayOver(m, proven)
+	}
+	members = slices.SortedStableFunc(slices.Values(members), func(a, b *Workload) int {
+		// Those who are not well have something to gain.
+		return cmp.Or(cmp.Compare(b.Health, a.Health), over[a].Compare(over[b]))
+	})
+	for _, m := range members {
+		switch {
+		case !d.open(m):
+			d.stand(m, Waiting, "its window opens at %s", m.Opens.Format(time.RFC3339))
+		case over[m].After(d.now):
+			d.wake(over[m])
+			d.stand(m, Waiting, "its part of the splay ends at %s", over[m].Format(time.RFC3339))
+		case d.full(m):
+		default:
+			d.begin(m, d.trial(m, false, m.Health == Healthy))
+		}
+	}
+}
+
+// splayOver is when a follower's part of its splay is over.
+func (d *draft) splayOver(w *Workload, proven time.Time) time.Time {
+	if w.Splay <= 0 || w.Health == Unhealthy || d.hurried(w) {
+		return d.now
+	}
+	name := w.group()
+	if s, ok := d.splays[w.Key]; ok && s.group == name {
+		return s.over
+	}
+	over := proven.Add(time.Duration(d.random() * float64(w.Splay)))
+	d.splays[w.Key] = splay{name, over}
+	return over
+}
