@@ -86,7 +86,7 @@ func (w *workload) counts() bool {
 		return false
 	}
 	v, _ := w.supervisor.View()
-	return v.Status.Run != r.GetRun() || !v.Status.State.Ended()
+	return v.Status.Run != runOf(r) || !v.Status.State.Ended()
 }
 
 // uses are what workloads ask for that have it.

@@ -16,6 +16,7 @@ import (
 	"github.com/purserd/purser/agent/config"
 	"github.com/purserd/purser/agent/feed"
 	"github.com/purserd/purser/agent/publish"
+	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
@@ -47,6 +48,12 @@ type Agent struct {
 	secrets *store.Store
 	audit   *auditor
 	copies  *inject.Copies
+	// secretChanges tells versions of secrets from each other.
+	secretChanges *inject.Changes
+	rotator       *rotator
+	// learnt is what is known of versions of secrets. It is in the database before it is
+	// set, under writing.
+	learnt  watched[rotate.Book]
 	volumes *volumes.Store
 	runtime *runtime.Runtime
 	metrics *metrics.Metrics
@@ -135,6 +142,13 @@ func (a *Agent) open() error {
 		return errors.Join(err, a.secrets.Close())
 	}
 	a.copies = inject.NewCopies(a.secrets)
+	a.secretChanges = inject.NewChanges(a.secrets)
+	learnt, err := a.db.Rotation()
+	if err != nil {
+		return errors.Join(fmt.Errorf("reading what is known of versions of secrets: %w", err), a.secrets.Close())
+	}
+	a.learnt.set(rotate.BookOf(learnt))
+	a.rotator = newRotator(a)
 	if a.volumes, err = volumes.Open(filepath.Join(a.cfg.StateDir, "volumes")); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
@@ -259,7 +273,7 @@ func (a *Agent) load() error {
 // then started, and a job, which may have run, is not.
 func statusOf(r *statev1.Workload) supervise.Status {
 	if r.GetStatus().GetState() == "" && launchspec.IsJob(r.GetSpec()) {
-		return supervise.Status{State: supervise.Failed, Reason: "what became of it was lost with its record", Run: r.GetRun(), Since: time.Now()}
+		return supervise.Status{State: supervise.Failed, Reason: "what became of it was lost with its record", Run: runOf(r), Since: time.Now()}
 	}
 	return supervise.FromRecord(r.GetStatus())
 }
@@ -277,6 +291,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.running.Go(func() { a.driveDrain(ctx) })
 	a.running.Go(func() { a.tryRuntimes(ctx) })
 	a.running.Go(func() { a.reconcile(ctx) })
+	a.running.Go(func() { a.rotator.run(ctx) })
 	a.running.Go(func() { a.sweepVolumes(ctx) })
 	a.running.Go(func() { a.sweepLeaks(ctx) })
 	a.running.Go(func() { a.keepImages(ctx) })

@@ -22,7 +22,7 @@ const revisionsKept = 25
 // Deploy launches the functions of an app, all or none. With prune, those of
 // the app's functions that are not among specs are removed; with dryRun
 // nothing is changed.
-func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*purserv1.LaunchSpec, prune, dryRun bool) ([]*purserv1.Change, uint32, error) {
+func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*purserv1.LaunchSpec, prune, dryRun, force bool) ([]*purserv1.Change, uint32, error) {
 	environment = orDev(environment)
 	for i, spec := range specs {
 		if spec.GetApp() != app || launchspec.Environment(spec) != environment {
@@ -39,15 +39,18 @@ func (a *Agent) Deploy(ctx context.Context, environment, app string, specs []*pu
 	for _, spec := range specs {
 		functions = append(functions, &purserv1.AppFunction{Spec: spec})
 	}
-	return a.rollOut(ctx, rollout{environment: environment, app: app, cause: "deploy", functions: functions, prune: prune, dryRun: dryRun})
+	return a.rollOut(ctx, rollout{environment: environment, app: app, cause: "deploy", functions: functions, prune: prune, dryRun: dryRun, force: force})
 }
 
 // rollout is what is to become of an app.
 type rollout struct {
 	environment, app, cause string
 	functions               []*purserv1.AppFunction
-	// prune removes the app's other functions; dryRun changes nothing.
-	prune, dryRun bool
+	// prune removes the app's other functions; dryRun changes nothing; force takes versions
+	// of secrets that are quarantined.
+	prune, dryRun, force bool
+	// back: it is an earlier revision, and its functions stay on the versions of it.
+	back bool
 }
 
 // rollOut puts functions in force, all or none, as a new revision of the app.
@@ -67,7 +70,7 @@ func (a *Agent) rollOut(ctx context.Context, r rollout) ([]*purserv1.Change, uin
 	seen := a.lookAhead(ctx, specs...)
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	plans, err := a.planAll(ctx, r.functions, seen)
+	plans, err := a.planAll(ctx, r, seen)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -79,6 +82,11 @@ func (a *Agent) rollOut(ctx context.Context, r rollout) ([]*purserv1.Change, uin
 	}
 	if r.dryRun {
 		return changes(plans), 0, nil
+	}
+	if r.back {
+		if err := a.stay(r, plans); err != nil {
+			return nil, 0, err
+		}
 	}
 	return a.revise(ctx, r.environment, r.app, r.cause, plans)
 }
@@ -97,22 +105,22 @@ func distinct(specs []*purserv1.LaunchSpec) error {
 }
 
 // planAll plans a launch of each function and reports every refusal at once.
-func (a *Agent) planAll(ctx context.Context, functions []*purserv1.AppFunction, seen images) ([]plan, error) {
+func (a *Agent) planAll(ctx context.Context, r rollout, seen images) ([]plan, error) {
 	var plans []plan
 	var refused []error
 	reason := Invalid
-	for _, f := range functions {
-		p, err := a.plan(ctx, request{spec: f.GetSpec(), pins: f.GetPins(), images: seen})
+	for _, f := range r.functions {
+		p, err := a.plan(ctx, request{spec: f.GetSpec(), pins: f.GetPins(), images: seen, force: r.force})
 		if err == nil {
 			plans = append(plans, p)
 			continue
 		}
 		refused = append(refused, fmt.Errorf("%s: %w", launchspec.ID(f.GetSpec()), err))
-		var r *Refusal
-		if !errors.As(err, &r) {
+		var refusal *Refusal
+		if !errors.As(err, &refusal) {
 			return nil, err
 		}
-		reason = max(reason, r.Reason)
+		reason = max(reason, refusal.Reason)
 	}
 	if len(refused) > 0 {
 		return nil, &Refusal{Reason: reason, Err: errors.Join(refused...)}
@@ -273,7 +281,7 @@ func (a *Agent) Rollback(ctx context.Context, environment, app string, number ui
 	}
 	return a.rollOut(ctx, rollout{
 		environment: environment, app: app, cause: fmt.Sprintf("rollback to %d", target.GetRevision()),
-		functions: target.GetFunctions(), prune: true,
+		functions: target.GetFunctions(), prune: true, back: true,
 	})
 }
 

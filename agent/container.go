@@ -97,16 +97,20 @@ func (w *workload) takeFound(spec *purserv1.LaunchSpec, pins []*purserv1.Pin) *f
 	return f
 }
 
-// recordOf is the workload's record as it was when a revision was asked for.
+// recordOf is the workload's record as it was when a revision was asked for. What is being
+// tried is in it as a trial, so that nobody who has the container alone takes it for proven.
 func (w *workload) recordOf(r *supervise.Revision) *statev1.Workload {
 	record := proto.CloneOf(w.record())
-	record.Generation, record.Spec, record.Pins = r.Generation, r.Spec, r.Pins
+	record.Generation, record.Spec = r.Generation, r.Spec
+	if !state.SamePins(pinsOf(record), r.Pins) {
+		record.Pins, record.Trial = r.Pins, nil
+	}
 	return record
 }
 
 // look looks up what an instance is made from.
 func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error) {
-	if f := w.takeFound(r.GetSpec(), r.GetPins()); f != nil {
+	if f := w.takeFound(r.GetSpec(), pinsOf(r)); f != nil {
 		return f, nil
 	}
 	ref := r.GetSpec().GetImage().GetRef()
@@ -114,7 +118,7 @@ func (w *workload) look(ctx context.Context, r *statev1.Workload) (*found, error
 	if err != nil {
 		return nil, w.agent.imageError(ctx, ref, err)
 	}
-	resolution, err := w.resolution(ctx, r.GetSpec(), r.GetPins())
+	resolution, err := w.resolution(ctx, r.GetSpec(), pinsOf(r))
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +330,16 @@ func (c containers) outputOf(ctx context.Context, instance string) (runtime.Inst
 		c.w.emit(warning, "OutputDropped", "the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
 		return runtime.Instance{ID: instance, Spec: c.w.record().GetSpec()}, err
 	}
-	return runtime.Instance{ID: instance, Spec: spec, Redactions: resolution.Redactions()}, nil
+	redactions := resolution.Redactions()
+	if t := c.w.record().GetTrial(); t.GetInstance() == instance {
+		// It may have the files that are being tried.
+		tried, err := c.w.resolution(ctx, spec, t.GetPins())
+		if err != nil {
+			return runtime.Instance{ID: instance, Spec: spec}, err
+		}
+		redactions = redactions.Add(tried.Redactions())
+	}
+	return runtime.Instance{ID: instance, Spec: spec, Redactions: redactions}, nil
 }
 
 // gone translates the runtime's words for a container that is not there, or of

@@ -83,7 +83,7 @@ func TestDrainedNodeRefusesWhatWouldStart(t *testing.T) {
 	w := a.lookup("dev", "a/f")
 	for name, err := range map[string]error{
 		"launch":   failure(a.Launch(t.Context(), &purserv1.LaunchRequest{Spec: asking("g", "1Mi").GetSpec()})),
-		"deploy":   failure(a.Deploy(t.Context(), "dev", "a", nil, false, false)),
+		"deploy":   failure(a.Deploy(t.Context(), "dev", "a", nil, false, false, false)),
 		"rollback": failure(a.Rollback(t.Context(), "dev", "a", 0)),
 		"start":    a.mayRun(w, again),
 	} {

@@ -69,6 +69,9 @@ func (w *workload) changed(old, now supervise.View) {
 		w.transition(old.Status, now.Status)
 	}
 	w.rolled(old.Status, now.Status)
+	if len(w.record().GetSpec().GetSecrets()) > 0 {
+		w.agent.rotator.poke()
+	}
 	w.outdate(old.Status, now.Status)
 }
 

@@ -86,7 +86,7 @@ func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purse
 	images := a.lookAhead(ctx, spec)
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	p, err := a.plan(ctx, request{spec: spec, generation: r.Generation, images: images})
+	p, err := a.plan(ctx, request{spec: spec, generation: r.Generation, images: images, force: r.GetForce()})
 	if err != nil {
 		return nil, false, err
 	}
@@ -111,6 +111,8 @@ type request struct {
 	pins       []*purserv1.Pin
 	generation *uint64
 	images     images
+	// force takes versions that are quarantined.
+	force bool
 }
 
 // plan checks a spec against the node and decides what launching it means. That
@@ -139,7 +141,7 @@ func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
 	}
 	if p.action == actionUnchanged {
 		p.action = actionUpdate
-		p.record.Run++
+		renew(p.record)
 	}
 	return p, a.check(ctx, &p, r)
 }
@@ -179,7 +181,7 @@ func (a *Agent) lookInside(ctx context.Context, image *runtime.Image, spec *purs
 	if !slices.ContainsFunc(spec.GetSecrets(), func(ref *purserv1.SecretRef) bool { return ref.GetFile() != nil }) {
 		return
 	}
-	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{Environment: launchspec.Environment(spec), Refs: spec.GetSecrets()})
+	resolution, err := inject.Resolve(ctx, a.latestFor(launchspec.Environment(spec), spec.GetSecrets()), inject.Request{Environment: launchspec.Environment(spec), Refs: spec.GetSecrets()})
 	if err == nil {
 		_ = a.runtime.CheckFiles(ctx, image, spec, resolution.Directories)
 	}
@@ -262,7 +264,7 @@ func (p *plan) onto(w *workload, generation *uint64) error {
 		record.Spec = p.record.GetSpec()
 		record.Generation++
 	}
-	record.Run++
+	renew(record)
 	record.Goal = string(supervise.Run)
 	p.action, p.record = actionUpdate, record
 	return nil
@@ -292,7 +294,8 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 		refused = errors.Join(refused, a.imageError(ctx, spec.GetImage().GetRef(), err))
 	}
 	refused = errors.Join(refused, a.checkLogin(ctx, spec))
-	resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{
+	refused = errors.Join(refused, a.refuseQuarantined(p.record.GetEnvironment(), spec.GetSecrets(), r.force))
+	resolution, err := inject.Resolve(ctx, a.latestFor(p.record.GetEnvironment(), spec.GetSecrets()), inject.Request{
 		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: r.pins,
 	})
 	if refused = errors.Join(refused, err); refused != nil {

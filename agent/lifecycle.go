@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,12 @@ import (
 // rewrite persists a change of what is wanted of a workload, and returns what
 // was wanted before. change may refuse.
 func (a *Agent) rewrite(environment, id string, change func(w *workload, r *statev1.Workload) error) (*workload, *statev1.Workload, error) {
+	return a.rewriteWith(environment, id, change, func(*state.Tx) error { return nil }, func() {})
+}
+
+// rewriteWith is rewrite with something else that is persisted together with it, and what
+// follows once that is done.
+func (a *Agent) rewriteWith(environment, id string, change func(w *workload, r *statev1.Workload) error, also func(*state.Tx) error, then func()) (*workload, *statev1.Workload, error) {
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	w, err := a.get(environment, id)
@@ -37,8 +44,10 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if proto.Equal(r, old) {
 		return w, old, nil
 	}
-	if err := a.mayRun(w, r); err != nil {
-		return nil, nil, err
+	if runOf(r) != runOf(old) {
+		if err := a.mayRun(w, r); err != nil {
+			return nil, nil, err
+		}
 	}
 	end, err := a.reserve(context.Background(), plan{record: r, workload: w})
 	if err != nil {
@@ -48,10 +57,12 @@ func (a *Agent) rewrite(environment, id string, change func(w *workload, r *stat
 	if err := failpoint.Error("wish.record"); err != nil {
 		return nil, nil, err
 	}
-	if err := a.db.Update(func(tx *state.Tx) error { return tx.PutWorkload(r) }); err != nil {
+	err = a.db.Update(func(tx *state.Tx) error { return errors.Join(tx.PutWorkload(r), also(tx)) })
+	if err != nil {
 		return nil, nil, fmt.Errorf("persisting what is wanted of %s: %w", id, err)
 	}
 	failpoint.Here("wish.recorded")
+	then()
 	w.accept(r, nil)
 	return w, old, nil
 }
@@ -80,7 +91,7 @@ func (a *Agent) Start(ctx context.Context, environment, id string) (*purserv1.Wo
 			return nil
 		}
 		r.Goal = string(supervise.Run)
-		r.Run++
+		renew(r)
 		return nil
 	})
 	if err != nil {
@@ -100,6 +111,7 @@ func (a *Agent) Stop(ctx context.Context, environment, id string, grace *time.Du
 			return err
 		}
 		r.Goal = string(supervise.Stop)
+		giveUpTrial(r)
 		return nil
 	})
 	if err != nil {
@@ -125,6 +137,7 @@ func (a *Agent) Stop(ctx context.Context, environment, id string, grace *time.Du
 func (a *Agent) Remove(ctx context.Context, environment, id string, force bool) error {
 	w, _, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
 		r.Goal = string(supervise.Remove)
+		giveUpTrial(r)
 		return nil
 	})
 	if err != nil {
@@ -160,14 +173,14 @@ func (a *Agent) Restart(ctx context.Context, environment, id string, secrets boo
 			return err
 		}
 		if secrets {
-			resolution, err := inject.Resolve(ctx, a.secrets, inject.Request{Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets()})
+			resolution, err := inject.Resolve(ctx, a.latestFor(r.GetEnvironment(), r.GetSpec().GetSecrets()), inject.Request{Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets()})
 			if err != nil {
 				return &Refusal{Reason: Precondition, Err: err}
 			}
 			r.Pins = resolution.Pins
 		}
 		r.Goal = string(supervise.Run)
-		r.Run++
+		renew(r)
 		return nil
 	})
 	if err != nil {

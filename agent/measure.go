@@ -27,6 +27,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 		m := metrics.Workload{
 			App: spec.GetApp(), Function: spec.GetFunction(), Environment: w.environment(),
 			State: string(v.Status.State), NotReady: v.NotReady(), OneOff: launchspec.OneOff(spec),
+			Rotation: w.rotation(w.record()).GetState(),
 		}
 		if e := v.Status.LastExit; e != nil {
 			m.LastExit = &e.Code
@@ -48,11 +49,31 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 func (a *Agent) measureSecrets() []metrics.Secret {
 	var all []metrics.Secret
 	for _, info := range a.secrets.List("") {
-		m := metrics.Secret{Environment: info.Environment, Name: info.Name, Current: info.Version, Updated: info.Updated}
+		m := metrics.Secret{Environment: info.Environment, Name: info.Name, Current: a.latestOf(info.Environment, info.Name), Updated: info.Updated}
 		if pinned := a.pinned(info.Environment, info.Name); len(pinned) > 0 {
 			m.Pinned = pinned[0]
 		}
 		all = append(all, m)
+	}
+	return all
+}
+
+// SecretVersions are the versions of secrets that are given to nobody; see
+// metrics.Withholder.
+func (a *Agent) SecretVersions() []metrics.SecretVersion {
+	var all []metrics.SecretVersion
+	for _, info := range a.secrets.List("") {
+		for _, v := range info.Versions {
+			state, _ := a.versionState(info, v, nil)
+			if state != versionHeld && state != versionQuarantined {
+				continue
+			}
+			m := metrics.SecretVersion{Environment: info.Environment, Name: info.Name, Version: v.Version, State: state}
+			if !a.cfg.Metrics.SecretNames {
+				m.Name = ""
+			}
+			all = append(all, m)
+		}
 	}
 	return all
 }

@@ -53,7 +53,7 @@ func (a *Agent) rightFor(owner string) publish.Wish {
 // is to run, and lead to the instance that serves. While there is none, who connects waits.
 func portWish(v supervise.View) publish.Wish {
 	i := v.Serving()
-	over := v.Status.Run == v.Desired.Run && v.Status.State.Ended() && i == nil
+	over := v.Status.Run == v.Desired.Run && v.Status.State.Ended() && i == nil && !v.Desired.Trial
 	if v.Gone || v.Desired.Goal != supervise.Run || over {
 		return publish.Wish{}
 	}

@@ -286,7 +286,7 @@ func later(x, y *statev1.Workload) bool {
 	if c := x.GetCreatedAt().AsTime().Compare(y.GetCreatedAt().AsTime()); c != 0 {
 		return c > 0
 	}
-	return cmp.Or(cmp.Compare(x.GetGeneration(), y.GetGeneration()), cmp.Compare(x.GetRun(), y.GetRun())) > 0
+	return cmp.Or(cmp.Compare(x.GetGeneration(), y.GetGeneration()), cmp.Compare(lastRun(x), lastRun(y))) > 0
 }
 
 // merged is what is wanted of a workload from now on, of what is on record and on its
@@ -304,7 +304,7 @@ func merged(record, container *statev1.Workload, asked bool) *statev1.Workload {
 		record.Generation = max(record.Generation, container.GetGeneration()+1)
 	}
 	record.Generation = max(record.Generation, container.GetGeneration())
-	record.Run = max(record.Run, container.GetRun()+1)
+	record.Run = max(lastRun(record), lastRun(container)+1)
 	return record
 }
 
@@ -317,17 +317,17 @@ func recordFrom(container *statev1.Workload) *statev1.Workload {
 
 // adoptee is a container as the instance of a workload of which something is wanted.
 func adoptee(f runtime.Found, wanted *statev1.Workload) supervise.Adoptee {
-	c := supervise.Adoptee{Run: f.Record.GetRun(), Running: f.State == runtime.StateRunning}
+	c := supervise.Adoptee{Run: runOf(f.Record), Running: f.State == runtime.StateRunning}
 	generation := f.Record.GetGeneration()
 	if !wanted.GetCreatedAt().AsTime().Equal(f.Record.GetCreatedAt().AsTime()) {
 		// Of an earlier workload of that ID. If the new one is the same, so be it.
 		c.Run = 0
-		if proto.Equal(wanted.GetSpec(), f.Record.GetSpec()) && state.SamePins(wanted.GetPins(), f.Record.GetPins()) {
-			c.Run, generation = wanted.GetRun(), wanted.GetGeneration()
+		if proto.Equal(wanted.GetSpec(), f.Record.GetSpec()) && state.SamePins(pinsOf(wanted), pinsOf(f.Record)) {
+			c.Run, generation = runOf(wanted), wanted.GetGeneration()
 		}
 	}
 	c.Instance = supervise.Instance{
-		ID: f.ID, Revision: supervise.NewRevision(generation, f.Record.GetSpec(), f.Record.GetPins()),
+		ID: f.ID, Revision: supervise.NewRevision(generation, f.Record.GetSpec(), pinsOf(f.Record)),
 		CreatedAt: f.Created, PID: f.PID, Addresses: f.Addresses,
 	}
 	if ran(f) {

@@ -37,7 +37,11 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
+	note := a.noteOn(environment, request.GetName())
 	result, err := a.put(ctx, environment, request.GetName(), options)
+	if err == nil && request.GetNow() {
+		err = a.hurry(environment, request.GetName(), result.Version)
+	}
 	secret := audit.Secret{Name: AuditName(request.GetName()), Version: result.Version, Keys: result.Keys}
 	if err == nil && !result.Changed {
 		changing.unchanged(secret)
@@ -47,7 +51,7 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys}, nil
+	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys, Note: note}, nil
 }
 
 // put writes a version and tells of it. The caller holds writing.
@@ -61,10 +65,16 @@ func (a *Agent) put(ctx context.Context, environment, name string, options store
 			return result, err
 		}
 		a.emit(normal, "SecretSet", environment, name, "version %d, keys %s", result.Version, strings.Join(result.Keys, ", "))
-		a.prune(environment, name)
-		a.learnValues(ctx, environment)
+		a.newVersion(ctx, environment, name)
 	}
 	return result, nil
+}
+
+// newVersion does what follows a new version of a secret. The caller holds writing.
+func (a *Agent) newVersion(ctx context.Context, environment, name string) {
+	a.prune(environment, name)
+	a.learnValues(ctx, environment)
+	a.rotator.notice(environment, name)
 }
 
 // RollbackSecret writes a new version with the content of an old one.
@@ -96,8 +106,7 @@ func (a *Agent) rollback(ctx context.Context, environment, name string, version 
 		return 0, err
 	}
 	a.emit(normal, "SecretRolledBack", environment, name, "version %d has the content of an earlier one", number)
-	a.prune(environment, name)
-	a.learnValues(ctx, environment)
+	a.newVersion(ctx, environment, name)
 	return number, nil
 }
 
@@ -191,66 +200,71 @@ func (a *Agent) DescribeSecret(environment, name string) (*purserv1.DescribeResp
 			Version:   v.Version,
 			CreatedAt: timestamppb.New(v.Created),
 			Keys:      v.Keys,
-			State:     versionState(info, v.Version, users),
 			Users:     users,
 			CopyOf:    v.CopyOf,
 		})
+		last := response.Versions[len(response.Versions)-1]
+		last.State, last.Reason = a.versionState(info, v, users)
 	}
+	response.Users = a.secretUsers(info.Environment, info.Name)
 	return response, nil
-}
-
-func versionState(info store.Info, version uint32, users []string) string {
-	switch {
-	case !info.Deleted && version == info.Version:
-		return "current"
-	case len(users) > 0:
-		return "pinned"
-	default:
-		return "old"
-	}
 }
 
 func (a *Agent) secretMessage(info store.Info) *purserv1.Secret {
 	m := &purserv1.Secret{
 		Environment: info.Environment,
 		Name:        info.Name,
-		Version:     info.Version,
+		Version:     a.latestOf(info.Environment, info.Name),
 		CreatedAt:   timestamppb.New(info.Created),
 		UpdatedAt:   timestamppb.New(info.Updated),
 		Users:       a.users(info.Environment, info.Name, 0),
 		Deleted:     info.Deleted,
+		Withheld:    a.withheld(info),
 	}
 	for _, v := range info.Versions {
-		if v.Version == info.Version {
+		if v.Version == m.Version {
 			m.Keys = v.Keys
 		}
 	}
 	return m
 }
 
-// users are the workloads that are pinned to a version of a secret; to any
-// when version is 0.
+// users are the workloads that are pinned to a version of a secret, or have a container on
+// it; to any when version is 0.
 func (a *Agent) users(environment, name string, version uint32) []string {
 	var ids []string
 	for _, w := range a.list(environment, "") {
-		for _, p := range w.record().GetPins() {
-			if p.GetSecret() == name && p.GetVersion() != 0 && (version == 0 || version == p.GetVersion()) {
-				ids = append(ids, w.id())
-			}
+		used := w.versions(name)
+		if len(used) > 0 && (version == 0 || slices.Contains(used, version)) {
+			ids = append(ids, w.id())
 		}
 	}
 	return ids
+}
+
+// versions are those of a secret that a workload is pinned to, tries, or has a container of.
+func (w *workload) versions(name string) []uint32 {
+	r := w.record()
+	pins := slices.Concat(r.GetPins(), r.GetTrial().GetPins())
+	v, _ := w.supervisor.View()
+	for _, i := range v.Status.Containers() {
+		pins = append(pins, i.Revision.Pins...)
+	}
+	var versions []uint32
+	for _, p := range pins {
+		if p.GetSecret() == name && p.GetVersion() != 0 {
+			versions = append(versions, p.GetVersion())
+		}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions)
 }
 
 // pinned are the versions of a secret that workloads run on.
 func (a *Agent) pinned(environment, name string) []uint32 {
 	var versions []uint32
 	for _, w := range a.list(environment, "") {
-		for _, p := range w.record().GetPins() {
-			if p.GetSecret() == name && p.GetVersion() != 0 {
-				versions = append(versions, p.GetVersion())
-			}
-		}
+		versions = append(versions, w.versions(name)...)
 	}
 	slices.Sort(versions)
 	return slices.Compact(versions)

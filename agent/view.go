@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/supervise"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
@@ -32,6 +33,7 @@ func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 		LastExit:           s.LastExit.Message(),
 		Restarts:           s.Restarts,
 		CreatedAt:          r.GetCreatedAt(),
+		Rotation:           w.rotation(r),
 	}
 	if s.State == supervise.BackingOff && !s.NextTry.IsZero() {
 		m.NextTryAt = timestamppb.New(s.NextTry)
@@ -63,7 +65,7 @@ func reason(v supervise.View) string {
 }
 
 func instanceMessage(i *supervise.Instance) *purserv1.Instance {
-	m := &purserv1.Instance{Id: i.ID, Pid: i.PID, Generation: i.Revision.Generation, ImageDigest: i.ImageDigest, Addresses: i.Addresses}
+	m := &purserv1.Instance{Id: i.ID, Pid: i.PID, Generation: i.Revision.Generation, ImageDigest: i.ImageDigest, Addresses: i.Addresses, Pins: i.Revision.Pins}
 	if !i.StartedAt.IsZero() {
 		m.StartedAt = timestamppb.New(i.StartedAt)
 	}
@@ -103,4 +105,14 @@ func onPins(pins []*purserv1.Pin) string {
 		parts = append(parts, fmt.Sprintf("%s version %d", p.GetSecret(), p.GetVersion()))
 	}
 	return " on " + strings.Join(parts, ", ")
+}
+
+// rotation is how a workload stands to the latest versions of its secrets; nil when it uses
+// none.
+func (w *workload) rotation(r *statev1.Workload) *purserv1.RotationStatus {
+	if len(r.GetSpec().GetSecrets()) == 0 {
+		return nil
+	}
+	s := w.agent.rotator.standing(w.key)
+	return &purserv1.RotationStatus{State: s.State, Reason: s.Reason, Pins: r.GetTrial().GetPins()}
 }

@@ -94,9 +94,11 @@ func (w *workload) want(change func(*supervise.Desired)) {
 // desired is what the supervisor needs to know of a record.
 func desired(r *statev1.Workload) supervise.Desired {
 	return supervise.Desired{
-		Goal:     supervise.Goal(r.GetGoal()),
-		Run:      r.GetRun(),
-		Revision: supervise.NewRevision(r.GetGeneration(), r.GetSpec(), r.GetPins()),
+		Goal:      supervise.Goal(r.GetGoal()),
+		Run:       runOf(r),
+		Trial:     replacing(r) != nil,
+		Delivered: r.GetDeliveredTo(),
+		Revision:  supervise.NewRevision(r.GetGeneration(), r.GetSpec(), pinsOf(r)),
 	}
 }
 
@@ -120,7 +122,7 @@ func (j journal) Forget(d supervise.Desired) error {
 	a := j.w.agent
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	if r := j.w.record(); r.GetGoal() != string(unpaused(d.Goal)) || r.GetRun() != d.Run {
+	if r := j.w.record(); r.GetGoal() != string(unpaused(d.Goal)) || runOf(r) != d.Run {
 		return supervise.ErrSuperseded
 	}
 	if v, _ := j.w.supervisor.View(); !v.Empty() {

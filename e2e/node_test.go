@@ -279,6 +279,7 @@ type workload struct {
 		Version int
 	}
 	Instances []instance
+	Rotation  struct{ State, Reason string }
 	LastExit  *struct {
 		Code     int
 		Reason   string

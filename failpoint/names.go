@@ -15,6 +15,10 @@ var Names = []string{
 	"delete.done",
 	"inspect.found",
 
+	// A workload's move to other versions of its secrets.
+	"rotation.begun", "rotation.deliver", "rotation.delivered",
+	"rotation.committed", "rotation.withdrawn",
+
 	// The parts of a container.
 	"create.claimed", "create.recorded", "create.rooted",
 	"create.files", "create.streams", "create.task", "create.undo",

@@ -14,7 +14,7 @@ type apps struct{ agent *agent.Agent }
 
 func (s apps) Deploy(ctx context.Context, r *connect.Request[purserv1.DeployRequest]) (*connect.Response[purserv1.DeployResponse], error) {
 	m := r.Msg
-	changes, revision, err := s.agent.Deploy(ctx, m.GetEnvironment(), m.GetApp(), m.GetSpecs(), m.GetPrune(), m.GetDryRun())
+	changes, revision, err := s.agent.Deploy(ctx, m.GetEnvironment(), m.GetApp(), m.GetSpecs(), m.GetPrune(), m.GetDryRun(), m.GetForce())
 	return respond(&purserv1.DeployResponse{Changes: changes, Revision: revision}, err)
 }
 

@@ -19,6 +19,10 @@ const (
 	Launch   Action = "launch"   // a launch spec was accepted
 	Start    Action = "start"    // a workload that had ended was started
 	Restart  Action = "restart"  // a restart was asked for
+	Rotate   Action = "rotate"   // a workload has moved to other versions of its secrets
+	Hold     Action = "hold"     // versions of a secret were held
+	Release  Action = "release"  // a hold was ended
+	Retry    Action = "retry"    // versions of a secret that had failed are tried again
 	Resolve  Action = "resolve"  // an instance was given secrets
 	Pull     Action = "pull"     // a registry was given credentials out of a secret
 	Exec     Action = "exec"     // a command was run in a container
@@ -28,7 +32,7 @@ const (
 )
 
 // Actions are all that there are.
-var Actions = []Action{Opened, Set, Rollback, Delete, Prune, Launch, Start, Restart, Resolve, Pull, Exec, Refusal, Lost, Unsynced}
+var Actions = []Action{Opened, Set, Rollback, Delete, Prune, Launch, Start, Restart, Rotate, Hold, Release, Retry, Resolve, Pull, Exec, Refusal, Lost, Unsynced}
 
 // Outcome is what became of an action.
 type Outcome string

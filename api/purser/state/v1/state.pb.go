@@ -42,7 +42,9 @@ type Workload struct {
 	// Other versions of its secrets that are being tried; absent when none are.
 	Trial *Trial `protobuf:"bytes,10,opt,name=trial,proto3" json:"trial,omitempty"`
 	// The instance whose files were replaced by those of the pins; empty when none was.
-	DeliveredTo   string `protobuf:"bytes,11,opt,name=delivered_to,json=deliveredTo,proto3" json:"delivered_to,omitempty"`
+	DeliveredTo string `protobuf:"bytes,11,opt,name=delivered_to,json=deliveredTo,proto3" json:"delivered_to,omitempty"`
+	// The highest run that a trial has had, so that no run is given out twice.
+	TriedRun      uint64 `protobuf:"varint,12,opt,name=tried_run,json=triedRun,proto3" json:"tried_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,6 +154,13 @@ func (x *Workload) GetDeliveredTo() string {
 		return x.DeliveredTo
 	}
 	return ""
+}
+
+func (x *Workload) GetTriedRun() uint64 {
+	if x != nil {
+		return x.TriedRun
+	}
+	return 0
 }
 
 // Trial is a move of a workload to other versions of its secrets, while it is not yet
@@ -1155,7 +1164,7 @@ var File_purser_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\x8e\x03\n" +
+	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\xab\x03\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -1171,7 +1180,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x06status\x18\t \x01(\v2\x17.purser.state.v1.StatusR\x06status\x12,\n" +
 	"\x05trial\x18\n" +
 	" \x01(\v2\x16.purser.state.v1.TrialR\x05trial\x12!\n" +
-	"\fdelivered_to\x18\v \x01(\tR\vdeliveredTo\"\x96\x03\n" +
+	"\fdelivered_to\x18\v \x01(\tR\vdeliveredTo\x12\x1b\n" +
+	"\ttried_run\x18\f \x01(\x04R\btriedRun\"\x96\x03\n" +
 	"\x05Trial\x12\"\n" +
 	"\x04pins\x18\x01 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
