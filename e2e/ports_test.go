@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	proxyproto "github.com/pires/go-proxyproto"
+
 	"github.com/purserd/purser/e2e/rig"
 )
 
@@ -100,7 +102,11 @@ func (n *node) ask(port int, path string) (string, error) {
 
 // tell sends a datagram to the service and returns its answer.
 func (n *node) tell(port int, text string) (string, error) {
-	conn, err := n.dial(n.t.Context(), "udp", fmt.Sprintf("127.0.0.1:%d", port))
+	return n.tellAt("127.0.0.1", port, text)
+}
+
+func (n *node) tellAt(host string, port int, text string) (string, error) {
+	conn, err := n.dial(n.t.Context(), "udp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return "", err
 	}
@@ -129,12 +135,12 @@ func TestPorts(t *testing.T) {
 				continue
 			}
 			conn.Close()
+			if got, err := n.tellAt(host, port, "hello"); err != nil || got != w.Instances[0].ID+" hello" {
+				t.Errorf("to a datagram at %s it answers %q, %v", host, got, err)
+			}
 		}
 		if got, err := n.ask(port, "/"); err != nil || got != w.Instances[0].ID+" 1" {
 			t.Errorf("it answers %q, %v", got, err)
-		}
-		if got, err := n.tell(port, "hello"); err != nil || got != w.Instances[0].ID+" hello" {
-			t.Errorf("to a datagram it answers %q, %v", got, err)
 		}
 		t.Run("taken", func(t *testing.T) { testPortTaken(t, n) })
 		t.Run("agent killed", func(t *testing.T) {
@@ -351,27 +357,50 @@ func TestPortsUnderWrk(t *testing.T) {
 	}
 }
 
-// The container is told the client's address where that is asked for.
+// The container is told the client's address where that is asked for, in either version and
+// of either family.
 func TestPortsProxyProtocol(t *testing.T) {
 	t.Parallel()
 	n := bridgedNode(t, rig.V24)
+	const v1, v2 = port, port + 1
+	// It sends back what it gets, the header first.
 	n.deploy(fmt.Sprintf(`
 app: a
 function: f
 image: {ref: localhost/service:1}
-command: [sh, -c, 'while :; do nc -l -p 9000 -e sh -c "read -r line; echo \"\$line\""; done']
-network: {ports: [{container: 9000, host: %d, proxy_protocol: v1}]}
+command: [sh, -c, 'nc -ll -p 9001 -e cat & nc -ll -p 9002 -e cat']
+network: {ports: [{container: 9001, host: %d, proxy_protocol: v1}, {container: 9002, host: %d, proxy_protocol: v2}]}
 stop: {grace: 0s}
-`, port), "--wait")
-	conn, err := n.dial(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+`, v1, v2), "--wait")
+	for version, port := range map[byte]int{1: v1, 2: v2} {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			t.Run(fmt.Sprintf("v%d %s", version, host), func(t *testing.T) {
+				testProxyProtocol(t, n, version, net.JoinHostPort(host, strconv.Itoa(port)))
+			})
+		}
+	}
+}
+
+// testProxyProtocol connects to a port whose container sends everything back.
+func testProxyProtocol(t *testing.T, n *node, version byte, address string) {
+	conn, err := n.dial(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	from := conn.LocalAddr().(*net.TCPAddr)
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	got, err := bufio.NewReader(conn).ReadString('\n')
-	if want := fmt.Sprintf("PROXY TCP4 127.0.0.1 127.0.0.1 %d %d", from.Port, port); strings.TrimSpace(got) != want {
-		t.Errorf("the container was told %q (%v), want %q", got, err, want)
+	if _, err := io.WriteString(conn, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	header, err := proxyproto.Read(reader)
+	if err != nil {
+		t.Fatalf("what the container was sent first: %v", err)
+	}
+	if header.Version != version || header.SourceAddr.String() != conn.LocalAddr().String() || header.DestinationAddr.String() != address {
+		t.Errorf("the container was told %+v, connected from %s", header, conn.LocalAddr())
+	}
+	if got, err := reader.ReadString('\n'); err != nil || got != "hello\n" {
+		t.Errorf("after the header the container was sent %q, %v", got, err)
 	}
 }

@@ -79,6 +79,33 @@ func (p *pair) unreachable(t *testing.T, to netip.Addr) {
 	p.wantDropped(before, 5)
 }
 
+// Who waits for an answer to a datagram that was refused is told, too, and does not wait:
+// programs seldom look at what becomes of a datagram that they send.
+func TestRefusedDatagramIsNotWaitedFor(t *testing.T) {
+	p := newPair(t)
+	p.apply(egress.Policy{Blocked: true})
+	for to, want := range map[netip.Addr]error{other4: unix.EHOSTUNREACH, other6: unix.EACCES} {
+		if err := p.inside.await(at(to, 53)); !errors.Is(err, want) {
+			t.Errorf("of a datagram to %s the receiver is told %v, want %v", to, err, want)
+		}
+	}
+}
+
+// await sends a datagram, however that goes, and waits for an answer.
+func (r *room) await(to netip.AddrPort) (err error) {
+	r.do(func() {
+		var c *net.UDPConn
+		if c, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)); err != nil {
+			return
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(soon))
+		_, _ = c.Write([]byte("question"))
+		_, err = c.Read(make([]byte, 1))
+	})
+	return err
+}
+
 // ask sends a datagram and waits for it to come back.
 func (r *room) ask(from, to netip.AddrPort, size int) (err error) {
 	r.do(func() { err = ask(from, to, size) })
