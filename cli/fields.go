@@ -33,6 +33,7 @@ var runFields = map[string]string{
 	"spec.timeout": "timeout", "spec.resources.memory": "memory",
 	"spec.resources.cpu": "cpu", "spec.user": "user", "spec.workdir": "workdir",
 	"spec.network.mode": "network", "spec.runtime": "runtime",
+	"spec.network.block_network": "block-network", "spec.network.cidr_allowlist": "cidr-allowlist",
 	"spec.network.ports[": "publish", "spec.env[": "env", "spec.secrets[": "secret",
 }
 

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -50,27 +49,4 @@ func parsePort(text string) (*uint32, error) {
 		return nil, fmt.Errorf("%q is not a port from 1 to 65535", text)
 	}
 	return proto.Uint32(uint32(n)), nil
-}
-
-// applyNetwork puts what was given of the network over a spec's.
-func (f *runFlags) applyNetwork(given func(string) bool, spec *purserv1.LaunchSpec) error {
-	if given("network") {
-		spec.Network = &purserv1.Network{Mode: proto.String(f.network)}
-	}
-	var ports []*purserv1.Port
-	for _, text := range f.publish {
-		p, err := parsePublish(text)
-		if err != nil {
-			return err
-		}
-		ports = append(ports, p)
-	}
-	if len(ports) == 0 {
-		return nil
-	}
-	if spec.Network == nil {
-		spec.Network = &purserv1.Network{}
-	}
-	spec.Network.Ports = slices.Concat(spec.Network.Ports, ports)
-	return nil
 }

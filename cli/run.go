@@ -33,9 +33,9 @@ type runFlags struct {
 	timeout, memory  string
 	cpu              float64
 	user, workdir    string
-	network, runtime string
-	publish          []string
+	runtime          string
 	force            bool
+	network          networkFlags
 }
 
 func newRun(s *session) *cobra.Command {
@@ -107,8 +107,10 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
 	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
 	flags.StringVar(&f.workdir, "workdir", "", "absolute path of the working directory")
-	flags.StringVar(&f.network, "network", "", "bridge, none or host; the node's default unless given")
-	flags.StringArrayVarP(&f.publish, "publish", "p", nil, "have a port of the node lead to the function: `[[IP:]HOST:]CONTAINER[/udp]`; repeatable")
+	flags.StringVar(&f.network.mode, "network", "", "bridge, none or host; the node's default unless given")
+	flags.BoolVar(&f.network.block, "block-network", false, "let the function reach nothing, on a bridge")
+	flags.StringArrayVar(&f.network.allowed, "cidr-allowlist", nil, "let the function reach this `CIDR` alone, on a bridge: 10.0.0.0/8 or fd00::/8; repeatable")
+	flags.StringArrayVarP(&f.network.publish, "publish", "p", nil, "have a port of the node lead to the function: `[[IP:]HOST:]CONTAINER[/udp]`; repeatable")
 	flags.StringVar(&f.runtime, "runtime", "", "`NAME` of an OCI runtime configured on the node")
 	flags.BoolVar(&f.force, "force", false, "take a version of a secret that FILE names although it is quarantined")
 }
@@ -231,7 +233,7 @@ func (f *runFlags) apply(cmd *cobra.Command, spec *purserv1.LaunchSpec) error {
 	setText(given("user"), f.user, &spec.User)
 	setText(given("workdir"), f.workdir, &spec.Workdir)
 	setText(given("runtime"), f.runtime, &spec.Runtime)
-	if err := f.applyNetwork(given, spec); err != nil {
+	if err := f.network.apply(given, spec); err != nil {
 		return misuse(cmd, err)
 	}
 	f.applyResources(given, spec)
