@@ -16,7 +16,7 @@
 // made by, a claimed one stays claimed until its owner is deleted, mounted still or not, and
 // any other is disconnected. The IDs that plugins are given are random, so that disconnecting again,
 // as CNI allows it, never frees what is another's by now. Plugins that outlive the process
-// which started them are waited for: they hold a lock that they have inherited.
+// which started them are waited for, and ended if they hang: they hold a lock that they have inherited.
 //
 // The network is the node's own if it has a configuration for CNI, and else a bridge that
 // this package describes (bridge.go). It is made by libcni and not by go-cni on top of it,

@@ -52,7 +52,7 @@ const atOnce = 4
 // it is for would have to share the processors with them.
 const refillPause = 200 * time.Millisecond
 
-// lockPatience is how long plugins of an earlier process have to end.
+// lockPatience is how long plugins of an earlier process have to end by themselves.
 const lockPatience = 10 * time.Second
 
 // Open takes up what there is. No plugin is needed, nor executed, before something is.
@@ -67,7 +67,7 @@ func Open(cfg Config) (*Network, error) {
 		return nil, err
 	}
 	lock := filepath.Join(cfg.RunDir, "plugins.lock")
-	if err := awaitPlugins(lock, lockPatience); err != nil {
+	if err := awaitPlugins(lock, lockPatience, cfg.Log); err != nil {
 		return nil, err
 	}
 	n := &Network{

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/invoke"
@@ -45,7 +46,11 @@ func (p *plugins) ExecPlugin(ctx context.Context, path string, stdin []byte, env
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), &stdout, &stderr
 	cmd.ExtraFiles = []*os.File{lock}
-	cmd.WaitDelay = 10 * time.Second // for what it has started itself
+	// What it has started itself ends with it: an IPAM plugin that went on alone would take
+	// an address for nobody.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
 		return nil, pluginError(filepath.Base(path), err, stdout.Bytes(), stderr.String())
 	}
@@ -70,26 +75,6 @@ func openLock(path string) (*os.File, error) {
 		return nil, fmt.Errorf("opening the lock of CNI plugins: %w", err)
 	}
 	return file, nil
-}
-
-// awaitPlugins waits until no plugin runs any more that an earlier process has started.
-func awaitPlugins(path string, patience time.Duration) error {
-	lock, err := openLock(path)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return fmt.Errorf("locking %s: %w", path, err)
-		case time.Now().After(deadline):
-			return fmt.Errorf("CNI plugins that an earlier agent has started still run after %s (see who has %s open)", patience, path)
-		}
-	}
 }
 
 // exhausted tells by host-local's words, which have no code, that all addresses are taken.
