@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -173,20 +172,13 @@ func (c Config) removeTables() error {
 }
 
 func (c Config) removeBridge() error {
-	link, err := net.InterfaceByName(c.Bridge)
+	found, err := net.InterfaceByName(c.Bridge)
 	if err != nil {
 		return nil // it is not there
 	}
-	route, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
-	if err != nil {
-		return fmt.Errorf("opening netlink: %w", err)
-	}
-	defer route.Close()
-	message := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(message[4:], uint32(link.Index))
-	_, err = route.Execute(netlink.Message{
+	_, err = onRoute(netlink.Message{
 		Header: netlink.Header{Type: unix.RTM_DELLINK, Flags: netlink.Request | netlink.Acknowledge},
-		Data:   message,
+		Data:   link{index: uint32(found.Index)}.message(unix.AF_UNSPEC),
 	})
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("removing bridge %s: %w", c.Bridge, err)

@@ -20,12 +20,12 @@ func (n *Network) look() {
 	}
 }
 
-// keep disconnects what is dead, keeps attachments ready and rules in force, until the
-// network is closed.
+// keep disconnects what is dead, keeps attachments ready, and the bridge and its rules as
+// they should be, until the network is closed.
 func (n *Network) keep() {
 	pause := leastPause
 	for {
-		err := errors.Join(n.disconnectDead(n.ctx), n.fill(), n.keepRules())
+		err := errors.Join(n.disconnectDead(n.ctx), n.fill(), n.keepBridge(), n.keepRules())
 		next := mostPause
 		if err == nil || n.ctx.Err() != nil {
 			pause = leastPause
