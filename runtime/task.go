@@ -269,11 +269,14 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	// The shim gives its streams two seconds after this and cuts them then, so
 	// the log is completed before.
 	r.drainStreams(ctx, id)
+	// Nothing of it runs any more. Plugins take about as long as the shim, so both at once.
+	disconnected := make(chan error, 1)
+	go func() { disconnected <- r.disconnect(ctx, id) }()
 	_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	if isNotFound(err) {
-		return r.endForgotten(ctx, id)
+		err = r.endForgotten(ctx, id)
 	}
-	return err
+	return errors.Join(err, <-disconnected)
 }
 
 // killAll kills every process of a container and waits for the first one's end.
