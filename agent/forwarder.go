@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -95,10 +93,13 @@ func (f *forwarder) find(o *opening) {
 	}
 }
 
-// left says whether there may be a process: this agent, or an earlier one, had it started.
+// left says whether there may be a process: this agent has it started, or an earlier one
+// has, and it still runs.
 func (f *forwarder) left() bool {
-	_, err := os.Stat(f.options.Dir)
-	return !errors.Is(err, fs.ErrNotExist)
+	f.mu.Lock()
+	opening := f.opening != nil
+	f.mu.Unlock()
+	return opening || f.client.Load() != nil || companion.Running(f.options.Dir)
 }
 
 func (f *forwarder) Claim(ctx context.Context, owner string, ports []forward.Port) error {

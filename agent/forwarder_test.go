@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/runtime/companion"
 )
 
 // Who asks for something waits for the forwarder no longer than it wants to, and metrics do not
@@ -40,6 +42,35 @@ func TestForwarderThatIsStopped(t *testing.T) {
 	}
 	if _, err := f.Owners(t.Context()); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Where an earlier agent had ports published and none are any more, none is started to be
+// asked for them.
+func TestForwarderThatHasEnded(t *testing.T) {
+	dir := t.TempDir()
+	ports := filepath.Join(dir, "ports")
+	if err := os.MkdirAll(ports, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(ports, "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := newForwarder(dir, func() {}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owners, err := f.Owners(t.Context()); len(owners) > 0 || err != nil {
+		t.Errorf("owners: %v, %v", owners, err)
+	}
+	if err := f.Release(t.Context(), "dev/a/f"); err != nil {
+		t.Error(err)
+	}
+	if f.client.Load() != nil || companion.Running(ports) {
+		t.Error("one was started")
+	}
+	if err := f.close(); err != nil {
+		t.Error(err)
 	}
 }
 
