@@ -13,6 +13,7 @@ import (
 	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/metrics"
+	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/cni"
 )
 
@@ -38,15 +39,27 @@ func (a *Agent) networkConfig() *cni.Config {
 	return c
 }
 
-// defaultNetworkMode is that of specs that name none.
-func (a *Agent) defaultNetworkMode() string {
-	switch mode := a.cfg.Network.DefaultMode; {
-	case mode != "":
+// defaultNetworkMode is that of a spec that names none, of a workload that may be on the
+// bridge by now.
+func (a *Agent) defaultNetworkMode(onBridge bool) string {
+	if mode := a.cfg.Network.DefaultMode; mode != "" {
 		return mode
-	case a.runtime.CheckBridge() == nil:
+	}
+	return modeFor(a.runtime.CheckBridge(), onBridge)
+}
+
+// modeFor is bridge where CNI works, and none where there is no CNI. Where there is, and
+// something is wrong with it, a spec gets bridge all the same, which refuses it and says why,
+// instead of a container that nobody reaches. So it does while plugins are away on which a
+// workload runs, as when they are being upgraded.
+func modeFor(unusable error, onBridge bool) string {
+	if unusable == nil || onBridge {
 		return launchspec.NetworkBridge
 	}
-	return launchspec.NetworkNone
+	if errors.Is(unusable, runtime.ErrNoBridge) || errors.As(unusable, new(*cni.MissingError)) {
+		return launchspec.NetworkNone
+	}
+	return launchspec.NetworkBridge
 }
 
 // fillNetworkMode gives a spec the network mode of the node, unless it names one. A spec
@@ -66,7 +79,7 @@ func (a *Agent) fillNetworkMode(spec *purserv1.LaunchSpec, w *workload) {
 	}
 	mode := launchspec.NetworkMode(spec)
 	if mode == launchspec.NetworkNone {
-		mode = a.defaultNetworkMode()
+		mode = a.defaultNetworkMode(w != nil && bridged(w.record().GetSpec()))
 	}
 	if mode != launchspec.NetworkNone {
 		spec.Network = withNetworkMode(spec, mode).GetNetwork()

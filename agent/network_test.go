@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -9,6 +11,8 @@ import (
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
+	"github.com/purserd/purser/runtime/cni"
 )
 
 // A spec that names no mode gets the node's, unless it is in force with another one.
@@ -54,5 +58,25 @@ func TestNetworkModeIsFilledIn(t *testing.T) {
 				t.Errorf("what was given is now %v", tc.spec)
 			}
 		})
+	}
+}
+
+// A node without CNI has no bridge; one whose CNI is broken says so, and moves nobody off it.
+func TestDefaultNetworkMode(t *testing.T) {
+	missing := fmt.Errorf("asking: %w", &cni.MissingError{Plugins: []string{"bridge"}})
+	for name, tc := range map[string]struct {
+		unusable error
+		onBridge bool
+		want     string
+	}{
+		"works":                         {nil, false, "bridge"},
+		"no plugins":                    {missing, false, "none"},
+		"no plugins, and it is on one":  {missing, true, "bridge"},
+		"no network":                    {runtime.ErrNoBridge, false, "none"},
+		"a configuration that is wrong": {errors.New("unexpected end of JSON input"), false, "bridge"},
+	} {
+		if got := modeFor(tc.unusable, tc.onBridge); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 // Containers on the node's container network: one claims a network namespace that is
 // connected before anything else is made of it, and gives it back once nothing of it runs.
 
-// errNoBridge is for a Runtime that was given no network.
-var errNoBridge = errors.New("this node has no container network")
+// ErrNoBridge is for a Runtime that was given no network.
+var ErrNoBridge = errors.New("this node has no container network")
 
 // openNetwork takes up what an earlier process left of the network.
 func (r *Runtime) openNetwork() (err error) {
@@ -41,7 +41,7 @@ func (r *Runtime) closeNetwork() error {
 // is made ready for some.
 func (r *Runtime) CheckBridge() error {
 	if r.network == nil {
-		return errNoBridge
+		return ErrNoBridge
 	}
 	return r.network.Check()
 }
@@ -64,7 +64,7 @@ func (r *Runtime) connect(ctx context.Context, in Instance) (*cni.Attachment, er
 		return nil, nil
 	}
 	if r.network == nil {
-		return nil, errNoBridge
+		return nil, ErrNoBridge
 	}
 	return r.network.Claim(ctx, in.ID)
 }
