@@ -49,6 +49,9 @@ func (n *Network) make(ctx context.Context) (*Attachment, error) {
 		return nil, err
 	}
 	a, err := n.connect(list)
+	if errors.Is(err, errInUse) {
+		a, err = n.connect(list) // which is said of it now
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +78,9 @@ func (n *Network) connect(list *libcni.NetworkConfigList) (*Attachment, error) {
 	n.cfg.Observe(Add, resultOf(err), time.Since(began))
 	if err == nil {
 		r.Result = result
-		if err = errors.Join(n.cfg.save(r), failpoint.Error("network.connected")); err == nil {
-			return n.attachment(r), nil
+		a = n.attachment(r)
+		if err = errors.Join(n.cfg.save(r), n.checkUnused(a), failpoint.Error("network.connected")); err == nil {
+			return a, nil
 		}
 	}
 	if exhausted(err) {
@@ -84,6 +88,9 @@ func (n *Network) connect(list *libcni.NetworkConfigList) (*Attachment, error) {
 	}
 	if undone := n.disconnect(context.Background(), a); undone != nil {
 		n.bury(a)
+	}
+	if errors.Is(err, errInUse) {
+		err = errors.Join(err, n.keepAddresses())
 	}
 	return nil, err
 }

@@ -120,7 +120,7 @@ func (n *Network) takeUp() error {
 		}
 	}
 	explained, err := n.dropPins(records)
-	return errors.Join(err, n.dropAddresses(explained), n.dropResults(explained))
+	return errors.Join(err, n.dropAddresses(explained), n.keepAddresses(), n.dropResults(explained))
 }
 
 // dropPins removes namespaces that no record explains, unless somebody is in one: records
