@@ -63,6 +63,9 @@ func (c *collector) network(s *purserv1.LaunchSpec) {
 		if p.GetProxyProtocol() != "" && Protocol(p) == ProtocolUDP {
 			c.add(at.join("proxy_protocol"), "port.proxy", "must be left out: the PROXY protocol belongs to tcp")
 		}
+		if wrong := wrongHostIP(HostIP(p)); wrong != "" {
+			c.add(at.join("host_ip"), "port.host_ip", "must be an address of the node's: %s", wrong)
+		}
 		for _, other := range n.GetPorts()[:i] {
 			if hostPort(p).Conflicts(hostPort(other)) {
 				c.add(at.join("host"), "port.unique", "must not name a port of the node twice: without host_ip it is that of all addresses")
@@ -70,6 +73,17 @@ func (c *collector) network(s *purserv1.LaunchSpec) {
 			}
 		}
 	}
+}
+
+// wrongHostIP says why no port can be bound to an address on any node; empty if one may be.
+func wrongHostIP(ip netip.Addr) string {
+	switch {
+	case ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "no node has this one for itself"
+	case ip.Is6() && ip.IsLinkLocalUnicast() && ip.Zone() == "":
+		return "one that is of a link needs its interface, as fe80::1%eth0"
+	}
+	return ""
 }
 
 func hostPort(p *purserv1.Port) HostPort { return HostPort{Protocol(p), HostIP(p), HostPortOf(p)} }

@@ -62,6 +62,11 @@ func TestValidate(t *testing.T) {
 		"published ports": {`"network": {"ports": [{"host": 0}, {"container": 65536, "host_ip": "localhost", "protocol": "sctp", "proxy_protocol": "v3"}]}`, []string{
 			"network.ports[0].container: is required (required)", "network.ports[0].host: must be", "network.ports[1].container: must be",
 			"network.ports[1].host_ip: must be a valid IP address", "network.ports[1].protocol: must be tcp or udp", "network.ports[1].proxy_protocol: must be v1 or v2"}},
+		"addresses of no node": {`"network": {"ports": [{"container": 1, "host_ip": "224.0.0.1"}, {"container": 2, "host_ip": "255.255.255.255"}, {"container": 3, "host_ip": "ff02::1"}, {"container": 4, "host_ip": "fe80::1"}, {"container": 5, "host_ip": "fe80::1%eth0"}, {"container": 6, "host_ip": "::"}, {"container": 7, "host_ip": "0.0.0.0"}]}`, []string{
+			"network.ports[0].host_ip: must be an address of the node's: no node has this one for itself (port.host_ip)",
+			"network.ports[1].host_ip: must be an address of the node's: no node has this one for itself (port.host_ip)",
+			"network.ports[2].host_ip: must be an address of the node's: no node has this one for itself (port.host_ip)",
+			"network.ports[3].host_ip: must be an address of the node's: one that is of a link needs its interface, as fe80::1%eth0 (port.host_ip)"}},
 		"a port twice": {`"network": {"ports": [{"container": 80}, {"container": 81, "host": 80}, {"container": 80, "protocol": "udp"}, {"container": 80, "host_ip": "127.0.0.1"}, {"container": 1, "host": 80, "host_ip": "::ffff:127.0.0.1"}]}`, []string{
 			"network.ports[1].host: must not name a port of the node twice: without host_ip it is that of all addresses (port.unique)",
 			"network.ports[3].host: must not name a port of the node twice", "network.ports[4].host: must not name a port of the node twice"}},
