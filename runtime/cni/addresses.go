@@ -27,12 +27,25 @@ func (n *Network) checkUnused(a *Attachment) error {
 	n.mu.Unlock()
 	for _, other := range others {
 		for _, ip := range a.Addresses {
-			if slices.Contains(other.Addresses, ip) && netns.Pinned(other.NetNS) {
+			if slices.Contains(other.Addresses, ip) && other.while(func() error { return errInUse }) != nil {
 				return fmt.Errorf("connecting a network namespace to %s: %w: %s", n.cfg.Bridge, errInUse, ip)
 			}
 		}
 	}
 	return nil
+}
+
+// while does something unless the attachment is being disconnected, when its addresses may
+// be free already, or its namespace is not there.
+func (a *Attachment) while(connected func() error) error {
+	if !a.mu.TryLock() {
+		return nil
+	}
+	defer a.mu.Unlock()
+	if a.gone || !netns.Pinned(a.NetNS) {
+		return nil
+	}
+	return connected()
 }
 
 // keepAddresses makes the files again that are lost.
@@ -42,25 +55,20 @@ func (n *Network) keepAddresses() error {
 	n.mu.Unlock()
 	var errs []error
 	for _, a := range all {
-		errs = append(errs, n.keepAddressesOf(a))
+		if a.record.portOf(n.cfg.Bridge) != "" {
+			errs = append(errs, a.while(func() error { return n.cfg.keepAddressesOf(a) }))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (n *Network) keepAddressesOf(a *Attachment) error {
-	if !a.mu.TryLock() { // it is being disconnected
-		return nil
-	}
-	defer a.mu.Unlock()
-	if a.gone || a.record.portOf(n.cfg.Bridge) == "" || !netns.Pinned(a.NetNS) {
-		return nil
-	}
+func (c Config) keepAddressesOf(a *Attachment) error {
 	for _, ip := range a.Addresses {
-		switch made, err := n.cfg.keepAddress(ip, a.record.ID); {
+		switch made, err := c.keepAddress(ip, a.record.ID); {
 		case err != nil:
 			return fmt.Errorf("noting that address %s is in use: %w", ip, err)
 		case made:
-			n.cfg.Log.Warn("an address that is in use was said to be free, and is not any more", "address", ip, "owner", a.record.Owner)
+			c.Log.Warn("an address that is in use was said to be free, and is not any more", "address", ip, "owner", a.record.Owner)
 		}
 	}
 	return nil

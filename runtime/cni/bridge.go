@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -118,13 +119,26 @@ func (c Config) leaving(s netip.Prefix) []expr.Any {
 	}
 }
 
-// noteBridge notes that a bridge which is not there yet is about to be made, and so ours.
-func (c Config) noteBridge() error {
+// makeBridge makes a bridge that is not there yet, and notes before that it is ours. The
+// plugin finds it then, and gives it all that it needs.
+//
+// It is made here so that its IPv6 address can be used at once. For a second or two the
+// kernel would look whether somebody else has it, and whoever sends to a container meanwhile
+// would do so from another address, to which there is no way back: a client of a published
+// UDP port for as long as it goes on sending.
+func (c Config) makeBridge() error {
 	if _, err := net.InterfaceByName(c.Bridge); err == nil {
 		return nil
 	}
 	if err := os.WriteFile(c.bridgeNote(), nil, 0o600); err != nil {
 		return fmt.Errorf("noting that bridge %s is made: %w", c.Bridge, err)
+	}
+	if err := addBridge(c.Bridge); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("making bridge %s: %w", c.Bridge, err)
+	}
+	path := filepath.Join("/proc/sys/net/ipv6/conf", c.Bridge, "accept_dad")
+	if err := os.WriteFile(path, []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("having the address of bridge %s be used at once: %w", c.Bridge, err)
 	}
 	return nil
 }

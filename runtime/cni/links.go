@@ -46,12 +46,23 @@ func listLinks() (map[string]link, error) {
 	return all, nil
 }
 
+// addBridge makes a bridge.
+func addBridge(name string) error {
+	e := netlink.NewAttributeEncoder()
+	e.String(unix.IFLA_IFNAME, name)
+	e.Nested(unix.IFLA_LINKINFO, func(e *netlink.AttributeEncoder) error {
+		e.String(unix.IFLA_INFO_KIND, "bridge")
+		return nil
+	})
+	return link{}.set(unix.AF_UNSPEC, unix.RTM_NEWLINK, netlink.Create|netlink.Excl, e)
+}
+
 // connect makes an interface a port of a bridge, as the plugin does: what a container sends
 // to a port of its own, by way of the node, comes back to it (hairpin).
 func (l link) connect(bridge link) error {
 	e := netlink.NewAttributeEncoder()
 	e.Uint32(unix.IFLA_MASTER, bridge.index)
-	if err := l.set(unix.AF_UNSPEC, unix.RTM_NEWLINK, e); err != nil {
+	if err := l.set(unix.AF_UNSPEC, unix.RTM_NEWLINK, 0, e); err != nil {
 		return err
 	}
 	port := netlink.NewAttributeEncoder()
@@ -59,16 +70,16 @@ func (l link) connect(bridge link) error {
 		e.Uint8(unix.IFLA_BRPORT_MODE, 1)
 		return nil
 	})
-	return l.set(unix.AF_BRIDGE, unix.RTM_SETLINK, port)
+	return l.set(unix.AF_BRIDGE, unix.RTM_SETLINK, 0, port)
 }
 
-func (l link) set(family byte, kind netlink.HeaderType, attributes *netlink.AttributeEncoder) error {
+func (l link) set(family byte, kind netlink.HeaderType, flags netlink.HeaderFlags, attributes *netlink.AttributeEncoder) error {
 	encoded, err := attributes.Encode()
 	if err != nil {
 		return err
 	}
 	_, err = onRoute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Acknowledge},
+		Header: netlink.Header{Type: kind, Flags: flags | netlink.Request | netlink.Acknowledge},
 		Data:   append(l.message(family), encoded...),
 	})
 	return err

@@ -2,12 +2,34 @@ package cni_test
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime/cni"
 )
+
+// The bridge's addresses can be used as soon as somebody is connected: what is sent until then
+// would come from another one.
+func TestBridgeAddressesAreUsable(t *testing.T) {
+	rig.Program(t, "ip", "apt-get install iproute2")
+	n := newNode(t, func(c *cni.Config) { c.Pool = 0 })
+	a := n.claim("a")
+	if out := n.must("ip", "-6", "addr", "show", "dev", "ptest0", "tentative"); strings.Contains(out, "fd00:99::1") {
+		t.Errorf("its address cannot be used yet: %s", out)
+	}
+	for i, to := range a.Addresses {
+		conn, err := net.Dial("udp", net.JoinHostPort(to.String(), "9"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if from := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(); from != a.Gateways[i] {
+			t.Errorf("%s is sent to from %s, not from %s", to, from, a.Gateways[i])
+		}
+	}
+}
 
 // Whatever another program does to the bridge: who is on it reaches the node and others
 // again, and so does who is connected next.
