@@ -4,8 +4,11 @@
 // Both are measured in rounds, in another order in each, so that the machine's moods
 // hit both alike: the throughput of one connection, the time of a byte to the server and
 // back on a connection that is there, and the same with a connection made for it. It
-// prints medians, or of throughput the best, with the goals they are held against; run it
-// as root on a quiet machine.
+// prints medians, or of throughput the best, with the goals they are held against, and the
+// CPU time that a GB takes of client, server and forwarder: where these three share the
+// processors, throughput is what that leaves. Run it as root on a quiet machine, or with
+// chrt -f 1 before it, so that what else runs does not come between; the kernel then halts
+// it for 50 ms of each second, unless there is an idle one.
 package main
 
 import (
@@ -54,20 +57,21 @@ const (
 )
 
 func run(rounds int) error {
-	stop, err := network()
+	server, stop, err := network()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	client, err := publish()
+	client, forwarder, err := publish()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	defer client.Release(context.Background(), "bench/server")
+	all := processes{os.Getpid(), server, forwarder}
 	ways := []*way{
-		{name: "direct", addr: fmt.Sprintf("%s:%d", serverAddr, serverPort)},
-		{name: "forwarded", addr: fmt.Sprintf("%s:%d", hostAddr, publishPort)},
+		{name: "direct", all: all, addr: fmt.Sprintf("%s:%d", serverAddr, serverPort)},
+		{name: "forwarded", all: all, addr: fmt.Sprintf("%s:%d", hostAddr, publishPort)},
 	}
 	for range rounds {
 		for _, i := range rand.Perm(len(ways)) {
@@ -81,10 +85,10 @@ func run(rounds int) error {
 }
 
 // network makes the namespace with a server in it.
-func network() (stop func(), err error) {
+func network() (server int, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	var cmd *exec.Cmd
 	stop = func() {
@@ -105,37 +109,40 @@ func network() (stop func(), err error) {
 	} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			stop()
-			return nil, fmt.Errorf("ip %v: %w: %s", args, err, out)
+			return 0, nil, fmt.Errorf("ip %v: %w: %s", args, err, out)
 		}
 	}
 	cmd = exec.Command("ip", "netns", "exec", namespace, self, "-serve", fmt.Sprintf("%s:%d", serverAddr, serverPort))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		stop()
-		return nil, err
+		return 0, nil, err
 	}
-	return stop, nil
+	return cmd.Process.Pid, stop, nil
 }
 
 // publish has a port lead to the server.
-func publish() (*forward.Client, error) {
+func publish() (client *forward.Client, pid int, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	dir, err := os.MkdirTemp("/tmp", "purser-bench-")
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	ctx := context.Background()
-	client, err := forward.Open(ctx, companion.Options{Dir: dir, Command: []string{self, "port-forwarder"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	client, err = forward.Open(ctx, companion.Options{Dir: dir, Command: []string{self, "port-forwarder"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := client.Claim(ctx, "bench/server", []forward.Port{{Protocol: forward.TCP, Host: publishPort, Container: serverPort}}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return client, client.Point(ctx, "bench/server", []forward.Target{{Instance: "server", Addrs: []netip.Addr{netip.MustParseAddr(serverAddr)}}})
+	if pid, err = forwarderIn(dir); err != nil {
+		return nil, 0, err
+	}
+	return client, pid, client.Point(ctx, "bench/server", []forward.Target{{Instance: "server", Addrs: []netip.Addr{netip.MustParseAddr(serverAddr)}}})
 }
 
 // What a connection asks the server for, by its first byte.
@@ -200,19 +207,25 @@ func serveOne(conn net.Conn) {
 // way is one to reach the server, and what it took.
 type way struct {
 	name, addr       string
+	all              processes
 	down, up         []float64 // bytes a second
+	downCPU, upCPU   parts
 	there, connected []time.Duration
 }
 
 func (w *way) measure() error {
+	began := w.all.used()
 	down, err := w.throughput(wantBytes)
 	if err != nil {
 		return err
 	}
+	half := w.all.used()
 	up, err := w.throughput(givesBytes)
 	if err != nil {
 		return err
 	}
+	w.downCPU.add(half.since(began))
+	w.upCPU.add(w.all.used().since(half))
 	w.down, w.up = append(w.down, down), append(w.up, up)
 	if err := w.pingPong(2000); err != nil {
 		return err
@@ -313,13 +326,15 @@ func report(direct, forwarded *way) {
 	for _, t := range []struct {
 		name       string
 		ours, base []float64
+		cpu, least parts
 	}{
-		{"throughput from the server", forwarded.down, direct.down},
-		{"throughput to the server", forwarded.up, direct.up},
+		{"throughput from the server", forwarded.down, direct.down, forwarded.downCPU, direct.downCPU},
+		{"throughput to the server", forwarded.up, direct.up, forwarded.upCPU, direct.upCPU},
 	} {
 		ours, base := slices.Max(t.ours), slices.Max(t.base)
 		fmt.Printf("%-40s direct %6.2f GB/s  forwarded %6.2f GB/s  ratio %.2f (medians %.2f), goal ≥ 0.80\n",
 			t.name, base/1e9, ours/1e9, ours/base, median(t.ours)/median(t.base))
+		fmt.Printf("    ms of CPU time a GB: direct %s; forwarded %s\n", t.least.of(len(t.base)), t.cpu.of(len(t.ours)))
 	}
 	for _, l := range []struct {
 		name       string

@@ -23,6 +23,7 @@ func dial(to netip.AddrPort, most time.Duration, during ...context.Context) (*st
 	if err != nil {
 		return nil, err
 	}
+	tuneServer(fd)
 	s := &stream{fd: fd}
 	if err := errors.Join(options(fd), s.connect(address, most, during)); err != nil {
 		s.close()

@@ -39,5 +39,5 @@
 //
 // An owner (owner.go) has sockets (socket.go) and targets (targets.go). tcp.go finds a
 // target for a connection, relay.go passes on how its ends end, and pump.go what they
-// say; udp.go and session.go do for datagrams. counters.go is what the agent sees of it.
+// say, as fast as congestion.go lets it; udp.go and session.go do for datagrams. counters.go is what the agent sees of it.
 package forward

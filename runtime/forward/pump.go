@@ -20,13 +20,14 @@ var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // pumping is a half of a connection.
 type pumping struct {
-	dst, src *stream
-	moved    *counter
-	read     func(uintptr) bool
+	dst, src   *stream
+	moved      *counter
+	read, fill func(uintptr) bool
 
-	buf *[chunk]byte
-	n   int
-	err error
+	buf     *[chunk]byte // what was read is here,
+	through *pipe        // or there
+	n       int
+	err     error
 }
 
 // earlySize has room in any socket that nothing has been written to.
@@ -52,42 +53,41 @@ func early(server, client *stream, c *counters) error {
 	return err
 }
 
-// pump moves what src gives to dst until src has ended.
+// pump moves what src gives to dst until src has ended: in a buffer while it comes in small
+// pieces, through a pipe while there are many.
 //
 // io.Copy does so with splice(2), too, but with a pipe of its own for each half, which
 // it has all the time: six descriptors for a connection, where there can be two.
 func pump(dst, src *stream, moved *counter) error {
 	p := &pumping{dst: dst, src: src, moved: moved}
-	p.read = p.tryRead
+	p.read, p.fill = p.tryRead, p.tryFill
+	move := p.few
 	for {
-		full, err := p.few()
-		if err == nil && full {
-			err = p.many()
-		}
+		err := move()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+		if move = p.few; p.n >= chunk {
+			move = p.many
+		}
 	}
 }
 
 // few waits for something, and moves what fits into a buffer.
-func (p *pumping) few() (full bool, err error) {
+func (p *pumping) few() error {
 	if err := p.src.raw.Read(p.read); err != nil {
-		return false, err
+		return err
 	}
 	defer buffers.Put(p.buf)
-	switch {
-	case p.err != nil:
-		return false, p.err
-	case p.n == 0:
-		return false, io.EOF
+	if err := p.failed(); err != nil {
+		return err
 	}
 	n, err := p.dst.f.Write(p.buf[:p.n])
 	p.moved.Add(uint64(n))
-	return p.n == chunk, err
+	return err
 }
 
 func (p *pumping) tryRead(fd uintptr) bool {
@@ -100,55 +100,61 @@ func (p *pumping) tryRead(fd uintptr) bool {
 	return true
 }
 
-// many moves through a pipe whatever is there.
+// failed is what has come of an attempt to read.
+func (p *pumping) failed() error {
+	if p.err == nil && p.n == 0 {
+		return io.EOF
+	}
+	return p.err
+}
+
+// many waits for something, and moves whatever is there through a pipe, by the kernel alone.
 func (p *pumping) many() error {
-	through, err := takePipe()
-	if err != nil {
-		return nil // then in small steps
-	}
-	for {
-		n, err := p.fill(through)
-		if errors.Is(err, unix.EAGAIN) {
-			through.putBack()
-			return nil
-		}
-		if n == 0 && err == nil {
-			through.putBack()
-			return io.EOF
-		}
-		if err == nil {
-			err = p.drain(through, n)
-		}
-		if err != nil {
-			through.close()
-			return err
-		}
-	}
-}
-
-// fill moves from the source into an empty pipe, without waiting.
-func (p *pumping) fill(through *pipe) (n int, err error) {
-	err = p.src.do(func(fd int) (err error) {
-		n, err = ignoringInterrupts(func() (int, error) { return splice(fd, through.w) })
+	if err := p.src.raw.Read(p.fill); err != nil {
 		return err
-	})
-	return n, err
+	}
+	if p.through == nil {
+		return p.few()
+	}
+	if err := p.failed(); err != nil {
+		p.through.putBack()
+		return err
+	}
+	if err := p.drain(); err != nil {
+		p.through.close() // as there is something in it
+		return err
+	}
+	p.through.putBack()
+	return nil
 }
 
-// drain moves all n bytes out of the pipe.
-func (p *pumping) drain(through *pipe, n int) error {
-	for n > 0 {
+// tryFill moves from the source into an empty pipe. It leaves p.through nil if there is none.
+func (p *pumping) tryFill(fd uintptr) bool {
+	if p.through, p.err = takePipe(); p.err != nil {
+		return true
+	}
+	p.n, p.err = ignoringInterrupts(func() (int, error) { return splice(int(fd), p.through.w) })
+	if errors.Is(p.err, unix.EAGAIN) {
+		p.through.putBack()
+		return false
+	}
+	return true
+}
+
+// drain moves all that is in the pipe out of it.
+func (p *pumping) drain() error {
+	for left := p.n; left > 0; {
 		var moved int
 		var failed error
 		err := p.dst.raw.Write(func(fd uintptr) bool {
-			moved, failed = ignoringInterrupts(func() (int, error) { return splice(through.r, int(fd)) })
+			moved, failed = ignoringInterrupts(func() (int, error) { return splice(p.through.r, int(fd)) })
 			return !errors.Is(failed, unix.EAGAIN)
 		})
 		if err := errors.Join(err, failed); err != nil {
 			return err
 		}
 		p.moved.Add(uint64(moved))
-		n -= moved
+		left -= moved
 	}
 	return nil
 }

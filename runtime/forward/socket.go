@@ -100,6 +100,7 @@ func (o *owner) listening(p Port, fd int) (*socket, error) {
 	if err := errors.Join(options(fd), unix.SetNonblock(fd, true)); err != nil {
 		return nil, err
 	}
+	tuneListener(fd)
 	s := &socket{owner: o}
 	s.port.Store(&p)
 	if s.tcp, err = duplicate(fd); err != nil {
@@ -262,6 +263,7 @@ func (s *socket) next() (conn *accepted, err error) {
 		n, from, err = unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == nil {
 			conn = &accepted{stream{fd: n}, addrPort(from)}
+			tuneClient(n, conn.from.Addr())
 		}
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
