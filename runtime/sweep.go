@@ -341,8 +341,8 @@ func (r *Runtime) leftRunning(ours, tended map[string]bool) ([]thing, error) {
 	if err != nil {
 		return nil, err
 	}
-	for id, b := range mounted {
-		ours[id] = ours[id] || b.ours
+	for _, b := range mounted {
+		ours[b.id] = ours[b.id] || b.ours
 	}
 	shims, err := r.runningShims(ours)
 	if err != nil {

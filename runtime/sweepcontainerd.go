@@ -106,40 +106,44 @@ func bundleID(path, namespace string) string {
 
 // bundle is a directory that a root file system is mounted in.
 type bundle struct {
-	dir string
+	dir, id string
 	// ours: the mount has a writable layer of ours.
 	ours bool
 }
 
-// mountedBundles are those of the namespace, by ID; other containerds' may be among them.
-func (r *Runtime) mountedBundles() (map[string]bundle, error) {
+// mountedBundles are those of the namespace; other containerds' may be among them.
+func (r *Runtime) mountedBundles() ([]bundle, error) {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		return filepath.Base(m.Mountpoint) != "rootfs" || bundleID(filepath.Dir(m.Mountpoint), r.cfg.Namespace) == "", false
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading what is mounted: %w", err)
 	}
-	all := map[string]bundle{}
+	var all []bundle
 	for _, m := range mounts {
 		dir := filepath.Dir(m.Mountpoint)
 		id := filepath.Base(dir)
 		ours := r.cfg.RootDir != "" && strings.Contains(m.VFSOptions+",", r.cfg.upperOption(id))
-		all[id] = bundle{dir, ours}
+		all = append(all, bundle{dir, id, ours})
 	}
 	return all, nil
 }
 
 // leftBundles lists those of containers that are ours, where shims or mounts lead to them.
-func (r *Runtime) leftBundles(shims []shimProcess, mounted map[string]bundle, ours map[string]bool) []thing {
-	parents := map[string]bool{}
-	for id, b := range mounted {
-		if ours[id] {
-			parents[filepath.Dir(b.dir)] = true
+func (r *Runtime) leftBundles(shims []shimProcess, mounted []bundle, ours map[string]bool) []thing {
+	parents, others := map[string]bool{}, map[string]bool{}
+	for _, s := range shims {
+		switch parent := filepath.Dir(s.bundle); {
+		case s.ours && bundleID(s.bundle, r.cfg.Namespace) != "":
+			parents[parent] = true
+		case s.others:
+			others[parent] = true
 		}
 	}
-	for _, s := range shims {
-		if s.ours && bundleID(s.bundle, r.cfg.Namespace) != "" {
-			parents[filepath.Dir(s.bundle)] = true
+	for _, b := range mounted {
+		// A container of another containerd may be named like one of ours.
+		if parent := filepath.Dir(b.dir); b.ours || ours[b.id] && !others[parent] {
+			parents[parent] = true
 		}
 	}
 	var all []thing

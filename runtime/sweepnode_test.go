@@ -264,8 +264,8 @@ func TestSweepTellsWhatIsInherited(t *testing.T) {
 // A task whose record somebody has removed is ended, with all that there is of it.
 func TestSweepEndsUnrecordedTasks(t *testing.T) {
 	eachVersion(t, func(t *testing.T, n *node) {
-		n.start("t", spec("sleep", "1000"))
-		if err := n.client().ContainerService().Delete(t.Context(), "t"); err != nil {
+		n.start("unrecorded", spec("sleep", "1000"))
+		if err := n.client().ContainerService().Delete(t.Context(), "unrecorded"); err != nil {
 			t.Fatal(err)
 		}
 		leaks := n.sweepAll(n.Sweeper(record().known).Impatient())
@@ -273,20 +273,20 @@ func TestSweepEndsUnrecordedTasks(t *testing.T) {
 			t.Errorf("removed %v", got)
 		}
 		n.wantNothing()
-		n.awaitNoShim("t")
+		n.awaitNoShim("unrecorded")
 	})
 }
 
 // A shim that containerd has lost sight of goes, with its container's processes.
 func TestSweepEndsLostShims(t *testing.T) {
 	eachVersion(t, func(t *testing.T, n *node) {
-		n.start("s", spec("sleep", "1000"))
-		n.loseShim("s")
-		if len(n.shimsOf("s")) == 0 {
+		n.start("lost", spec("sleep", "1000"))
+		n.loseShim("lost")
+		if len(n.shimsOf("lost")) == 0 {
 			t.Fatal("there is no shim to be found")
 		}
-		kept := n.sweepAll(n.Sweeper(record("s").known).Impatient())
-		if len(kept) != 0 || len(n.shimsOf("s")) == 0 {
+		kept := n.sweepAll(n.Sweeper(record("lost").known).Impatient())
+		if len(kept) != 0 || len(n.shimsOf("lost")) == 0 {
 			t.Fatalf("of a container on record was removed: %+v", kept)
 		}
 		leaks := n.sweepAll(n.Sweeper(record().known).Impatient())
@@ -296,7 +296,7 @@ func TestSweepEndsLostShims(t *testing.T) {
 			}
 		}
 		n.wantNothing()
-		n.awaitNoShim("s")
+		n.awaitNoShim("lost")
 	})
 }
 
@@ -359,21 +359,41 @@ func (n *node) loseTask(id string) {
 // its successor would run beside it otherwise.
 func TestDeleteEndsWhatContainerdHasForgotten(t *testing.T) {
 	eachVersion(t, func(t *testing.T, n *node) {
-		n.start("s", spec("sleep", "1000"))
-		before, err := n.Inspect(t.Context(), "s")
+		n.start("forgotten", spec("sleep", "1000"))
+		before, err := n.Inspect(t.Context(), "forgotten")
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.loseTask("s")
-		if err := n.Delete(t.Context(), "s"); err != nil {
+		n.loseTask("forgotten")
+		if err := n.Delete(t.Context(), "forgotten"); err != nil {
 			t.Fatal(err)
 		}
 		if err := unix.Kill(int(before.PID), 0); err == nil {
 			t.Errorf("process %d runs on", before.PID)
 		}
 		n.wantNothing()
-		n.awaitNoShim("s")
+		n.awaitNoShim("forgotten")
 	})
+}
+
+// A container of another containerd's that is named like one of ours is not touched when
+// what is left of ours is looked for.
+func TestDeleteLeavesAnotherContainerdAlone(t *testing.T) {
+	ours, other := newNode(t, rig.V24), newNode(t, rig.V24)
+	ours.start("twin", spec("sleep", "1000"))
+	other.start("twin", spec("sleep", "1000"))
+	before := other.wantState("twin", runtime.StateRunning)
+	ours.loseTask("twin")
+	if err := ours.Delete(t.Context(), "twin"); err != nil {
+		t.Fatal(err)
+	}
+	ours.wantNothing()
+	if after := other.wantState("twin", runtime.StateRunning); after.PID != before.PID {
+		t.Errorf("it was %+v and is %+v", before, after)
+	}
+	if there := other.bundle("twin/config.json"); len(there) != 1 {
+		t.Errorf("its bundle is %v", there)
+	}
 }
 
 func (n *node) awaitNoShim(id string) {

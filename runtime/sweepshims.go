@@ -24,6 +24,8 @@ type shimProcess struct {
 	id   string // of the container, or of the first of several
 	// ours: it reports to our containerd, in our namespace, and the container is ours.
 	ours bool
+	// others: it reports to another containerd.
+	others bool
 	// bundle is its working directory.
 	bundle string
 }
@@ -47,6 +49,7 @@ func (r *Runtime) runningShims(ours map[string]bool) ([]shimProcess, error) {
 		}
 		s.bundle, _ = os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 		s.ours = r.isOurs(args) && (ours[s.id] || hasOpen(pid, r.cfg.instanceDir(s.id)))
+		s.others = !samePath(argument(args, "address"), r.cfg.Address)
 		found = append(found, s)
 	}
 	return found, nil
