@@ -120,6 +120,7 @@ func TestNoTraceOnDisk(t *testing.T) {
 	} {
 		v := c.version
 		t.Run(strings.TrimSpace("containerd "+string(v)+" "+c.runtime+" "+c.config), func(t *testing.T) {
+			t.Parallel()
 			d := makeDisk(t, v)
 			d.config = c.config
 			d.begin(t)
