@@ -67,7 +67,7 @@ func onBridge(command ...string) *purserv1.LaunchSpec {
 }
 
 func TestBridge(t *testing.T) {
-	eachVersion(t, func(t *testing.T, n *node) {
+	forEachVersion(t, func(t *testing.T, n *node) {
 		n.withBridge(nil)
 		testBridge(t, n)
 		t.Run("adopted", func(t *testing.T) { testBridgeAdopted(t, n) })

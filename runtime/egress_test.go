@@ -53,7 +53,7 @@ func tries(port string) []string {
 
 // What a container reaches is what its spec allows, by each runtime.
 func TestEgress(t *testing.T) {
-	eachVersion(t, func(t *testing.T, n *node) {
+	forEachVersion(t, func(t *testing.T, n *node) {
 		n.withBridge(nil)
 		testEgress(t, n)
 	})

@@ -40,8 +40,9 @@ func (c combination) node(t testing.TB, share bool) *node {
 	return n
 }
 
-// eachSharing runs a test where the instances of an app share a shim.
+// eachSharing runs a test where the instances of an app share a shim, beside others.
 func eachSharing(t *testing.T, test func(*testing.T, *node)) {
+	t.Parallel()
 	for _, c := range combinations {
 		t.Run(c.String(), func(t *testing.T) { test(t, c.node(t, true)) })
 	}
