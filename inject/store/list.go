@@ -17,6 +17,10 @@ type Info struct {
 	// Deleted says that the secret is kept only for workloads pinned to a version.
 	Deleted bool
 	Created time.Time
+	// Source that the secret comes from; empty when it was set through the API.
+	Source string
+	// Contested is the conflict of a secret that another source has, too; nil for none.
+	Contested *ConflictError
 	// Updated is when the newest version was written.
 	Updated time.Time
 	// Versions, newest first.
@@ -44,7 +48,7 @@ func (s *Store) Describe(environment, name string) (Info, error) {
 	if len(r.Versions) == 0 {
 		return Info{}, notFound(environment, name, 0)
 	}
-	return r.info(environment, name), nil
+	return s.info(environment, name, r), nil
 }
 
 // List returns the secrets of an environment, or of all for "", sorted by environment
@@ -60,7 +64,7 @@ func (s *Store) List(environment string) []Info {
 		records := s.manifest.Environments[e]
 		for _, name := range sortedKeys(records) {
 			if r := records[name]; len(r.Versions) > 0 {
-				infos = append(infos, r.info(e, name))
+				infos = append(infos, s.info(e, name, r))
 			}
 		}
 	}
@@ -91,10 +95,19 @@ func (s *Store) Environments() []string {
 	return slices.Compact(names)
 }
 
+// info wants at least one version, and mu.
+func (s *Store) info(environment, name string, r record) Info {
+	info := r.info(environment, name)
+	if conflict := s.conflict(environment, name, r); conflict != nil {
+		info.Contested = conflict.(*ConflictError)
+	}
+	return info
+}
+
 // info wants at least one version.
 func (r record) info(environment, name string) Info {
 	newest, live := r.newest()
-	info := Info{Environment: environment, Name: name, Version: newest.Version, Deleted: !live, Created: r.Created, Updated: newest.Created}
+	info := Info{Environment: environment, Name: name, Version: newest.Version, Deleted: !live, Created: r.Created, Updated: newest.Created, Source: r.Source}
 	if !live {
 		info.Updated = r.Versions[len(r.Versions)-1].Created
 	}

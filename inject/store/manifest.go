@@ -38,6 +38,9 @@ type record struct {
 	// Next is the number of the next version.
 	Next    uint32    `json:"next"`
 	Created time.Time `json:"created_at"`
+	// Source owns the secret: where its versions come from. Empty when they were set
+	// through the API.
+	Source string `json:"source,omitempty"`
 	// Versions, oldest first.
 	Versions []version `json:"versions,omitempty"`
 }

@@ -17,6 +17,11 @@ type PutOptions struct {
 	Remove []string
 	// Replace leaves the newest version's keys out altogether.
 	Replace bool
+	// Source that the content comes from; empty for the API. Who does not own a secret
+	// is refused with an [*OwnerError], unless TakeFrom is there and says that its owner
+	// has no claim any more.
+	Source   string
+	TakeFrom func(owner string) bool
 }
 
 // PutResult says what Put did.
@@ -33,7 +38,8 @@ type PutResult struct {
 // survives a loss of power. With one the store is as it was, except when the error
 // says that the change is made and may not survive a loss of power. The error is an
 // [*InvalidError] when the arguments are wrong: names, limits, removing a key that is
-// not there, a version without any key.
+// not there, a version without any key; and an [*OwnerError] when the secret is
+// somebody else's.
 func (s *Store) Put(ctx context.Context, environment, name string, options PutOptions) (PutResult, error) {
 	if err := options.check(environment, name); err != nil {
 		return PutResult{}, err
@@ -47,29 +53,64 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 	if err != nil {
 		return PutResult{}, err
 	}
-	newest, exists := r.newest()
-	if exists && maps.EqualFunc(base, data, inject.Value.Equal) {
-		return PutResult{Version: newest.Version, Keys: sortedKeys(data)}, nil
+	if unchanged, ok := r.unchanged(base, data); ok {
+		return unchanged, s.own(environment, name, r, options.Source)
 	}
+	r.Source = options.Source
 	number, err := s.add(environment, name, r, data, 0)
 	if err != nil {
 		return PutResult{}, err
 	}
+	s.Settle(environment, name, options.Source)
 	return PutResult{Version: number, Changed: true, Keys: sortedKeys(data)}, nil
+}
+
+// unchanged is the result for content that the newest version has already.
+func (r record) unchanged(newest, data map[string]inject.Value) (PutResult, bool) {
+	v, live := r.newest()
+	if !live || !maps.EqualFunc(newest, data, inject.Value.Equal) {
+		return PutResult{}, false
+	}
+	return PutResult{Version: v.Version, Keys: sortedKeys(data)}, true
+}
+
+// own makes a secret somebody's without a new version.
+func (s *Store) own(environment, name string, r record, by string) error {
+	if r.Source != by {
+		r.Source = by
+		if _, err := s.commit(environment, name, r); err != nil {
+			return fmt.Errorf("handing secret %q in environment %q over: %w", name, environment, err)
+		}
+	}
+	s.Settle(environment, name, by)
+	return nil
 }
 
 // CheckPut returns the error that Put would return before it writes anything.
 func (s *Store) CheckPut(ctx context.Context, environment, name string, options PutOptions) error {
+	_, err := s.PreviewPut(ctx, environment, name, options)
+	return err
+}
+
+// PreviewPut returns what Put would, without a number for a version that it would
+// write.
+func (s *Store) PreviewPut(ctx context.Context, environment, name string, options PutOptions) (PutResult, error) {
 	if err := options.check(environment, name); err != nil {
-		return err
+		return PutResult{}, err
 	}
 	r, done, err := s.startChange(ctx, environment, name)
 	if err != nil {
-		return err
+		return PutResult{}, err
 	}
 	defer done()
-	_, _, err = s.merge(environment, name, r, options)
-	return err
+	base, data, err := s.merge(environment, name, r, options)
+	if err != nil {
+		return PutResult{}, err
+	}
+	if unchanged, ok := r.unchanged(base, data); ok && r.Source == options.Source {
+		return unchanged, nil
+	}
+	return PutResult{Changed: true, Keys: sortedKeys(data)}, nil
 }
 
 // check checks what can be without knowing the secret.
@@ -82,6 +123,9 @@ func (o PutOptions) check(environment, name string) error {
 
 // merge returns the content that a new version starts from, and its own.
 func (s *Store) merge(environment, name string, r record, options PutOptions) (base, data map[string]inject.Value, err error) {
+	if err := r.mayChange(environment, name, options.Source, options.TakeFrom); err != nil {
+		return nil, nil, err
+	}
 	if base, err = s.base(environment, name, r, options.Replace); err != nil {
 		return nil, nil, err
 	}

@@ -15,7 +15,8 @@ import (
 
 // Get returns a version of a secret, or the newest for 0. The error wraps
 // [inject.ErrNotFound] when there is none, and is a [*DamageError] when there is
-// and its file is not what was written.
+// and its file is not what was written. The newest of a contested secret is a
+// [*ConflictError].
 func (s *Store) Get(ctx context.Context, environment, name string, number uint32) (*inject.Secret, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -25,7 +26,13 @@ func (s *Store) Get(ctx context.Context, environment, name string, number uint32
 	if s.closed {
 		return nil, errClosed
 	}
-	v, ok := s.manifest.record(environment, name).find(number)
+	r := s.manifest.record(environment, name)
+	if number == 0 {
+		if err := s.conflict(environment, name, r); err != nil {
+			return nil, err
+		}
+	}
+	v, ok := r.find(number)
 	if !ok {
 		return nil, notFound(environment, name, number)
 	}

@@ -4,7 +4,7 @@ import "context"
 
 // Rollback writes a new version with the content of an old one, or of the one before
 // the newest for 0, and returns its number. Versions of before the secret was last
-// deleted do not count.
+// deleted do not count. What comes from a source is refused, with an [*OwnerError].
 func (s *Store) Rollback(ctx context.Context, environment, name string, number uint32) (uint32, error) {
 	r, done, err := s.startChange(ctx, environment, name)
 	if err != nil {
@@ -35,6 +35,9 @@ func (r record) rollbackSource(environment, name string, number uint32) (version
 	newest, ok := r.newest()
 	if !ok {
 		return version{}, notFound(environment, name, 0)
+	}
+	if err := r.mayChange(environment, name, "", nil); err != nil {
+		return version{}, err
 	}
 	if number == newest.Version {
 		return version{}, invalid("version", "%d is the newest already", number)

@@ -14,6 +14,7 @@ import (
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/internal/durable"
 	"github.com/purserd/purser/inject/keyring"
+	"github.com/purserd/purser/inject/source"
 )
 
 // ErrLocked is returned, wrapped, by [Open] when another process has the store open.
@@ -43,6 +44,10 @@ type Store struct {
 	mu       sync.RWMutex
 	manifest manifest // replaced, never changed
 	closed   bool
+	// contested are secrets that sources have which do not own them, with these sources.
+	contested map[source.Name][]string
+
+	watchers watchers
 }
 
 var _ inject.Inventory = (*Store)(nil)
@@ -51,7 +56,7 @@ var _ inject.Inventory = (*Store)(nil)
 // crashed write left there. The error is [ErrLocked] or a [*DamageError] in those
 // cases.
 func Open(dir string, keys *keyring.Keyring, options Options) (*Store, error) {
-	s := &Store{dir: dir, keys: keys}
+	s := &Store{dir: dir, keys: keys, contested: map[source.Name][]string{}}
 	if err := s.open(options); err != nil {
 		return nil, fmt.Errorf("opening secret store %q: %w", dir, errors.Join(err, s.unlock()))
 	}

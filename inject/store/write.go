@@ -14,6 +14,7 @@ import (
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/internal/durable"
+	"github.com/purserd/purser/inject/source"
 )
 
 // startChange takes the lock of changes; the caller calls done when it has made its
@@ -102,6 +103,8 @@ func (s *Store) commit(environment, name string, r record, obsolete ...uint32) (
 		err = fmt.Errorf("the change is made, but may not survive a loss of power: writing the manifest of secret store %q: %w", s.dir, err)
 	}
 	failpoint.Here("secret.committed")
+	// Told last, when who is told can read it.
+	defer s.watchers.tell(source.Name{Environment: environment, Secret: name})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.manifest = next
