@@ -31,8 +31,11 @@ var plaintext = []string{
 	"cli.argument.value",
 	"cli.secretData.values",
 	"cli.readStdinValue",
-	"cli.parseDotenv",
-	"cli.parseJSON",
+	"api/secretfile.ParseDotenv",
+	"api/secretfile.ParseJSON",
+	"api/secretfile.ParseYAML",
+	"api/secretfile.valueOf",
+	"inject/dir.readFile",
 }
 
 // cleared are functions that use plain values and return none, for a reason that
@@ -53,6 +56,7 @@ var injectionPath = map[string]string{
 	"runtime/handover":          "completes the specification, in memory that no disk sees",
 	"agent/server/services.go":  "takes a request to set a secret",
 	"agent/secrets.go":          "makes Values of it",
+	"api/secretfile":            "parses files that secrets are kept in",
 	"cli/askvalue.go":           "asks for a value on a terminal",
 	"cli/secretdata.go":         "reads what is to be set",
 	"cli/bounded.go":            "reads it, up to a limit",
@@ -65,6 +69,8 @@ var pure = []string{
 	"bytes", "crypto/subtle", "encoding/base64", "encoding/binary", "encoding/hex", "hash/maphash", "maps", "slices", "strings", "unicode/utf8",
 	"encoding/json.Marshal", "encoding/json.Unmarshal",
 	"encoding/json.NewDecoder", "(*encoding/json.Decoder).Decode", "(*encoding/json.Decoder).DisallowUnknownFields", "(*encoding/json.Decoder).Token",
+	"(*encoding/json.Decoder).UseNumber", "(*encoding/json.Decoder).More", "(*encoding/json.Decoder).InputOffset",
+	"go.yaml.in/yaml/v3.NewDecoder", "(*go.yaml.in/yaml/v3.Decoder).Decode",
 	"io.ReadAll", "runtime.KeepAlive",
 }
 
@@ -84,6 +90,10 @@ var handedOver = map[string]string{
 	"inject/store/sealed.go: (io.Writer).Write":                                                           "age seals it",
 	"runtime/handover/server.go: (*os.File).Write":                                                        "a file without a name, in memory",
 	"runtime/registry/login.go: (*github.com/docker/cli/cli/config/configfile.ConfigFile).LoadFromReader": "in memory, for one request",
+	"api/secretfile/doc.go: (*regexp.Regexp).MatchString":                                                 "is it a key?",
+	"api/secretfile/doc.go: fmt.Errorf":                                                                   "the key, which is no value",
+	"api/secretfile/json.go: fmt.Errorf":                                                                  "the key, which is no value",
+	"api/secretfile/dotenv.go: github.com/compose-spec/compose-go/v2/dotenv.ParseWithLookup":              "in memory",
 	"cli/askvalue.go: fmt.Fprintf":                                                                        "the key, which is no value",
 	"cli/secretset.go: connectrpc.com/connect.NewRequest":                                                 "to the agent",
 	"cli/bounded.go: os.Open":                                                                             "the path of K=@FILE, which is no value",

@@ -2,36 +2,26 @@ package cli
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"maps"
 	"slices"
 	"strings"
 
-	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/purserd/purser/api/secretfile"
 )
 
 // Errors in this file name keys, lines, arguments by their place, and never
 // the text itself: what is not a key may well be a value.
 
-var keyPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-const (
-	maxKey  = 256
-	keyRule = "a key has letters, digits and underscores, does not start with a digit and is 256 long at most"
-)
-
 // harmless is the key of a registry's user, whom others may see on the command line.
 const harmless = "USERNAME"
-
-func isKey(text string) bool { return len(text) <= maxKey && keyPattern.MatchString(text) }
 
 // cutKey splits K=V when K is a key.
 func cutKey(pair string) (key, value string, ok bool) {
 	key, value, ok = strings.Cut(pair, "=")
-	return key, value, ok && isKey(key)
+	return key, value, ok && secretfile.IsKey(key)
 }
 
 // secretData is what a `secret set` changes. Later sources win over earlier
@@ -56,12 +46,12 @@ type argument struct {
 func (a argument) fromStdin() bool { return !a.remove && a.value == "-" }
 
 func parseArgument(text string) (argument, error) {
-	if key, removes := strings.CutSuffix(text, "-"); removes && isKey(key) {
+	if key, removes := strings.CutSuffix(text, "-"); removes && secretfile.IsKey(key) {
 		return argument{key: key, remove: true}, nil
 	}
 	key, value, ok := cutKey(text)
 	if !ok {
-		return argument{}, errors.New("must be K=V, K=-, K=@FILE or K-; " + keyRule)
+		return argument{}, errors.New("must be K=V, K=-, K=@FILE or K-; " + secretfile.KeyRule)
 	}
 	return argument{key: key, value: value}, nil
 }
@@ -144,143 +134,17 @@ func readStdinValue(stdin io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// addDotenv reads a dotenv file: K=V lines, comments, quotes, escapes in
-// double quotes.
-func (d *secretData) addDotenv(path string) error {
+// addFile reads a file with K=V lines or JSON, as parse says.
+func (d *secretData) addFile(path string, parse func([]byte) (map[string][]byte, error)) error {
 	source, err := readFile(path, maxSecretSource)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	values, err := parseDotenv(string(source))
+	values, err := parse(source)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	for key, value := range values {
-		d.values[key] = []byte(value)
-	}
-	return nil
-}
-
-// parseDotenv takes every $ as it is: a password with a $ in it must arrive
-// whole, whatever variables purser happens to have. The parser expands
-// variables and cannot be told not to, so it is not shown the $.
-func parseDotenv(source string) (map[string]string, error) {
-	dollar := unusedRune(source)
-	var bare []string
-	parsed, err := dotenv.ParseWithLookup(strings.NewReader(strings.ReplaceAll(source, "$", dollar)), func(key string) (string, bool) {
-		bare = append(bare, key) // a line with a key and no =
-		return "", false
-	})
-	if err != nil {
-		return nil, dotenvError(err)
-	}
-	if len(bare) > 0 {
-		return nil, fmt.Errorf("a line has no =; each must be K=V")
-	}
-	values := make(map[string]string, len(parsed))
-	for key, value := range parsed {
-		if !isKey(key) {
-			return nil, errors.New("a name is not a key: " + keyRule)
-		}
-		values[key] = strings.ReplaceAll(value, dollar, "$")
-	}
-	return values, nil
-}
-
-// unusedRune finds a character of Unicode's private use area that text has not.
-func unusedRune(text string) string {
-	r := '\uE000'
-	for strings.ContainsRune(text, r) {
-		r++
-	}
-	return string(r)
-}
-
-var linePattern = regexp.MustCompile(`^line \d+`)
-
-// dotenvError tells where the mistake is. The parser's text quotes the line,
-// value and all.
-func dotenvError(err error) error {
-	text := err.Error()
-	what := "not a dotenv file: each line must be K=V"
-	switch {
-	case strings.Contains(text, "unterminated quoted value"):
-		what = "a quoted value does not end"
-	case strings.Contains(text, "variable name"), strings.Contains(text, "key cannot contain"):
-		what = "not a key before the =: " + keyRule
-	}
-	if line := linePattern.FindString(text); line != "" {
-		return fmt.Errorf("%s: %s", line, what)
-	}
-	return errors.New(what)
-}
-
-// addJSON reads an object of strings. Numbers and booleans are taken as they
-// are written.
-func (d *secretData) addJSON(path string) error {
-	source, err := readFile(path, maxSecretSource)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
-	}
-	values, err := parseJSON(source)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	for key, value := range values {
-		d.values[key] = []byte(value)
-	}
-	return nil
-}
-
-func parseJSON(source []byte) (map[string]string, error) {
-	decoder := json.NewDecoder(bytes.NewReader(source))
-	decoder.UseNumber()
-	malformed := func() error { return fmt.Errorf("not JSON, at byte %d", decoder.InputOffset()) }
-	if open, err := decoder.Token(); err != nil {
-		return nil, malformed()
-	} else if open != json.Delim('{') {
-		return nil, errors.New("must be a JSON object of strings")
-	}
-	values := map[string]string{}
-	for decoder.More() {
-		key, err := decoder.Token()
-		if err != nil {
-			return nil, malformed()
-		}
-		value, err := decoder.Token()
-		if err != nil {
-			return nil, malformed()
-		}
-		if err := addJSONValue(values, key.(string), value); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, malformed()
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more follows after the JSON object")
-	}
-	return values, nil
-}
-
-func addJSONValue(values map[string]string, key string, value json.Token) error {
-	if !isKey(key) {
-		return errors.New("a name is not a key: " + keyRule)
-	}
-	if _, twice := values[key]; twice {
-		return fmt.Errorf("%s is given twice", key)
-	}
-	switch v := value.(type) {
-	case string:
-		values[key] = v
-	case json.Number:
-		values[key] = v.String()
-	case bool:
-		values[key] = fmt.Sprint(v)
-	default:
-		return fmt.Errorf("%s must be a string, a number or a boolean", key)
-	}
+	maps.Copy(d.values, values)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/api/secretfile"
 )
 
 // setFlags say where else a secret's values come from.
@@ -97,12 +98,12 @@ func (e *valueError) Unwrap() error { return e.err }
 func readSecret(f setFlags, args []string, input func(key string) ([]byte, error)) (*secretData, error) {
 	data := newSecretData()
 	if f.dotenv != "" {
-		if err := data.addDotenv(f.dotenv); err != nil {
+		if err := data.addFile(f.dotenv, secretfile.ParseDotenv); err != nil {
 			return nil, &valueError{err}
 		}
 	}
 	if f.json != "" {
-		if err := data.addJSON(f.json); err != nil {
+		if err := data.addFile(f.json, secretfile.ParseJSON); err != nil {
 			return nil, &valueError{err}
 		}
 	}
