@@ -100,7 +100,7 @@ func (n *Network) add(list *libcni.NetworkConfigList, a *Attachment) (*types100.
 	subnets := n.subnets
 	n.mu.Unlock()
 	if len(subnets) > 0 {
-		if err := errors.Join(n.cfg.makeBridge(), acceptAdvertised(), n.cfg.masquerade(subnets)); err != nil {
+		if err := errors.Join(n.makeBridge(), acceptAdvertised(), n.cfg.masquerade(subnets)); err != nil {
 			return nil, err
 		}
 	}

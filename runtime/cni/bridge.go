@@ -126,6 +126,12 @@ func (c Config) leaving(s netip.Prefix) []expr.Any {
 // kernel would look whether somebody else has it, and whoever sends to a container meanwhile
 // would do so from another address, to which there is no way back: a client of a published
 // UDP port for as long as it goes on sending.
+func (n *Network) makeBridge() error {
+	n.bridging.Lock()
+	defer n.bridging.Unlock()
+	return n.cfg.makeBridge()
+}
+
 func (c Config) makeBridge() error {
 	if _, err := net.InterfaceByName(c.Bridge); err == nil {
 		return nil

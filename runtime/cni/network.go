@@ -37,6 +37,8 @@ type Network struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
+	bridging sync.Mutex // held while the bridge is made
+
 	mu      sync.Mutex
 	subnets []netip.Prefix // of the bridge; none with a configuration of the node's own
 	wanted  bool           // somebody uses the network
