@@ -330,14 +330,9 @@ func (c containers) outputOf(ctx context.Context, instance string) (runtime.Inst
 		c.w.emit(warning, "OutputDropped", "the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
 		return runtime.Instance{ID: instance, Spec: c.w.record().GetSpec()}, err
 	}
-	redactions := resolution.Redactions()
-	if t := c.w.record().GetTrial(); t.GetInstance() == instance {
-		// It may have the files that are being tried.
-		tried, err := c.w.resolution(ctx, spec, t.GetPins())
-		if err != nil {
-			return runtime.Instance{ID: instance, Spec: spec}, err
-		}
-		redactions = redactions.Add(tried.Redactions())
+	redactions, err := c.w.redactions(ctx, instance, resolution)
+	if err != nil {
+		return runtime.Instance{ID: instance, Spec: spec}, err
 	}
 	return runtime.Instance{ID: instance, Spec: spec, Redactions: redactions}, nil
 }

@@ -49,7 +49,11 @@ func (c containers) command(ctx context.Context, instance string, revision *supe
 	if err != nil {
 		return err
 	}
-	said := c.w.agent.newAnswer(c.w.matcher.of(resolution.Redactions()))
+	redactions, err := c.w.redactions(ctx, instance, resolution)
+	if err != nil {
+		return err
+	}
+	said := c.w.agent.newAnswer(c.w.matcher.of(redactions))
 	code, err := c.w.agent.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command: command, Secrets: c.w.merge(nil, revision.Spec, resolution, instance),
 	}, said.stdout, said.stderr)
@@ -74,11 +78,15 @@ type cutShort struct{ said, cause error }
 func (e *cutShort) Error() string { return e.said.Error() }
 func (e *cutShort) Unwrap() error { return e.cause }
 
-// matcherOf finds the values of a revision's secrets in what its instances say.
-func (w *workload) matcherOf(ctx context.Context, revision *supervise.Revision) (*redact.Matcher, error) {
+// matcherOf finds the values of a revision's secrets in what an instance of it says.
+func (w *workload) matcherOf(ctx context.Context, instance string, revision *supervise.Revision) (*redact.Matcher, error) {
 	resolution, err := w.resolution(ctx, revision.Spec, revision.Pins)
 	if err != nil {
 		return nil, err
 	}
-	return w.matcher.of(resolution.Redactions()), nil
+	redactions, err := w.redactions(ctx, instance, resolution)
+	if err != nil {
+		return nil, err
+	}
+	return w.matcher.of(redactions), nil
 }

@@ -44,16 +44,18 @@ func (a *Agent) rewriteWith(environment, id string, change func(w *workload, r *
 	if proto.Equal(r, old) {
 		return w, old, nil
 	}
-	if runOf(r) != runOf(old) {
+	if r.GetGoal() != old.GetGoal() || runOf(r) > runOf(old) { // one that goes back has its room
 		if err := a.mayRun(w, r); err != nil {
 			return nil, nil, err
 		}
 	}
-	end, err := a.reserve(context.Background(), plan{record: r, workload: w})
-	if err != nil {
-		return nil, nil, err
+	if r.GetGoal() != old.GetGoal() || !proto.Equal(r.GetSpec(), old.GetSpec()) {
+		end, err := a.reserve(context.Background(), plan{record: r, workload: w})
+		if err != nil {
+			return nil, nil, err
+		}
+		defer end()
 	}
-	defer end()
 	if err := failpoint.Error("wish.record"); err != nil {
 		return nil, nil, err
 	}

@@ -63,7 +63,11 @@ func (a *Agent) measureSecrets() []metrics.Secret {
 func (a *Agent) SecretVersions() []metrics.SecretVersion {
 	var all []metrics.SecretVersion
 	for _, info := range a.secrets.List("") {
+		latest := a.latestOf(info.Environment, info.Name)
 		for _, v := range info.Versions {
+			if v.Version < latest {
+				continue // something newer has taken its place
+			}
 			state, _ := a.versionState(info, v, nil)
 			if state != versionHeld && state != versionQuarantined {
 				continue

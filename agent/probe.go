@@ -49,6 +49,15 @@ type probed struct {
 	told    bool              // that no try can be made
 }
 
+// now is the instance's revision, which is another one once its files were replaced.
+func (t *probed) now() *supervise.Revision {
+	v, _ := t.w.supervisor.View()
+	if i := v.Status.Container(t.instance); i != nil {
+		return i.Revision
+	}
+	return t.revision
+}
+
 func (t *probed) close() {
 	if t.network != nil {
 		t.network.Close()
@@ -108,7 +117,7 @@ func (t *probed) try(ctx context.Context, p *purserv1.Probe) error {
 	if err = network.Try(ctx, p, &raw); err == nil || ctx.Err() != nil {
 		return err
 	}
-	matcher, failed := t.w.matcherOf(context.WithoutCancel(ctx), t.revision)
+	matcher, failed := t.w.matcherOf(context.WithoutCancel(ctx), t.instance, t.now())
 	if failed != nil {
 		return err // which holds nothing of what was said
 	}
@@ -140,7 +149,7 @@ func (t *probed) open(ctx context.Context) (*netprobe.Network, error) {
 // exec runs a probe's command. One whose time is over has failed, unless it is
 // containerd that does not answer.
 func (t *probed) exec(ctx context.Context, p *purserv1.Probe) error {
-	err := t.command(ctx, t.instance, t.revision, p.GetExec().GetCommand())
+	err := t.command(ctx, t.instance, t.now(), p.GetExec().GetCommand())
 	switch {
 	case err == nil, errors.Is(err, errCommand):
 		return err

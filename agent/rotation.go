@@ -8,10 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/rotate"
-	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -22,16 +20,18 @@ import (
 // begin has a workload try other versions of its secrets.
 func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rotate.Action) error {
 	t := proto.CloneOf(action.Trial)
-	files := t.GetMode() != rotate.ModeRestart
-	if files {
-		t.Run, t.Instance = sub.record.GetRun(), sub.view.Status.Instance.ID
-		r.setBusy(sub.key, true)
-	}
-	err := r.write(sub, action, func(record *statev1.Workload) error {
-		if s.outdated(sub.environment(), t.GetSet()) {
+	if files(t) {
+		i := sub.view.Status.Instance
+		if i == nil || i.Ended {
 			return errStale
 		}
-		if !files {
+		t.Run, t.Instance = sub.record.GetRun(), i.ID
+	}
+	err := r.write(sub, action, func(record *statev1.Workload) error {
+		if s.outdated(sub.environment(), t.GetSet()) || !r.agent.learnt.get().Same(s.book) {
+			return errStale
+		}
+		if !files(t) {
 			t.Run = lastRun(record) + 1
 			record.TriedRun = t.Run
 		}
@@ -39,26 +39,29 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 		return nil
 	})
 	failpoint.Here("rotation.begun")
-	var refused *Refusal
-	if err != nil && files {
-		r.setBusy(sub.key, false)
-	}
 	switch {
-	case errors.As(err, &refused):
-		r.defer_(sub, err.Error())
+	case isA[*Refusal](err):
+		r.putOff(sub, err.Error())
 		return nil
 	case err != nil:
 		return err
 	}
 	sub.emit(normal, "RotationBegun", "moves to %s, for %s%s: %s", setText(t.GetSet()), strings.Join(t.GetKeys(), ", "), tryText(t), modeText(t))
-	if files {
-		r.working.Go(func() { r.deliver(ctx, sub.workload, t) })
+	if files(t) {
+		r.know(sub.key, delivery{})
+		r.attend(ctx, sub.workload)
 	}
 	return nil
 }
 
-// defer_ puts a move off that cannot be begun.
-func (r *rotator) defer_(sub subject, reason string) {
+// isA says whether an error is, or wraps, one of a type.
+func isA[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// putOff puts a move off that cannot be begun.
+func (r *rotator) putOff(sub subject, reason string) {
 	r.planner.Defer(sub.key, reason, time.Now())
 	r.agent.metrics.RotationEnded(strategyOf(sub.record), rotate.ResultDeferred, 0)
 	sub.emit(warning, "RotationDeferred", "it is tried again in a while: %s", reason)
@@ -136,66 +139,51 @@ func (s *survey) propagated(last subject, t *statev1.Trial) {
 		return
 	}
 	for key, sub := range s.subjects {
-		if key == last.key || sub.record.GetEnvironment() != last.record.GetEnvironment() {
-			continue
-		}
-		if s.rotator.standing(key).State == rotate.Current {
+		r := sub.workload.record()
+		if key == last.key || r.GetEnvironment() != last.record.GetEnvironment() || !sub.moves() || launchspec.Manual(r.GetSpec()) {
 			continue
 		}
 		for _, p := range t.GetSet() {
-			for _, ref := range sub.record.GetSpec().GetSecrets() {
-				if ref.GetName() == p.GetSecret() {
-					return // somebody is to move yet
-				}
+			if from := versionOf(r.GetPins(), p.GetSecret()); from != 0 && from < p.GetVersion() && s.standing(key).State != rotate.Current {
+				return // somebody is to move yet
 			}
 		}
 	}
 	s.agent.metrics.Propagated(time.Since(t.GetNoticedAt().AsTime()))
 }
 
-// withdraw has a workload go back to what it ran on. Where files were replaced, the earlier
-// ones are put back first, so that what is on record is never better than what is.
-func (r *rotator) withdraw(ctx context.Context, sub subject, action rotate.Action) error {
+// withdraw has a workload go back to what it ran on. Where files were replaced that is
+// written down first and done then, so that nobody who finds them half way takes them for
+// proven.
+func (r *rotator) withdraw(sub subject, action rotate.Action) error {
 	t := sub.record.GetTrial()
-	i := sub.view.Status.Container(t.GetInstance())
-	if t.GetMode() == rotate.ModeRestart || i == nil || i.Ended {
-		return r.endTrial(sub, action)
+	if !files(t) {
+		return r.endTrial(sub, action, giveUpTrial)
 	}
-	r.setBusy(sub.key, true)
-	r.working.Go(func() {
-		defer r.poke()
-		defer r.setBusy(sub.key, false)
-		if err := r.restore(ctx, sub); err != nil && ctx.Err() == nil {
-			r.agent.log.Warn("cannot put back the files of secrets yet", "workload", sub.id(), "error", err)
-			pause(ctx, retryPause)
-			return
-		}
-		if err := r.endTrial(sub, action); err != nil && !errors.Is(err, errStale) {
-			r.agent.log.Error("cannot end a rotation", "workload", sub.id(), "error", err)
-			pause(ctx, retryPause)
+	err := r.endTrial(sub, action, func(record *statev1.Workload) {
+		if record.Trial.Ending = endBackOut; action.Again {
+			record.Trial.Ending = endAgain
 		}
 	})
-	return nil
-}
-
-// pause waits for a while.
-func pause(ctx context.Context, long time.Duration) {
-	select {
-	case <-time.After(long):
-	case <-ctx.Done():
-	}
+	r.poke() // which has the files seen to
+	return err
 }
 
 // endTrial writes that a trial is over, and tells of it.
-func (r *rotator) endTrial(sub subject, action rotate.Action) error {
+func (r *rotator) endTrial(sub subject, action rotate.Action, end func(*statev1.Workload)) error {
 	t := sub.record.GetTrial()
-	if err := r.write(sub, action, func(record *statev1.Workload) error {
-		giveUpTrial(record)
+	err := r.write(sub, action, func(record *statev1.Workload) error {
+		end(record)
 		return nil
-	}); err != nil {
+	})
+	failpoint.Here("rotation.withdrawn")
+	if err != nil {
 		return err
 	}
-	failpoint.Here("rotation.withdrawn")
+	if action.Again {
+		sub.emit(warning, "RotationFailed", "the files of before are put back, and another container is tried: %s", action.Reason)
+		return nil
+	}
 	r.agent.metrics.RotationEnded(strategyOf(sub.record), action.Result, time.Since(t.GetBeganAt().AsTime()))
 	switch action.Result {
 	case rotate.ResultBackedOut:
@@ -243,79 +231,4 @@ func (r *rotator) condemn(sub subject, action rotate.Action) error {
 	}
 	r.tellVerdict(action.Verdict)
 	return nil
-}
-
-func (r *rotator) setBusy(key string, busy bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.busy[key] = busy; !busy {
-		delete(r.busy, key)
-		return
-	}
-	delete(r.delivered, key)
-	delete(r.failed, key)
-}
-
-// deliver replaces the files of a trial's instance, and sends it the signal.
-func (r *rotator) deliver(ctx context.Context, w *workload, t *statev1.Trial) {
-	err := r.replaceFiles(ctx, w, t, t.GetPins())
-	failpoint.Here("rotation.delivered")
-	r.mu.Lock()
-	if err != nil {
-		r.failed[w.key] = err.Error()
-	} else {
-		r.delivered[w.key] = time.Now()
-	}
-	r.mu.Unlock()
-	defer r.poke()
-	defer r.setIdle(w.key)
-	if err != nil {
-		return
-	}
-	// So that an agent that comes after does not do it again.
-	_, _, err = r.agent.rewrite(w.environment(), w.id(), func(_ *workload, record *statev1.Workload) error {
-		if !proto.Equal(record.GetTrial(), t) {
-			return errStale
-		}
-		record.Trial.DeliveredAt = timestamppb.Now()
-		return nil
-	})
-	if err != nil && !errors.Is(err, errStale) {
-		r.agent.log.Warn("cannot note that the files of secrets were replaced", "workload", w.id(), "error", err)
-	}
-}
-
-func (r *rotator) setIdle(key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.busy, key)
-}
-
-// restore puts the files back of before a trial.
-func (r *rotator) restore(ctx context.Context, sub subject) error {
-	err := r.replaceFiles(ctx, sub.workload, sub.record.GetTrial(), sub.record.GetPins())
-	if errors.Is(err, supervise.ErrGone) {
-		return nil
-	}
-	return err
-}
-
-// deliveryTime is how long the files of an instance may take to be replaced.
-const deliveryTime = 30 * time.Second
-
-// replaceFiles replaces the files of an instance by those of pins, and sends it a signal
-// where the trial is of that kind.
-func (r *rotator) replaceFiles(ctx context.Context, w *workload, t *statev1.Trial, pins []*purserv1.Pin) error {
-	ctx, cancel := context.WithTimeout(ctx, deliveryTime)
-	defer cancel()
-	if err := failpoint.Error("rotation.deliver"); err != nil {
-		return err
-	}
-	if err := w.refresh(ctx, t.GetInstance(), pins); err != nil {
-		return err
-	}
-	if t.GetMode() != rotate.ModeSignal {
-		return nil
-	}
-	return w.sendRotationSignal(ctx, t.GetInstance())
 }

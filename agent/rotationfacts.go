@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -31,11 +32,10 @@ type survey struct {
 	subjects map[string]subject
 	// live are the versions of secrets, looked up once for all.
 	live map[[2]string][]uint32
+	book rotate.Book
 	// What the rotator knows of deliveries of files.
-	busy      map[string]bool
-	delivered map[string]time.Time
-	failed    map[string]string
-	errs      []error
+	deliveries map[string]delivery
+	errs       []error
 }
 
 // facts are what a plan is made of, in order of environment and ID.
@@ -75,6 +75,7 @@ func (s *survey) factsOf(sub subject) *rotate.Workload {
 	}
 	if err != nil {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", r.GetId(), err))
+		f.Move, f.Withheld, f.Unknown = nil, "", err.Error()
 	}
 	if r.GetTrial() != nil {
 		f.Trial = s.trialOf(sub)
@@ -153,7 +154,7 @@ func (s *survey) moveOf(sub subject) (*rotate.Move, error) {
 	if !newer {
 		return nil, nil
 	}
-	m := &mover{survey: s, environment: r.GetEnvironment(), pinned: pinned, latest: s.agent.learnt.get().Choose(r.GetEnvironment(), versions)}
+	m := &mover{survey: s, environment: r.GetEnvironment(), pinned: pinned, latest: s.book.Choose(r.GetEnvironment(), versions)}
 	for _, ref := range refs {
 		if err := m.compare(ref); err != nil {
 			return nil, err
@@ -165,8 +166,9 @@ func (s *survey) moveOf(sub subject) (*rotate.Move, error) {
 	if i := sub.view.Serving(); i == nil || i != sub.view.Status.Instance {
 		m.mode = rotate.ModeRestart // there is nothing to replace files in
 	}
+	m.move.Hurried = m.hurried()
 	m.settle(r)
-	broken, err := s.broken(sub, m.move.Pins)
+	broken, err := s.broken(sub, m.move)
 	m.move.Broken = broken
 	return &m.move, err
 }
@@ -180,7 +182,7 @@ func (s *survey) withheld(sub subject) (string, error) {
 		if ref.GetVersion() != 0 || len(all) == 0 || all[0] <= from || launchspec.OnChange(ref) == launchspec.OnChangeIgnore {
 			continue
 		}
-		why := s.agent.learnt.get().Withheld(r.GetEnvironment(), ref.GetName(), all[0])
+		why := s.book.Withheld(r.GetEnvironment(), ref.GetName(), all[0])
 		if why == "" {
 			continue
 		}
@@ -219,7 +221,17 @@ func (m *mover) compare(ref *purserv1.SecretRef) error {
 		m.move.Set = append(m.move.Set, &purserv1.Pin{Secret: name, Version: to})
 	}
 	m.mode = stronger(m.mode, launchspec.OnChange(ref))
+	if from == 0 {
+		m.mode = rotate.ModeRestart // there is no place yet for its files
+	}
 	return nil
+}
+
+// hurried says whether any secret moves to, or past, a version that is in a hurry.
+func (m *mover) hurried() bool {
+	return slices.ContainsFunc(m.move.Set, func(p *purserv1.Pin) bool {
+		return m.book.Hurried(m.environment, p.GetSecret(), m.pinned[p.GetSecret()], p.GetVersion())
+	})
 }
 
 // stronger is the one of two modes that does what the other does, and more.
@@ -250,41 +262,55 @@ func (m *mover) settle(r *statev1.Workload) {
 // takes says whether a secret of a workload is taken in its latest version.
 func (m *mover) takes(r *statev1.Workload, name string) bool {
 	fixed := slices.ContainsFunc(r.GetSpec().GetSecrets(), func(ref *purserv1.SecretRef) bool {
-		return ref.GetName() == name && ref.GetVersion() != 0
+		return ref.GetName() == name && (ref.GetVersion() != 0 || launchspec.OnChange(ref) == launchspec.OnChangeIgnore)
 	})
 	moved := slices.ContainsFunc(m.move.Set, func(p *purserv1.Pin) bool { return p.GetSecret() == name })
 	return !fixed && (moved || m.mode == rotate.ModeRestart)
 }
 
-// verdictOf is what was found of pins that a workload is to move to.
-type verdictOf struct {
-	pins []*purserv1.Pin
-	text string
+// checked is what was found of pins that a workload is to move to.
+type checked struct {
+	spec   *purserv1.LaunchSpec
+	pins   []*purserv1.Pin
+	broken string
 }
 
-// broken says what no instance can be made of pins for, such as a key that is required and
-// gone. It is found out once.
-func (s *survey) broken(sub subject, pins []*purserv1.Pin) (string, error) {
-	if known, ok := s.checked[sub.key]; ok && slices.EqualFunc(known.pins, pins, samePin) {
-		return known.text, nil
+// broken says what no instance can be made of a move for: a secret that moves lacks a key
+// that is required, or a value cannot be delivered. It is found out once.
+func (s *survey) broken(sub subject, move rotate.Move) (string, error) {
+	spec := sub.record.GetSpec()
+	known, ok := s.checked[sub.key]
+	if ok && known.spec == spec && slices.EqualFunc(known.pins, move.Pins, samePin) {
+		return known.broken, nil
 	}
-	_, err := sub.resolution(s.ctx, sub.record.GetSpec(), pins)
-	found := verdictOf{pins: pins}
+	_, err := sub.resolution(s.ctx, spec, move.Pins)
+	found := checked{spec: spec, pins: move.Pins}
 	if err != nil {
-		if !unusable(err) {
+		if found.broken = fault(err, move.Set); found.broken == "" {
 			return "", err
 		}
-		found.text = err.Error()
 	}
 	s.checked[sub.key] = found
-	return found.text, nil
+	return found.broken, nil
 }
 
 func samePin(a, b *purserv1.Pin) bool {
 	return a.GetSecret() == b.GetSecret() && a.GetVersion() == b.GetVersion()
 }
 
-// unusable says whether an error tells that values lack something, or cannot be delivered.
-func unusable(err error) bool {
-	return isA[*inject.MissingError](err) || isA[*inject.UndeliverableError](err)
+// fault is what an error says against the members of a set; empty when it is about nothing
+// that could be held against them.
+func fault(err error, set []*purserv1.Pin) string {
+	member := func(secret string) bool {
+		return slices.ContainsFunc(set, func(p *purserv1.Pin) bool { return p.GetSecret() == secret })
+	}
+	var missing *inject.MissingError
+	if errors.As(err, &missing) && slices.ContainsFunc(missing.Missing, func(m inject.Missing) bool { return m.Reason == inject.ReasonKeys && member(m.Secret) }) {
+		return err.Error()
+	}
+	var undeliverable *inject.UndeliverableError
+	if errors.As(err, &undeliverable) && slices.ContainsFunc(undeliverable.Problems, func(p inject.Undeliverable) bool { return member(p.Secret) }) {
+		return err.Error()
+	}
+	return ""
 }

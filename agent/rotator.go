@@ -25,7 +25,9 @@ type rotator struct {
 
 	// planner and checked are the goroutine's that runs it.
 	planner *rotate.Planner
-	checked map[string]verdictOf
+	checked map[string]checked
+	// troubles counts the rounds in a row that had an error.
+	troubles int
 
 	mu sync.Mutex
 	// noticed are changes that the planner has not heard of yet.
@@ -34,11 +36,9 @@ type rotator struct {
 	forgive bool
 	// standings are how the workloads stand by the last plan.
 	standings map[string]rotate.Standing
-	// By workload: busy with files, when its files had all been replaced, and why they
-	// could not be.
-	busy      map[string]bool
-	delivered map[string]time.Time
-	failed    map[string]string
+	// deliveries of files, by workload, and the workloads whose files are seen to.
+	deliveries map[string]delivery
+	attended   map[string]bool
 }
 
 // noticed is a change of a secret.
@@ -56,8 +56,8 @@ func newRotator(a *Agent) *rotator {
 		planner: rotate.NewPlanner(rotate.Config{
 			Quiet: time.Duration(a.cfg.Rotation.Quiet), MaxDelay: time.Duration(a.cfg.Rotation.MaxDelay), MaxParallel: a.cfg.Rotation.MaxParallel,
 		}, mathrand.Float64),
-		checked: map[string]verdictOf{}, standings: map[string]rotate.Standing{},
-		busy: map[string]bool{}, delivered: map[string]time.Time{}, failed: map[string]string{},
+		checked: map[string]checked{}, standings: map[string]rotate.Standing{},
+		deliveries: map[string]delivery{}, attended: map[string]bool{},
 	}
 }
 
@@ -92,8 +92,12 @@ func (r *rotator) standing(key string) rotate.Standing {
 	return r.standings[key]
 }
 
-// retryPause is how long it is waited after a plan that could not be carried out.
-const retryPause = time.Second
+// After a round that could not be carried out as a whole another one is made: after
+// retryPause, and twice as long with each in a row, up to maxRetryPause.
+const (
+	retryPause    = time.Second
+	maxRetryPause = time.Minute
+)
 
 // run carries out plans until ctx ends.
 func (r *rotator) run(ctx context.Context) {
@@ -104,12 +108,26 @@ func (r *rotator) run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		next, err := r.round(ctx)
-		if err != nil && ctx.Err() == nil {
-			r.agent.log.Error("cannot carry out a rotation; trying again", "error", err)
-			next = time.Now().Add(retryPause)
-		}
-		r.wait(ctx, next)
+		r.wait(ctx, r.retryBy(next, err))
 	}
+}
+
+// retryBy is when the next round is made after one with an error, if there was any.
+func (r *rotator) retryBy(next time.Time, err error) time.Time {
+	if err == nil {
+		r.troubles = 0
+		return next
+	}
+	log := r.agent.log.Debug
+	if r.troubles == 0 {
+		log = r.agent.log.Error
+	}
+	log("cannot carry out rotations as planned; trying again", "error", err)
+	again := time.Now().Add(min(retryPause<<min(r.troubles, 10), maxRetryPause))
+	if r.troubles++; !next.IsZero() && next.Before(again) {
+		return next
+	}
+	return again
 }
 
 // wait waits until a plan is asked for, or due.
@@ -131,8 +149,8 @@ func (r *rotator) round(ctx context.Context) (time.Time, error) {
 		s, plan := r.plan(ctx)
 		r.settle(s, plan)
 		done, err := r.perform(ctx, s, plan.Actions)
-		if err != nil || done == 0 {
-			return plan.Next, errors.Join(append(s.errs, err)...)
+		if err = errors.Join(append(s.errs, err)...); err != nil || done == 0 {
+			return plan.Next, err
 		}
 	}
 	return time.Time{}, nil
@@ -142,11 +160,11 @@ func (r *rotator) round(ctx context.Context) (time.Time, error) {
 func (r *rotator) plan(ctx context.Context) (*survey, rotate.Plan) {
 	now := time.Now()
 	r.listen()
-	s := &survey{rotator: r, ctx: ctx, now: now, subjects: map[string]subject{}, live: map[[2]string][]uint32{}}
+	s := &survey{rotator: r, ctx: ctx, now: now, book: r.agent.learnt.get(), subjects: map[string]subject{}, live: map[[2]string][]uint32{}}
 	r.mu.Lock()
-	s.busy, s.delivered, s.failed = maps.Clone(r.busy), maps.Clone(r.delivered), maps.Clone(r.failed)
+	s.deliveries = maps.Clone(r.deliveries)
 	r.mu.Unlock()
-	return s, r.planner.Plan(s.facts(), r.agent.learnt.get(), now)
+	return s, r.planner.Plan(s.facts(), s.book, now)
 }
 
 // listen has the planner hear of what has changed.
@@ -161,6 +179,7 @@ func (r *rotator) listen() {
 	}
 	if r.noticed = nil; r.forgive {
 		r.planner.Forgive()
+		clear(r.checked)
 		r.forgive = false
 	}
 }
@@ -173,28 +192,35 @@ func (r *rotator) settle(s *survey, plan rotate.Plan) {
 	r.mu.Unlock()
 	for key, now := range plan.Standings {
 		sub := s.subjects[key]
+		if t := sub.record.GetTrial(); files(t) && (t.GetDeliveredAt() == nil || t.GetEnding() != "") {
+			r.attend(s.ctx, sub.workload)
+		}
 		if old[key] == now || old[key].State == "" && now.State == rotate.Current {
 			continue
 		}
-		r.agent.changes.Append(func(uint64) Change { return Change{"updated", sub.message()} })
+		m := sub.message() // here: the feed is locked in what follows
+		r.agent.changes.Append(func(uint64) Change { return Change{"updated", m} })
 		if now.State == rotate.Stale && old[key].State != rotate.Stale {
 			sub.emit(normal, "RotationStale", "there are newer versions of its secrets: %s", now.Reason)
 		}
 	}
 }
 
-// perform carries out actions up to the first that fails, and says how many it has.
+// perform carries out actions, and says how many it has. What fails keeps none of the
+// others from being done; one that is late ends it, as the others may be, too.
 func (r *rotator) perform(ctx context.Context, s *survey, actions []rotate.Action) (done int, err error) {
 	for _, action := range actions {
-		switch err := r.do(ctx, s, action); {
-		case errors.Is(err, errStale):
-			return done + 1, nil // the next plan is made of what there is now
-		case err != nil:
-			return done, err
+		failed := r.do(ctx, s, action)
+		if errors.Is(failed, errStale) {
+			return done + 1, err
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %s: %w", action.Workload.Who.Workload, action.Kind, failed))
+			continue
 		}
 		done++
 	}
-	return done, nil
+	return done, err
 }
 
 // do carries out one action.
@@ -206,7 +232,7 @@ func (r *rotator) do(ctx context.Context, s *survey, action rotate.Action) error
 	case rotate.Commit:
 		return r.commit(ctx, s, sub, action)
 	case rotate.Withdraw:
-		return r.withdraw(ctx, sub, action)
+		return r.withdraw(sub, action)
 	case rotate.Repin:
 		return r.write(sub, action, func(record *statev1.Workload) error {
 			record.Pins = action.Workload.Move.Pins
@@ -221,12 +247,22 @@ func (r *rotator) do(ctx context.Context, s *survey, action rotate.Action) error
 // write persists a change of a workload's record together with what an action leads to, if
 // the record is still the one that the plan was made of.
 func (r *rotator) write(sub subject, action rotate.Action, change func(*statev1.Workload) error) error {
+	var book *rotate.Book
 	_, old, err := r.agent.rewriteWith(sub.environment(), sub.id(), func(w *workload, record *statev1.Workload) error {
 		if w != sub.workload || w.record() != sub.record {
 			return errStale
 		}
 		return change(record)
-	}, func(tx *state.Tx) error { return r.putBook(tx, action) }, func() { r.learn(action) })
+	}, func(tx *state.Tx) error {
+		if book = r.learning(action); book == nil {
+			return nil
+		}
+		return tx.PutRotation(book.Record())
+	}, func() {
+		if book != nil {
+			r.agent.learnt.set(*book)
+		}
+	})
 	var refusal *Refusal
 	if errors.As(err, &refusal) && refusal.Reason == NotFound {
 		return errStale
@@ -237,17 +273,14 @@ func (r *rotator) write(sub subject, action rotate.Action, change func(*statev1.
 	return err
 }
 
-// putBook persists what an action leads to.
-func (r *rotator) putBook(tx *state.Tx, action rotate.Action) error {
+// learning is the book with what an action leads to; nil when it leads to nothing. The
+// caller holds writing.
+func (r *rotator) learning(action rotate.Action) *rotate.Book {
 	if action.Verdict == nil && action.Proof == nil {
 		return nil
 	}
-	return tx.PutRotation(action.Learn(r.agent.learnt.get().Prune(r.agent.exists)).Record())
-}
-
-// learn takes in what an action has led to, once it is persisted. The caller holds writing.
-func (r *rotator) learn(action rotate.Action) {
-	r.agent.learnt.change(func(b *rotate.Book) { *b = action.Learn(*b) })
+	book := action.Learn(r.agent.learnt.get().Prune(r.agent.exists))
+	return &book
 }
 
 // rewriteBook persists a change of the book. The caller holds the agent's writing.

@@ -289,6 +289,9 @@ func (a *Agent) needed(environment, name string) ([]uint32, error) {
 			versions = append(versions, pinnedIn(r, name)...)
 		}
 	}
+	if latest := a.latestOf(environment, name); latest != 0 {
+		versions = append(versions, latest) // what is newer may be held
+	}
 	slices.Sort(versions)
 	return slices.Compact(versions), nil
 }

@@ -1,20 +1,21 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
 // trialOf is how a workload's trial stands.
 func (s *survey) trialOf(sub subject) *rotate.Trial {
 	t := &rotate.Trial{Trial: sub.record.GetTrial()}
 	switch {
-	case s.busy[sub.key]:
+	case t.GetEnding() != "":
+		t.Result = rotate.Ending
 	case t.GetMode() == rotate.ModeRestart:
 		sub.judgeInstance(t)
 	default:
@@ -41,51 +42,61 @@ func (sub subject) judgeInstance(t *rotate.Trial) {
 	}
 }
 
-// judgeFiles tells how an instance does whose files were replaced.
+// judgeFiles tells how an instance does whose files are replaced.
 func (s *survey) judgeFiles(sub subject, t *rotate.Trial) {
-	st, spec := sub.view.Status, sub.record.GetSpec()
-	delivered := s.delivered[sub.key]
-	if delivered.IsZero() && t.GetDeliveredAt() != nil {
-		delivered = t.GetDeliveredAt().AsTime()
+	st := sub.view.Status
+	i, seen := st.Instance, s.deliveries[sub.key]
+	if t.GetDeliveredAt() != nil && seen.at.IsZero() {
+		// By an earlier agent: what this one has not seen counts for nothing.
+		seen = delivery{at: s.now}
+		s.know(sub.key, seen)
 	}
-	i := st.Instance
 	there := i != nil && i.ID == t.GetInstance() && !i.Ended
 	switch {
 	case there && i.Unverified:
-	case delivered.IsZero() && s.failed[sub.key] != "":
-		t.Result, t.Reason = rotate.Deferred, s.failed[sub.key]
-	case delivered.IsZero():
-		t.Result = rotate.Lost // an earlier agent had not come to it
+	case t.GetDeliveredAt() == nil && !there:
+		t.Result = rotate.Lost
+	case t.GetDeliveredAt() == nil && seen.failed != "":
+		t.Result, t.Reason, t.Since = rotate.Deferred, seen.failed, t.GetBeganAt().AsTime()
+	case t.GetDeliveredAt() == nil:
 	case !there:
-		t.Result, t.Reason = rotate.Failed, endOf(st, t.GetInstance())
+		t.Result, t.Reason = endOf(st, t.GetInstance())
 	case !i.StopSince.IsZero() || i.Ending != nil:
 		t.Next = s.now.Add(time.Second) // how it ends is known in a moment
 	case sub.view.Ready():
-		since := delivered
+		since := seen.at
 		if st.Since.After(since) {
 			since = st.Since
 		}
-		if t.Next = since.Add(sub.view.Desired.Policy.MinReady); !t.Next.After(s.now) {
+		if t.Next = since.Add(filesProven(sub.record.GetSpec())); !t.Next.After(s.now) {
 			t.Result = rotate.Well
 		}
 	default:
-		timeout := launchspec.HealthTimeout(spec)
-		if t.Next = delivered.Add(timeout); !t.Next.After(s.now) {
+		timeout := launchspec.HealthTimeout(sub.record.GetSpec())
+		if t.Next = seen.at.Add(timeout); !t.Next.After(s.now) {
 			t.Result, t.Reason = rotate.Failed, fmt.Sprintf("not ready within %s (rotation.health_timeout)", timeout)
 		}
 	}
 }
 
-// endOf says how an instance has ended.
-func endOf(st supervise.Status, instance string) string {
-	if e := st.ExitOf(instance); e != nil {
-		return e.Reason
+// filesProven is for how long an instance has to go on with other files: for min_ready and,
+// as it had been ready before, for as long as its ready probe may take to notice.
+func filesProven(spec *purserv1.LaunchSpec) time.Duration {
+	long := launchspec.MinReady(spec)
+	if p := spec.GetProbes().GetReady(); p != nil {
+		long += time.Duration(launchspec.ProbeFailures("ready", p)+1)*launchspec.ProbePeriod("ready", p) + launchspec.ProbeTimeout(p)
 	}
-	return "its container has ended"
+	return max(long, time.Second)
 }
 
-// isA says whether an error is, or wraps, one of a type.
-func isA[T error](err error) bool {
-	var target T
-	return errors.As(err, &target)
+// endOf says what the end of an instance says of its files, and how it has ended.
+func endOf(st supervise.Status, instance string) (rotate.Result, string) {
+	e := st.ExitOf(instance)
+	switch {
+	case e == nil:
+		return rotate.Failed, "its container has ended"
+	case e.Cause == supervise.Lost, e.Cause == supervise.Rebooted:
+		return rotate.Deferred, e.Reason // no fault of the versions
+	}
+	return rotate.Failed, e.Reason
 }

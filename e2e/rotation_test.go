@@ -333,3 +333,54 @@ functions:
 }
 
 func base64Of(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+
+// careful is a function that looks at its file: it is not ready with a bad one, and what is
+// told of it by a signal ends.
+func careful(name, onChange string) string {
+	return `
+  - function: ` + name + `
+    image: {ref: ` + image + `}
+    command: [sh, -c, 'trap "exit 0" TERM; trap "case \$(cat /run/secrets/s/KEY) in bad*) exit 9; esac" HUP; while :; do sleep 0.1; done']
+    probes: {ready: {exec: {command: [sh, -c, 'case $(cat /run/secrets/s/KEY) in bad*) exit 1; esac']}, period: 100ms, timeout: 10s, failures: 1}}
+    secrets: [{name: s, env: false, file: {path: /run/secrets/s}, redact: false, on_change: ` + onChange + `}]
+    rotation: {min_ready: 500ms, health_timeout: 3s}
+    restart: {backoff_min: 100ms, backoff_max: 1s}
+    stop: {grace: 5s}
+    network: {mode: none}
+`
+}
+
+// Files that are bad are put back, also under who goes on living with them.
+func TestBadFiles(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.must("secret", "set", "s", "KEY=good")
+		n.deploy("app: reads\nfunctions:"+careful("f", "refresh")+careful("g", "refresh"), "--wait")
+		f, g := n.await("reads/f", "well", moved(1)), n.await("reads/g", "well", moved(1))
+		n.must("secret", "set", "s", "KEY=bad")
+		n.event("SecretQuarantined")
+		n.await("reads/f", "as before", stayed(1))
+		if now := n.get("reads/f"); now.pid() != f.pid() || n.value("reads/f") != "good" {
+			t.Errorf("it was process %d and is %d, on %q", f.pid(), now.pid(), n.value("reads/f"))
+		}
+		if now := n.get("reads/g"); now.pid() != g.pid() || n.value("reads/g") != "good" {
+			t.Errorf("another was process %d and is %d, on %q", g.pid(), now.pid(), n.value("reads/g"))
+		}
+		n.must("secret", "set", "s", "KEY=better")
+		for _, id := range []string{"reads/f", "reads/g"} {
+			if n.await(id, "moved", moved(3)); n.value(id) != "better" {
+				t.Errorf("%s is on %q", id, n.value(id))
+			}
+		}
+		// One that ends by them is made anew with those of before.
+		n.must("app", "stop", "reads")
+		n.deploy("app: told\nfunctions:"+careful("f", "signal")+careful("g", "signal"), "--wait")
+		n.await("told/f", "well", moved(3))
+		g = n.await("told/g", "well", moved(3))
+		n.must("secret", "set", "s", "KEY=bad again")
+		n.eventually("it is quarantined", func() bool { return strings.Count(n.must("events"), "SecretQuarantined") == 2 })
+		n.await("told/f", "as before", stayed(3))
+		if now := n.get("told/g"); now.pid() != g.pid() || n.value("told/f") != "better" || n.value("told/g") != "better" {
+			t.Errorf("one is on %q, another was process %d and is %d, on %q", n.value("told/f"), g.pid(), now.pid(), n.value("told/g"))
+		}
+	})
+}

@@ -162,12 +162,16 @@ func (b Book) WithProof(p *statev1.Proof) Book {
 	})
 }
 
-// Hurried says whether a version waits neither for a window nor for a splay.
-func (b Book) Hurried(environment, secret string, version uint32) bool {
+// Hurried says whether one of the versions after another, up to one, waits neither for a
+// window nor for a splay: then a later one does not either.
+func (b Book) Hurried(environment, secret string, after, upTo uint32) bool {
 	return slices.ContainsFunc(b.record.GetHurries(), func(h *statev1.Hurry) bool {
-		return h.GetEnvironment() == environment && h.GetSecret() == secret && h.GetVersion() == version
+		return h.GetEnvironment() == environment && h.GetSecret() == secret && h.GetVersion() > after && h.GetVersion() <= upTo
 	})
 }
+
+// Same says whether it is the same book.
+func (b Book) Same(other Book) bool { return b.record == other.record }
 
 // WithHurry has a version wait neither for a window nor for a splay. Earlier ones of the
 // secret need not any more.

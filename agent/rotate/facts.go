@@ -51,6 +51,8 @@ type Workload struct {
 	// says then what there is that it may not have; empty for nothing.
 	Move     *Move
 	Withheld string
+	// Unknown: what it is to move to cannot be told now, as its secrets cannot be read.
+	Unknown string
 	// Trial is what it tries already; nil when it tries nothing.
 	Trial *Trial
 }
@@ -64,6 +66,8 @@ type Move struct {
 	Mode      string
 	// Broken says what no instance can be made of it for; empty when nothing is known.
 	Broken string
+	// Hurried: it waits neither for a window nor for a splay.
+	Hurried bool
 }
 
 // Trial is a move under way, and what has become of it.
@@ -86,6 +90,7 @@ const (
 	Failed
 	Deferred // what it lacks is nothing of its own
 	Lost     // what it was tried on is there no more; it is to be tried anew
+	Ending   // it was withdrawn, and what it changed is being put back
 )
 
 // group is where workloads belong together: one goes first for all.

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
-	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
 // tries is how often a set of versions is tried before it is given up.
@@ -42,6 +41,8 @@ type Planner struct {
 	// splays is when a follower's part of its splay is over, deferrals are those of workloads.
 	splays    map[string]splay
 	deferrals map[string]deferral
+	// waits is since when workloads wait for their secrets to come to rest.
+	waits map[string]time.Time
 	// random is a number in [0,1).
 	random func() float64
 }
@@ -59,7 +60,7 @@ type deferral struct {
 
 // NewPlanner makes a planner; random returns numbers in [0,1).
 func NewPlanner(c Config, random func() float64) *Planner {
-	return &Planner{config: c, notices: notices{}, splays: map[string]splay{}, deferrals: map[string]deferral{}, random: random}
+	return &Planner{config: c, notices: notices{}, splays: map[string]splay{}, deferrals: map[string]deferral{}, waits: map[string]time.Time{}, random: random}
 }
 
 // Notice notes that a secret has changed.
@@ -97,7 +98,9 @@ type Action struct {
 	Verdict *statev1.Verdict
 	Proof   *statev1.Proof
 	Reason  string // of Withdraw and Condemn
-	Result  string // of Withdraw and Commit, one of Results
+	// Again, of Withdraw of files: once they are back it is tried with another instance.
+	Again  bool
+	Result string // of Withdraw and Commit, one of Results
 }
 
 // Learn is a book with what the action leads to.
@@ -170,6 +173,7 @@ func (p *Planner) forget(workloads []*Workload) {
 	}
 	maps.DeleteFunc(p.splays, func(key string, _ splay) bool { return !waits[key] })
 	maps.DeleteFunc(p.deferrals, func(key string, _ deferral) bool { return !waits[key] })
+	maps.DeleteFunc(p.waits, func(key string, _ time.Time) bool { return !waits[key] })
 }
 
 // draft is a plan in the making.
@@ -202,6 +206,9 @@ func (d *draft) stand(w *Workload, state, format string, args ...any) {
 // retry has the next attempt of a job take the latest versions.
 func (d *draft) retry(w *Workload) {
 	switch {
+	case w.Unknown != "":
+		d.stand(w, Waiting, "its secrets cannot be read: %s", w.Unknown)
+		return
 	case w.Move == nil && w.Withheld != "":
 		d.stand(w, Held, "%s", w.Withheld)
 		return
@@ -213,22 +220,30 @@ func (d *draft) retry(w *Workload) {
 		d.add(Action{Kind: Repin, Workload: w})
 	}
 	if !w.Moves {
-		d.stand(w, Waiting, "it moves when it runs again")
+		d.stand(w, Current, "")
 	}
 }
 
 // judge decides what follows a trial's result.
 func (d *draft) judge(w *Workload) {
 	t := w.Trial
+	late := d.deferrals[w.Key].until.After(d.now)
 	condemned := d.book.against(Who{Environment: w.Environment}, t.GetPins(), t.GetSet())
 	switch {
+	case t.Result == Ending:
+		d.moves(w, t.Trial)
+		d.stand(w, Waiting, "what it had before is put back")
 	case !w.Moves:
 		d.withdraw(w, ResultSuperseded, "it is not to run now")
 	case condemned != nil:
 		d.withdraw(w, ResultBackedOut, verdictText(condemned))
 	case t.Result == Well:
 		d.commit(w)
+	case late && (t.Result == Failed || t.Result == Lost || w.outdated()):
+		d.withdraw(w, ResultDeferred, d.deferrals[w.Key].reason)
 	case w.outdated() && d.supersede(w):
+	case t.Result == Failed && t.GetTry() < tries && t.GetMode() != ModeRestart:
+		d.putBack(w)
 	case t.Result == Failed && t.GetTry() < tries:
 		d.again(w, t.GetTry()+1)
 	case t.Result == Failed:
@@ -241,6 +256,13 @@ func (d *draft) judge(w *Workload) {
 	default:
 		d.goesOn(w)
 	}
+}
+
+// putBack has the files of before be put back, and tries with another instance then: what
+// has ended by its new files, or lives on badly, is nothing to try again in.
+func (d *draft) putBack(w *Workload) {
+	d.moves(w, w.Trial.Trial)
+	d.add(Action{Kind: Withdraw, Workload: w, Again: true, Reason: w.Trial.Reason, Result: ResultBackedOut})
 }
 
 // goesOn leaves a trial under way.
@@ -300,24 +322,37 @@ func (d *draft) commit(w *Workload) {
 // again tries the same versions once more.
 func (d *draft) again(w *Workload, try uint32) {
 	d.begin(w, &statev1.Trial{
-		Pins: w.Trial.GetPins(), Set: w.Trial.GetSet(), Keys: w.Trial.GetKeys(), Mode: w.Trial.GetMode(), Try: try,
+		Pins: w.Trial.GetPins(), Set: w.Trial.GetSet(), Keys: w.Trial.GetKeys(), Mode: d.modeOf(w), Try: try,
 		Canary: w.Trial.GetCanary(), Judges: w.Trial.GetJudges(), BeganAt: timestamppb.New(d.now), NoticedAt: w.Trial.GetNoticedAt(),
 	})
+}
+
+// modeOf is how the versions that a workload tries are tried once more. Files may have lost
+// the instance that they were for.
+func (d *draft) modeOf(w *Workload) string {
+	if w.Trial.GetMode() != ModeRestart && w.Move != nil {
+		return w.Move.Mode
+	}
+	return ModeRestart
 }
 
 // supersede gives up a trial of what is not wanted any more, once it is known what is
 // instead, and has who went first go first again.
 func (d *draft) supersede(w *Workload) bool {
+	if w.Unknown != "" {
+		return false
+	}
 	if w.Move == nil || w.Move.Broken != "" || d.against(w) != nil {
 		d.withdraw(w, ResultSuperseded, "what it tried is not the latest any more")
 		return true
 	}
-	due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
-	if due.After(d.now) {
+	if due := d.due(w); due.After(d.now) {
 		d.wake(due)
 		return false
 	}
-	if !w.Trial.GetCanary() || d.canaries[w.group()] != "" {
+	// Files are put back before others come, and an instance is not one of two trials.
+	files := w.Trial.GetMode() != ModeRestart || w.Move.Mode != ModeRestart
+	if !w.Trial.GetCanary() || d.canaries[w.group()] != "" || files {
 		d.withdraw(w, ResultSuperseded, "there is a newer version")
 		return true
 	}
@@ -330,10 +365,10 @@ func (d *draft) giveUp(w *Workload) {
 	t := w.Trial
 	v := &statev1.Verdict{Environment: w.Environment, Set: t.GetSet(), Reason: t.Reason, At: timestamppb.New(d.now), TriedBy: w.Who.Workload}
 	switch {
-	case !t.GetCanary():
-		v.App = w.App
 	case !t.GetJudges():
 		v.App, v.Workload = w.App, w.Who.Workload
+	case !t.GetCanary():
+		v.App = w.App
 	}
 	d.stand(w, Held, "%s", verdictText(v))
 	d.add(Action{Kind: Withdraw, Workload: w, Verdict: v, Reason: t.Reason, Result: ResultBackedOut})
@@ -344,11 +379,13 @@ func (d *draft) against(w *Workload) *statev1.Verdict {
 	return d.book.against(w.Who, w.Move.Pins, w.Move.Set)
 }
 
-// Withheld says why nobody of an environment gets a version alone; empty when nothing is
-// known of it.
+// Withheld says why nobody of an environment gets a version, alone or with others; empty
+// when nothing is known of it.
 func (b Book) Withheld(environment, secret string, version uint32) string {
-	if v := b.Quarantine(environment, secret, version); v != nil {
-		return verdictText(v)
+	for _, v := range b.On(environment, secret, version) {
+		if v.GetApp() == "" {
+			return verdictText(v)
+		}
 	}
 	if b.Held(environment, secret, version) {
 		return fmt.Sprintf("%s version %d is held from version %d on: purser secret release -E %s %s", secret, version, b.Hold(environment, secret).GetFrom(), environment, secret)
@@ -408,8 +445,7 @@ func (d *draft) groups(workloads []*Workload) [][]*Workload {
 		byName[name] = append(byName[name], w)
 	}
 	first := func(name string) time.Time {
-		w := byName[name][0]
-		due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
+		due, _ := d.notices.due(byName[name][0].Environment, byName[name][0].Move.Set, d.config)
 		return due
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return first(a).Compare(first(b)) })
@@ -425,7 +461,7 @@ func (d *draft) pending(w *Workload) bool {
 	if w.Move == nil || w.Trial != nil || !w.Moves {
 		return false
 	}
-	due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
+	due := d.due(w)
 	late := d.deferrals[w.Key]
 	verdict := d.against(w)
 	switch {
@@ -445,6 +481,27 @@ func (d *draft) pending(w *Workload) bool {
 		return true
 	}
 	return false
+}
+
+// due is when a workload has waited for long enough for its secrets to come to rest: at
+// most for MaxDelay, whichever of them changes meanwhile. What it waits for after that is
+// something else, and lets it wait for rest anew.
+func (d *draft) due(w *Workload) time.Time {
+	due, _ := d.notices.due(w.Environment, w.Move.Set, d.config)
+	if !due.After(d.now) {
+		delete(d.waits, w.Key)
+		return due
+	}
+	if _, ok := d.waits[w.Key]; !ok {
+		d.waits[w.Key] = d.now
+	}
+	if latest := d.waits[w.Key].Add(d.config.MaxDelay); latest.Before(due) {
+		due = latest
+	}
+	if !due.After(d.now) {
+		delete(d.waits, w.Key)
+	}
+	return due
 }
 
 // condemn quarantines versions that a workload cannot be made with. One that is not well
@@ -473,7 +530,7 @@ func (d *draft) advance(members []*Workload) {
 	}
 	w := members[0]
 	if proof := d.book.Proof(w.Environment, w.App, w.Move.Set, w.Move.Keys); proof != nil {
-		d.follow(members, proof.GetAt().AsTime())
+		d.follow(members)
 		return
 	}
 	d.lead(members)
@@ -534,17 +591,11 @@ func (d *draft) canary(members []*Workload) (_ *Workload, judges bool) {
 // open says whether a workload may move now: at any time if it is not well or the versions
 // are in a hurry.
 func (d *draft) open(w *Workload) bool {
-	if w.Opens == nil || !w.Opens.After(d.now) || w.Health == Unhealthy || d.hurried(w) {
+	if w.Opens == nil || !w.Opens.After(d.now) || w.Health == Unhealthy || w.Move.Hurried {
 		return true
 	}
 	d.wake(*w.Opens)
 	return false
-}
-
-func (d *draft) hurried(w *Workload) bool {
-	return slices.ContainsFunc(w.Move.Set, func(p *purserv1.Pin) bool {
-		return d.book.Hurried(w.Environment, p.GetSecret(), p.GetVersion())
-	})
 }
 
 // full says whether as many move as may.
@@ -557,10 +608,12 @@ func (d *draft) full(w *Workload) bool {
 }
 
 // follow has those of a group move whose time has come, now that one has shown them the way.
-func (d *draft) follow(members []*Workload, proven time.Time) {
+func (d *draft) follow(members []*Workload) {
 	over := map[*Workload]time.Time{}
 	for _, m := range members {
-		over[m] = d.splayOver(m, proven)
+		if d.open(m) {
+			over[m] = d.splayOver(m)
+		}
 	}
 	members = slices.SortedStableFunc(slices.Values(members), func(a, b *Workload) int {
 		// Those who are not well have something to gain.
@@ -580,16 +633,16 @@ func (d *draft) follow(members []*Workload, proven time.Time) {
 	}
 }
 
-// splayOver is when a follower's part of its splay is over.
-func (d *draft) splayOver(w *Workload, proven time.Time) time.Time {
-	if w.Splay <= 0 || w.Health == Unhealthy || d.hurried(w) {
+// splayOver is when a follower's part of its splay is over, which begins when it could move.
+func (d *draft) splayOver(w *Workload) time.Time {
+	if w.Splay <= 0 || w.Health == Unhealthy || w.Move.Hurried {
 		return d.now
 	}
 	name := w.group()
 	if s, ok := d.splays[w.Key]; ok && s.group == name {
 		return s.over
 	}
-	over := proven.Add(time.Duration(d.random() * float64(w.Splay)))
+	over := d.now.Add(time.Duration(d.random() * float64(w.Splay)))
 	d.splays[w.Key] = splay{name, over}
 	return over
 }

@@ -1,9 +1,12 @@
 package rotate_test
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserd/purser/agent/rotate"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
@@ -19,6 +22,7 @@ type fleet struct {
 	all     []*rotate.Workload
 	pins    map[string]uint32
 	latest  uint32
+	mode    string // how all move; restart when empty
 	plan    rotate.Plan
 	story   []string
 }
@@ -72,7 +76,7 @@ func (f *fleet) aim() {
 		w.Move = nil
 		if to > f.pins[w.Key] {
 			pins := pinsOf("s", to)
-			w.Move = &rotate.Move{Pins: pins, Set: pins, Keys: []string{"s/K"}, Mode: rotate.ModeRestart}
+			w.Move = &rotate.Move{Pins: pins, Set: pins, Keys: []string{"s/K"}, Mode: cmp.Or(f.mode, rotate.ModeRestart), Hurried: f.book.Hurried("dev", "s", f.pins[w.Key], to)}
 		}
 	}
 }
@@ -89,6 +93,11 @@ func (f *fleet) do(a rotate.Action) {
 		f.tell("%s is on %d, %s", w.Key, f.pins[w.Key], a.Result)
 		w.Trial = nil
 	case rotate.Withdraw:
+		if a.Again {
+			f.tell("%s puts its files back", w.Key)
+			w.Trial.Result = rotate.Ending
+			return
+		}
 		f.tell("%s goes back, %s", w.Key, a.Result)
 		w.Trial = nil
 	case rotate.Condemn:
@@ -395,4 +404,84 @@ func TestStoppedIsLeft(t *testing.T) {
 	f.all[0].Moves = false
 	f.step()
 	f.expect("w00 goes back, superseded", "w01 tries 2")
+}
+
+// What failed with other files is tried once more with another instance.
+func TestFiles(t *testing.T) {
+	f := newFleet(t, 2)
+	f.mode = rotate.ModeRefresh
+	f.set()
+	f.after(time.Second).expect("w00 tries 2")
+	f.result(rotate.Failed, "exited")
+	f.expect("w00 puts its files back")
+	f.after(time.Hour).expect()
+	f.all[0].Trial.Trial = proto.CloneOf(f.all[0].Trial.Trial)
+	f.all[0].Trial.Mode, f.all[0].Trial.Try, f.all[0].Trial.Result = rotate.ModeRestart, 2, rotate.UnderWay
+	f.after(time.Second).expect()
+	f.result(rotate.Failed, "exited")
+	f.expect("w00 goes back, backed_out")
+	if f.book.Quarantine("dev", "s", 2) == nil {
+		t.Error("version 2 is not quarantined")
+	}
+}
+
+// Who is not well holds nobody by its failure, also when it follows.
+func TestSickFollower(t *testing.T) {
+	f := newFleet(t, 7)
+	f.set()
+	f.after(time.Second)
+	f.all[6].Health = rotate.Unhealthy
+	f.all[0].Trial.Result = rotate.Well
+	f.step()
+	f.story = nil
+	for range 2 {
+		f.all[6].Trial.Result, f.all[6].Trial.Reason = rotate.Failed, "exited"
+		f.step()
+	}
+	f.expect("w06 tries 2", "w06 goes back, backed_out", "w04 tries 2")
+	f.result(rotate.Well, "")
+	f.standing(5, rotate.Rotating)
+}
+
+// Changes of several secrets in turn do not put a move off for ever.
+func TestSecretsThatChangeInTurn(t *testing.T) {
+	f := newFleet(t, 1)
+	pins := pinsOf("s", 2, "t", 2)
+	for i := range 100 {
+		f.planner.Notice("dev", []string{"s", "t"}[i%2], f.now)
+		f.all[0].Move = &rotate.Move{Pins: pins, Set: pins, Keys: []string{"s/K", "t/K"}, Mode: rotate.ModeRestart}
+		if f.plan = f.planner.Plan(f.all, f.book, f.now); len(f.plan.Actions) > 0 {
+			break
+		}
+		f.now = f.now.Add(500 * time.Millisecond)
+	}
+	if waited := f.now.Sub(start); waited != 10*time.Second {
+		t.Errorf("it moved after %s, want 10s", waited)
+	}
+}
+
+// What cannot be told changes nothing.
+func TestSecretsThatCannotBeRead(t *testing.T) {
+	f := newFleet(t, 2)
+	f.set()
+	f.after(time.Second).expect("w00 tries 2")
+	for _, w := range f.all {
+		w.Move, w.Unknown = nil, "input/output error"
+	}
+	if p := f.planner.Plan(f.all, f.book, f.now); len(p.Actions) > 0 {
+		t.Errorf("planned %v", p.Actions)
+	}
+}
+
+// A try that is refused is not asked for again at once.
+func TestSecondTryThatIsRefused(t *testing.T) {
+	f := newFleet(t, 1)
+	f.set()
+	f.after(time.Second).expect("w00 tries 2")
+	f.all[0].Trial.Result = rotate.Failed
+	f.planner.Defer("w00", "no room", f.now)
+	f.step()
+	f.expect("w00 goes back, deferred")
+	f.after(14 * time.Second).expect()
+	f.after(time.Second).expect("w00 tries 2")
 }

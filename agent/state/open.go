@@ -244,7 +244,7 @@ func damagedRecords(tx *bbolt.Tx) ([]record, error) {
 			return nil, err
 		}
 	}
-	for _, key := range [][]byte{sequenceKey, auditKey, drainKey} {
+	for _, key := range [][]byte{sequenceKey, auditKey, drainKey, rotationKey} {
 		look(metaBucket, key, tx.Bucket(metaBucket).Get(key))
 	}
 	return bad, nil

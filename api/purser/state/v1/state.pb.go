@@ -187,8 +187,11 @@ type Trial struct {
 	// When the first of the changes was noticed that it carries out.
 	NoticedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=noticed_at,json=noticedAt,proto3" json:"noticed_at,omitempty"`
 	// Of files that are replaced: the instance, and when all of it was done; absent until then.
-	Instance      string                 `protobuf:"bytes,11,opt,name=instance,proto3" json:"instance,omitempty"`
-	DeliveredAt   *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
+	Instance    string                 `protobuf:"bytes,11,opt,name=instance,proto3" json:"instance,omitempty"`
+	DeliveredAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
+	// What follows once the earlier files are back, which they are to be: back_out, or again;
+	// empty as long as they are not to be.
+	Ending        string `protobuf:"bytes,13,opt,name=ending,proto3" json:"ending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -305,6 +308,13 @@ func (x *Trial) GetDeliveredAt() *timestamppb.Timestamp {
 		return x.DeliveredAt
 	}
 	return nil
+}
+
+func (x *Trial) GetEnding() string {
+	if x != nil {
+		return x.Ending
+	}
+	return ""
 }
 
 // Status is what the supervisor knows, as far as it must survive the agent.
@@ -1181,7 +1191,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x05trial\x18\n" +
 	" \x01(\v2\x16.purser.state.v1.TrialR\x05trial\x12!\n" +
 	"\fdelivered_to\x18\v \x01(\tR\vdeliveredTo\x12\x1b\n" +
-	"\ttried_run\x18\f \x01(\x04R\btriedRun\"\x96\x03\n" +
+	"\ttried_run\x18\f \x01(\x04R\btriedRun\"\xae\x03\n" +
 	"\x05Trial\x12\"\n" +
 	"\x04pins\x18\x01 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -1196,7 +1206,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"noticed_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnoticedAt\x12\x1a\n" +
 	"\binstance\x18\v \x01(\tR\binstance\x12=\n" +
-	"\fdelivered_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\"\xfc\x03\n" +
+	"\fdelivered_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\x12\x16\n" +
+	"\x06ending\x18\r \x01(\tR\x06ending\"\xfc\x03\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
