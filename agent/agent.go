@@ -46,6 +46,7 @@ type Agent struct {
 	// boot is the boot of the node that this agent runs in.
 	boot    string
 	secrets *store.Store
+	origins map[string]*origin // what else secrets come from
 	audit   *auditor
 	copies  *inject.Copies
 	// secretChanges tells versions of secrets from each other.
@@ -149,6 +150,7 @@ func (a *Agent) open() error {
 	}
 	a.learnt.set(rotate.BookOf(learnt))
 	a.rotator = newRotator(a)
+	a.openSources()
 	if a.volumes, err = volumes.Open(filepath.Join(a.cfg.StateDir, "volumes")); err != nil {
 		return errors.Join(err, a.secrets.Close())
 	}
@@ -295,6 +297,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.running.Go(func() { a.sweepVolumes(ctx) })
 	a.running.Go(func() { a.sweepLeaks(ctx) })
 	a.running.Go(func() { a.keepImages(ctx) })
+	a.running.Go(func() { a.runSources(ctx) })
 	a.running.Go(func() { a.learnValues(ctx, a.secrets.Environments()...) })
 	<-ctx.Done()
 	a.running.Wait()

@@ -18,7 +18,7 @@ func (a *Agent) HoldSecret(ctx context.Context, environment, name string, from u
 	defer a.writing.Unlock()
 	info, err := a.secrets.Describe(environment, name)
 	if err != nil {
-		return 0, storeError(err)
+		return 0, a.storeError(err)
 	}
 	if from == 0 {
 		from = info.Versions[0].Version + 1
@@ -38,7 +38,7 @@ func (a *Agent) ReleaseSecret(ctx context.Context, environment, name string) (ui
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	if _, err := a.secrets.Describe(environment, name); err != nil {
-		return 0, storeError(err)
+		return 0, a.storeError(err)
 	}
 	if a.book().Hold(environment, name) == nil {
 		return a.latestOf(environment, name), nil
@@ -58,7 +58,7 @@ func (a *Agent) RetrySecret(ctx context.Context, environment, name string) ([]ui
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	if _, err := a.secrets.Describe(environment, name); err != nil {
-		return nil, storeError(err)
+		return nil, a.storeError(err)
 	}
 	a.rotator.forgiveAll()
 	_, versions := a.book().Acquit(environment, name)

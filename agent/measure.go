@@ -20,6 +20,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	snapshot.OOMKills = a.measureOOMKills(stats)
 	snapshot.NetworksReady = a.runtime.NetworksReady()
 	snapshot.Ports = a.forwarder.measure()
+	snapshot.Sources = a.measureSources()
 	snapshot.Room, snapshot.Draining = a.measureRoom(), a.drain.get() != nil
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()

@@ -20,12 +20,12 @@ import (
 // PutSecret writes a new version of a secret. It overwrites the request's values.
 func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*purserv1.PutResponse, error) {
 	environment := orDev(request.GetEnvironment())
-	options := store.PutOptions{Data: map[string]inject.Value{}, Remove: request.GetRemove(), Replace: request.GetReplace()}
+	options := store.PutOptions{Data: map[string]inject.Value{}, Remove: request.GetRemove(), Replace: request.GetReplace(), TakeFrom: a.unowned}
 	for key, value := range request.GetData() {
 		options.Data[key] = inject.NewValue(value)
 		clear(value)
 	}
-	if err := refusal(a.secrets.CheckPut(ctx, environment, request.GetName(), options)); err != nil {
+	if err := a.refusal(a.secrets.CheckPut(ctx, environment, request.GetName(), options)); err != nil {
 		return nil, err
 	}
 	changing, err := a.audit.begin(ctx, audit.Record{
@@ -58,13 +58,13 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 func (a *Agent) put(ctx context.Context, environment, name string, options store.PutOptions) (store.PutResult, error) {
 	result, err := a.secrets.Put(ctx, environment, name, options)
 	if err != nil {
-		return result, storeError(err)
+		return result, a.storeError(err)
 	}
 	if result.Changed {
 		if err := a.noteSequence(); err != nil {
 			return result, err
 		}
-		a.emit(normal, "SecretSet", environment, name, "version %d, keys %s", result.Version, strings.Join(result.Keys, ", "))
+		a.emit(normal, "SecretSet", environment, name, "version %d, keys %s%s", result.Version, strings.Join(result.Keys, ", "), fromSource(options.Source))
 		a.newVersion(ctx, environment, name)
 	}
 	return result, nil
@@ -80,7 +80,7 @@ func (a *Agent) newVersion(ctx context.Context, environment, name string) {
 // RollbackSecret writes a new version with the content of an old one.
 func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	environment = orDev(environment)
-	if err := refusal(a.secrets.CheckRollback(environment, name, version)); err != nil {
+	if err := a.refusal(a.secrets.CheckRollback(environment, name, version)); err != nil {
 		return 0, err
 	}
 	changing, err := a.audit.begin(ctx, audit.Record{
@@ -100,7 +100,7 @@ func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, ve
 func (a *Agent) rollback(ctx context.Context, environment, name string, version uint32) (uint32, error) {
 	number, err := a.secrets.Rollback(ctx, environment, name, version)
 	if err != nil {
-		return 0, storeError(err)
+		return 0, a.storeError(err)
 	}
 	if err := a.noteSequence(); err != nil {
 		return 0, err
@@ -123,8 +123,12 @@ func (a *Agent) learnValues(ctx context.Context, environments ...string) {
 // unless destroy is set. It returns these versions, and the workloads.
 func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, destroy bool) (*purserv1.DeleteResponse, error) {
 	environment = orDev(environment)
-	if _, err := a.secrets.Describe(environment, name); err != nil {
-		return nil, storeError(err)
+	info, err := a.secrets.Describe(environment, name)
+	if err != nil {
+		return nil, a.storeError(err)
+	}
+	if err := a.mayDelete(info); err != nil {
+		return nil, err
 	}
 	r := audit.Record{Action: audit.Delete, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name)}}}
 	if destroy {
@@ -136,26 +140,27 @@ func (a *Agent) DeleteSecret(ctx context.Context, environment, name string, dest
 	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	deleted, err := a.deleteSecret(environment, name, destroy)
+	deleted, err := a.deleteSecret(environment, name, "deleted", destroy)
 	changing.end(err, audit.Secret{Name: AuditName(name), Versions: deleted.GetKept()})
+	a.lookAgain(environment, name)
 	return deleted, err
 }
 
-// deleteSecret deletes a secret and tells of it. The caller holds writing.
-func (a *Agent) deleteSecret(environment, name string, destroy bool) (*purserv1.DeleteResponse, error) {
+// deleteSecret deletes a secret and tells of it, and how. The caller holds writing.
+func (a *Agent) deleteSecret(environment, name, how string, destroy bool) (*purserv1.DeleteResponse, error) {
 	kept, err := a.secrets.Delete(environment, name, a.spared(environment, name), destroy)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, a.storeError(err)
 	}
 	if err := a.noteSequence(); err != nil {
 		return nil, err
 	}
-	severity, text, users := normal, "deleted", a.users(environment, name, 0)
+	severity, text, users := normal, how, a.users(environment, name, 0)
 	switch {
 	case len(users) > 0 && destroy:
 		severity, text = warning, "destroyed; cannot be started again: "+strings.Join(users, ", ")
 	case len(users) > 0:
-		severity, text = warning, "deleted while in use by "+strings.Join(users, ", ")
+		severity, text = warning, how+" while in use by "+strings.Join(users, ", ")
 	}
 	a.emit(severity, "SecretDeleted", environment, name, "%s", text)
 	return &purserv1.DeleteResponse{Kept: kept, Users: users}, nil
@@ -191,7 +196,7 @@ func (a *Agent) Secrets(environment string) []*purserv1.Secret {
 func (a *Agent) DescribeSecret(environment, name string) (*purserv1.DescribeResponse, error) {
 	info, err := a.secrets.Describe(orDev(environment), name)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, a.storeError(err)
 	}
 	response := &purserv1.DescribeResponse{Secret: a.secretMessage(info)}
 	for _, v := range info.Versions {
@@ -220,6 +225,10 @@ func (a *Agent) secretMessage(info store.Info) *purserv1.Secret {
 		Users:       a.users(info.Environment, info.Name, 0),
 		Deleted:     info.Deleted,
 		Withheld:    a.withheld(info),
+		Source:      info.Source,
+	}
+	if info.Contested != nil {
+		m.AlsoIn = info.Contested.Others
 	}
 	for _, v := range info.Versions {
 		if v.Version == m.Version {
@@ -373,18 +382,22 @@ func (a *Agent) noteSequence() error {
 // refusal returns the store's error with its code if it is a refusal. It is asked for
 // before there is a record of the change, as refused calls are recorded, and counted
 // when they are many, in another place. Any other error comes again with the change.
-func refusal(err error) error {
+func (a *Agent) refusal(err error) error {
 	var refused *Refusal
-	if err = storeError(err); errors.As(err, &refused) {
+	if err = a.storeError(err); errors.As(err, &refused) {
 		return err
 	}
 	return nil
 }
 
-// storeError gives the store's refusals their codes.
-func storeError(err error) error {
+// storeError gives the store's refusals their codes, and says where to change what is
+// not changed here.
+func (a *Agent) storeError(err error) error {
 	var refused *store.InvalidError
+	var owned *store.OwnerError
 	switch {
+	case errors.As(err, &owned):
+		return a.ownerError(owned)
 	case errors.Is(err, inject.ErrNotFound):
 		return &Refusal{Reason: NotFound, Err: err}
 	case errors.As(err, &refused):

@@ -109,9 +109,10 @@ func severityMark(severity string) string {
 	return ""
 }
 
-// The events whose subject is the name of a secret, or of a volume.
+// The events whose subject is the name of a secret, of a source of them, or of a volume.
 var (
-	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted", "SecretHeld", "SecretReleased", "SecretRetried", "SecretQuarantined"}
+	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted", "SecretHeld", "SecretReleased", "SecretRetried", "SecretQuarantined", "SecretConflict", "SecretNotTaken", "SecretTaken"}
+	ofSource = []string{"SecretSourceUp", "SecretSourceDown", "SecretSourcePolled"}
 	ofVolume = []string{"VolumeCreated", "VolumeRemoved"}
 )
 
@@ -119,6 +120,9 @@ func subjectText(e *purserv1.Event) string {
 	subject := e.GetSubject()
 	if slices.Contains(ofSecret, e.GetType()) {
 		subject = "secret " + subject
+	}
+	if slices.Contains(ofSource, e.GetType()) {
+		subject = "source " + subject
 	}
 	if slices.Contains(ofVolume, e.GetType()) {
 		subject = "volume " + subject

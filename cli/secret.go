@@ -70,7 +70,7 @@ func (s *session) secretTable(secrets []*purserv1.Secret, now time.Time) {
 	for _, secret := range secrets {
 		cells := []string{
 			secret.GetName(), secret.GetEnvironment(), versionText(secret), strings.Join(secret.GetKeys(), ", "),
-			ago(secret.GetUpdatedAt(), now), strings.Join(secret.GetUsers(), ", "),
+			sourceText(secret), ago(secret.GetUpdatedAt(), now), strings.Join(secret.GetUsers(), ", "),
 		}
 		if withheld {
 			cells = append(cells, secret.GetWithheld())
@@ -82,13 +82,13 @@ func (s *session) secretTable(secrets []*purserv1.Secret, now time.Time) {
 
 // newSecretTable has a column for why newer versions are not given out where one is not.
 func (s *session) newSecretTable(withheld bool) *table {
-	headings := []string{"SECRET", "ENVIRONMENT", "VERSION", "KEYS", "UPDATED", "USERS"}
+	headings := []string{"SECRET", "ENVIRONMENT", "VERSION", "KEYS", "SOURCE", "UPDATED", "USERS"}
 	if withheld {
 		headings = append(headings, "WITHHELD")
 	}
 	t := newTable(s.out, headings...)
 	t.whole = 2
-	t.spare = []string{"USERS", "UPDATED", "KEYS"}
+	t.spare = []string{"USERS", "UPDATED", "KEYS", "SOURCE"}
 	return t
 }
 
@@ -97,6 +97,18 @@ func versionText(secret *purserv1.Secret) string {
 		return "deleted"
 	}
 	return fmt.Sprint(secret.GetVersion())
+}
+
+// sourceText is where a secret comes from, with all others that have it.
+func sourceText(secret *purserv1.Secret) string {
+	text := secret.GetSource()
+	if text == "" {
+		text = "-"
+	}
+	if others := secret.GetAlsoIn(); len(others) > 0 {
+		text += fmt.Sprintf(" (conflict with %s)", strings.Join(others, ", "))
+	}
+	return text
 }
 
 func (s *session) describe(ctx context.Context, name string) (*purserv1.DescribeResponse, error) {
@@ -138,6 +150,7 @@ func (s *session) showSecret(described *purserv1.DescribeResponse) {
 	t.field("Secret", secret.GetName())
 	t.field("Environment", secret.GetEnvironment())
 	t.field("Version", versionText(secret))
+	t.field("Source", sourceText(secret))
 	t.field("Kept", count(len(described.GetVersions()), "version", "versions"))
 	t.withheldFields(described)
 	t.field("Keys", strings.Join(secret.GetKeys(), ", "))

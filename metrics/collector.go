@@ -20,6 +20,7 @@ type Source interface {
 type Snapshot struct {
 	Workloads []Workload
 	Secrets   []Secret
+	Sources   []SecretSource
 	// OOMKills, so far, by function; those of one-off workloads are not counted.
 	OOMKills map[Function]uint64
 	// Connected tells whether containerd could be reached.
@@ -82,7 +83,6 @@ var (
 	redactDesc    = desc("redactions_total", "Values of secrets replaced in what containers and commands in them wrote.")
 	logLostDesc   = desc("log_lost_bytes_total", "Bytes that containers wrote and that could not be kept: the disk was full, or did not answer.")
 	updatedDesc   = desc("secret_updated_timestamp_seconds", "When a secret was last changed.", "environment", "secret")
-	sourceDesc    = desc("secret_source_up", "1 when secrets can be read from a source.", "source")
 	connectedDesc = desc("containerd_up", "1 when containerd can be reached.")
 )
 
@@ -96,9 +96,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type collector struct{ source Source }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{workloadsDesc, notReadyDesc, cpuDesc, memoryDesc, oomDesc, egressDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, sourceDesc, connectedDesc} {
+	for _, d := range []*prometheus.Desc{workloadsDesc, notReadyDesc, cpuDesc, memoryDesc, oomDesc, egressDesc, exitDesc, versionDesc, updatedDesc, redactDesc, logLostDesc, connectedDesc} {
 		ch <- d
 	}
+	describeSources(ch)
 	describeNode(ch)
 	ch <- networksDesc
 	ch <- rotationDesc
@@ -120,7 +121,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(ch, redactDesc, float64(s.Redactions))
 	counter(ch, logLostDesc, float64(s.LogBytesLost))
-	gauge(ch, sourceDesc, 1, "store")
+	collectSources(ch, s.Sources)
 	collectNode(ch, s)
 	gauge(ch, networksDesc, float64(s.NetworksReady))
 	collectPorts(ch, s.Ports)

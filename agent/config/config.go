@@ -60,6 +60,7 @@ type Config struct {
 	Secrets    Secrets            `toml:"secrets"`
 	Rotation   Rotation           `toml:"rotation"`
 	Audit      Audit              `toml:"audit"`
+	Sources    map[string]Source  `toml:"sources"`
 	Runtimes   map[string]Runtime `toml:"runtimes"`
 }
 
@@ -316,7 +317,7 @@ func (c *Config) complete() error {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = c.soleRuntime()
 	}
-	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.Capacity.check(), c.Network.check(), c.Rotation.check())
+	return errors.Join(c.checkPaths(), c.checkNames(), c.checkImages(), c.checkLogs(), c.checkSweep(), c.checkMetrics(), c.checkAudit(), c.checkSources(), c.Capacity.check(), c.Network.check(), c.Rotation.check())
 }
 
 // soleRuntime is the runtime to use when nothing says which.

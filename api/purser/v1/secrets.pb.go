@@ -374,7 +374,12 @@ type Secret struct {
 	Deleted bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	// Why newer versions are not given out, or will not be, in words: they are held, or
 	// quarantined. Empty when all are.
-	Withheld      string `protobuf:"bytes,9,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	Withheld string `protobuf:"bytes,9,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	// The source that it comes from; empty when it was set by Put.
+	Source string `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
+	// Other sources that have a secret of this name: no launch gets it before that is
+	// settled.
+	AlsoIn        []string `protobuf:"bytes,11,rep,name=also_in,json=alsoIn,proto3" json:"also_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +475,20 @@ func (x *Secret) GetWithheld() string {
 		return x.Withheld
 	}
 	return ""
+}
+
+func (x *Secret) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Secret) GetAlsoIn() []string {
+	if x != nil {
+		return x.AlsoIn
+	}
+	return nil
 }
 
 type ListSecretsRequest struct {
@@ -1230,7 +1249,7 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\rR\aversion\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xae\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xdf\x02\n" +
 	"\x06Secret\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1242,7 +1261,10 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
 	"\x05users\x18\a \x03(\tR\x05users\x12\x18\n" +
 	"\adeleted\x18\b \x01(\bR\adeleted\x12\x1a\n" +
-	"\bwithheld\x18\t \x01(\tR\bwithheld\"6\n" +
+	"\bwithheld\x18\t \x01(\tR\bwithheld\x12\x16\n" +
+	"\x06source\x18\n" +
+	" \x01(\tR\x06source\x12\x17\n" +
+	"\aalso_in\x18\v \x03(\tR\x06alsoIn\"6\n" +
 	"\x12ListSecretsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\"B\n" +
 	"\x13ListSecretsResponse\x12+\n" +
