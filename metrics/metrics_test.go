@@ -41,6 +41,7 @@ func example() *Metrics {
 		},
 		OOMKills: map[Function]uint64{{App: "a", Name: "f", Environment: "dev"}: 7},
 		Secrets:  []Secret{{Environment: "dev", Name: "s", Current: 4, Pinned: 2, Updated: time.Unix(1700000000, 0)}},
+		Sources:  []SecretSource{{Name: "files", Up: true, LastSuccess: time.Unix(1700000000, 0), Troubles: 2}, {Name: "down"}},
 		Ports:    Ports{Connections: map[string]uint64{"forwarded": 9, "held_timeout": 0}, BytesIn: 1, BytesOut: 2, DatagramsDropped: 3, Active: 4, Held: 5, UDPClients: 6},
 	}, []SecretVersion{{"dev", "s", 6, "quarantined"}}}, Labels{ExitCauses: []string{"exited"}})
 	m.NotAdmitted("memory")
@@ -53,6 +54,12 @@ func TestScrape(t *testing.T) {
 	text := scrape(t, example())
 	for _, want := range []string{
 		`purser_workloads{environment="dev",state="running"} 2`,
+		`purser_secret_source_up{source="store"} 1`,
+		`purser_secret_source_up{source="files"} 1`,
+		`purser_secret_source_up{source="down"} 0`,
+		`purser_secret_source_last_success_timestamp_seconds{source="files"} 1.7e+09`,
+		`purser_secret_source_last_success_timestamp_seconds{source="down"} 0`,
+		`purser_secret_source_troubles{source="files"} 2`,
 		`purser_workloads_not_ready{environment="dev"} 0`,
 		`purser_workloads_not_ready{environment="prod"} 1`,
 		`purser_workload_cpu_seconds_total{app="a",environment="dev",function="f"} 3`,

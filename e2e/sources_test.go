@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purserd/purser/e2e/rig"
+)
+
+// swapVolume makes a volume have one key, as the kubelet does.
+func swapVolume(t *testing.T, volume, key, value string) {
+	t.Helper()
+	before, _ := os.Readlink(filepath.Join(volume, "..data"))
+	next := fmt.Sprintf("..2026_%s", value)
+	at := filepath.Join(volume, next)
+	steps := []func() error{
+		func() error { return os.MkdirAll(at, 0o700) },
+		func() error { return os.WriteFile(filepath.Join(at, key), []byte(value), 0o600) },
+		func() error { return os.Symlink(next, filepath.Join(volume, "..data_tmp")) },
+		func() error { return os.Rename(filepath.Join(volume, "..data_tmp"), filepath.Join(volume, "..data")) },
+	}
+	if before == "" {
+		steps = append(steps, func() error { return os.Symlink("..data/"+key, filepath.Join(volume, key)) })
+	} else {
+		steps = append(steps, func() error { return os.RemoveAll(filepath.Join(volume, before)) })
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitSecret waits for a version of secret s, from a source.
+func (n *node) awaitSecret(version int, source string) {
+	n.t.Helper()
+	n.eventually(fmt.Sprintf("version %d of the secret", version), func() bool {
+		var list struct {
+			Secrets []struct {
+				Name, Source string
+				Version      int
+			}
+		}
+		n.json(&list, "secret", "list")
+		return len(list.Secrets) == 1 && list.Secrets[0].Version == version && list.Secrets[0].Source == source
+	})
+}
+
+// A directory as Kubernetes writes it feeds a workload, whatever becomes of the agent and
+// of the directory.
+func TestSecretsFromADirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "secrets")
+	swapVolume(t, filepath.Join(dir, "s"), "KEY", "one")
+	n := emptyNodeWith(t, rig.V24, fmt.Sprintf("[sources.cluster]\ntype = 'dir'\npath = %q\nenvironment = 'dev'\n", dir))
+	n.must("image", "import", boxImage(t))
+	n.awaitSecret(1, "cluster")
+	n.deploy(sleeper, "--wait")
+	before := n.get("a/f")
+	n.eventually("its output", func() bool { return n.must("logs", "a/f") == "one\n" })
+	if text := n.refused("secret", "set", "s", "KEY=x"); !strings.Contains(text, "source cluster") || !strings.Contains(text, dir) {
+		t.Errorf("the refusal says %s", text)
+	}
+
+	n.betweenAgents(func() {})
+	n.awaitSecret(1, "cluster")
+	if after := n.get("a/f"); after.pid() != before.pid() {
+		t.Errorf("the agent was restarted, and %+v became %+v", before, after)
+	}
+	n.betweenAgents(func() { swapVolume(t, filepath.Join(dir, "s"), "KEY", "two") })
+	n.awaitSecret(2, "cluster")
+	n.must("restart", "--secrets", "a/f")
+	n.eventually("the second version's output", func() bool { return n.must("logs", "a/f") == "two\n" })
+
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitEvents("SecretSourceDown")
+	if up := n.metric(`purser_secret_source_up{source="cluster"}`); up != "0" {
+		t.Errorf("purser_secret_source_up is %s", up)
+	}
+	n.onLastKnown()
+	n.betweenAgents(func() {})
+	n.onLastKnown()
+	if got := n.must("run", "--image", image, "--secret", "s", "--", "sh", "-c", "echo $KEY"); got != "two\n" {
+		t.Errorf("a new launch got %q", got)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitEvents("SecretSourceUp")
+	n.awaitSecret(2, "cluster")
+}
+
+// onLastKnown has the workload end and wants it to be restarted on what it had.
+func (n *node) onLastKnown() {
+	n.t.Helper()
+	before := n.get("a/f")
+	n.must("signal", "a/f", "SIGKILL")
+	n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != 0 && w.pid() != before.pid() })
+	n.eventually("its output", func() bool { return n.must("logs", "a/f") == "two\n" })
+	n.awaitSecret(2, "cluster")
+}
