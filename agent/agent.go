@@ -249,7 +249,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		DefaultRuntime: a.cfg.DefaultRuntime,
 		AllowedRoots:   a.cfg.AllowedRoots,
 		VolumePath:     a.volumePath,
-		Forbidden:      []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)},
+		Forbidden:      append(a.sourcePaths(), a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)),
 		Network:        a.networkConfig(),
 		Registry:       registry.Config{CertsDir: a.cfg.Images.CertsDir, DockerConfig: a.cfg.Images.DockerConfig},
 		Logger:         a.log,

@@ -57,6 +57,16 @@ func (a *Agent) openSources() {
 	}
 }
 
+// sourcePaths are where sources have secrets, which no spec may mount: its environment may
+// be another.
+func (a *Agent) sourcePaths() []string {
+	var paths []string
+	for _, c := range a.cfg.Sources {
+		paths = append(paths, c.Path)
+	}
+	return paths
+}
+
 // runSources mirrors the sources until ctx ends.
 func (a *Agent) runSources(ctx context.Context) {
 	var running sync.WaitGroup
@@ -223,7 +233,7 @@ func (a *Agent) mayDelete(info store.Info) error {
 func (a *Agent) ownerError(e *store.OwnerError) error {
 	o := a.origins[e.Owner]
 	if o == nil {
-		return refuse(Precondition, "%w", e)
+		return refuse(Precondition, "%w; that is not configured any more: set the secret anew to take it over", e)
 	}
 	return refuse(Precondition, "secret %s in environment %s comes from source %s: change it there, in %s", e.Name, e.Environment, o.name, o.place)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -372,5 +373,14 @@ func TestSourcesAreRecorded(t *testing.T) {
 		if strings.Contains(what, string(audit.Unchanged)) {
 			t.Errorf("a record of %q", what)
 		}
+	}
+}
+
+// What a source has is for its environment, and is mounted nowhere.
+func TestSourcesAreNotMounted(t *testing.T) {
+	s := withSources(t, "allowed_roots = [\"DIR\"]\n"+oneSource)
+	s.start()
+	if forbidden := s.runtimeConfig().Forbidden; !slices.Contains(forbidden, filepath.Join(s.dir, "files")) {
+		t.Errorf("forbidden are %v", forbidden)
 	}
 }
