@@ -348,9 +348,9 @@ func TestSourcesAreRecorded(t *testing.T) {
 	s.remove("files/db.env")
 	s.until("SecretDeleted", "db")
 	s.stop()
-	s.start() // and nothing is recorded of what is as it was
-	s.write("files/more.env", "A=1")
-	s.holds("more", 1, "1")
+	s.start()                      // and nothing is recorded of what is as it was
+	s.write("files/zz.env", "A=1") // which is looked at last
+	s.holds("zz", 1, "1")
 	s.quiet()
 	count := map[string]int{}
 	for r, err := range s.audit.Read(t.Context(), audit.Query{Last: -1}) {
@@ -362,7 +362,7 @@ func TestSourcesAreRecorded(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"set begun db from source files", "set done db from source files", "set done other from source files", "set done more from source files",
+		"set begun db from source files", "set done db from source files", "set done other from source files", "set done zz from source files",
 		"delete begun db gone from source files", "delete done db gone from source files",
 	} {
 		if count[want] != 1 {

@@ -29,6 +29,7 @@ type fake struct {
 	deaf    bool // the watch tells nothing
 	broken  int  // how often the watch fails at once
 	gets    int
+	puts    int
 	lists   []time.Duration
 	log     []string
 	changed func(...source.Name)
@@ -98,6 +99,7 @@ func (f *fake) Put(_ context.Context, name source.Name, data map[string]inject.V
 		return err
 	}
 	value := string(data["A"].Reveal())
+	f.puts++
 	if f.kept[name] != value {
 		f.note("put %s %s", name.Secret, value)
 	}
@@ -210,6 +212,18 @@ func TestWhatNobodyToldOfIsFoundByThePoll(t *testing.T) {
 		defer f.mu.Unlock()
 		if f.kept[db("db")] != "2" {
 			t.Error("the change was not found")
+		}
+	})
+}
+
+// What has not changed is not read again.
+func TestUnchangedIsNotPut(t *testing.T) {
+	running(t, func(f *fake) { f.has[db("db")] = "1" }, func(t *testing.T, f *fake) {
+		time.Sleep(time.Hour)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.puts != 1 || f.gets < 50 {
+			t.Errorf("put %d times, looked %d times", f.puts, f.gets)
 		}
 	})
 }

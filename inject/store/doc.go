@@ -31,6 +31,12 @@
 // describes files that are there, and what a crash leaves besides them is removed by
 // the next [Open]. One process at a time has the store open.
 //
+// # Owners
+//
+// A secret belongs to where its versions come from: a source by its name, or the API. Nobody
+// else may change it until it is deleted ([OwnerError]). One that another source has, too,
+// is contested: its newest version is a [ConflictError] until that is settled.
+//
 // # Deleting
 //
 // Version numbers are never used again. Deleting a secret keeps the versions that

@@ -85,10 +85,12 @@ func TestSecretIsTakenOver(t *testing.T) {
 	if err != nil || !preview.Changed {
 		t.Errorf("got %+v, %v", preview, err)
 	}
+	s.Contest("dev", "db", "cluster") // as long as the other was there
 	result, err := putFrom(s, "cluster", "db", "A=1")
 	if err != nil || result.Changed || result.Version != 1 {
 		t.Errorf("got %+v, %v", result, err)
 	}
+	wantContent(t, s, "dev", "db", 0, "1 A=1")
 	s = place.reopen(t, s)
 	if info, err := s.Describe("dev", "db"); err != nil || info.Source != "cluster" {
 		t.Errorf("its source is %q, %v", info.Source, err)
