@@ -7,6 +7,7 @@ import (
 	"github.com/purserd/purser/agent/rotate"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/store"
 )
 
 // latest is the secret store as a spec sees it: the newest version of a secret is the
@@ -14,18 +15,19 @@ import (
 type latest struct {
 	inject.Source
 	environment string
-	chosen      map[string]uint32
-	// there says of a secret without a latest version that it has others.
-	there map[string]bool
+	// newest and chosen are versions by secret; there are none of one that is not there, and
+	// none chosen of one of which all are held or quarantined.
+	newest, chosen map[string]uint32
 }
 
 // latestFor are the secrets that a spec's references name.
 func (a *Agent) latestFor(environment string, refs []*purserv1.SecretRef) latest {
-	l := latest{Source: a.secrets, environment: environment, there: map[string]bool{}}
+	l := latest{Source: a.secrets, environment: environment, newest: map[string]uint32{}}
 	versions := map[string][]uint32{}
 	for _, ref := range refs {
-		versions[ref.GetName()] = a.secrets.Live(environment, ref.GetName())
-		l.there[ref.GetName()] = len(versions[ref.GetName()]) > 0
+		if live := a.secrets.Live(environment, ref.GetName()); len(live) > 0 {
+			versions[ref.GetName()], l.newest[ref.GetName()] = live, live[0]
+		}
 	}
 	l.chosen = a.book().Choose(environment, versions)
 	return l
@@ -33,13 +35,18 @@ func (a *Agent) latestFor(environment string, refs []*purserv1.SecretRef) latest
 
 // Get is the store's, but for the newest version.
 func (l latest) Get(ctx context.Context, environment, name string, version uint32) (*inject.Secret, error) {
-	if version == 0 {
-		version = l.chosen[name]
+	newest, chosen := l.newest[name], l.chosen[name]
+	if version != 0 || newest == 0 || chosen == newest {
+		return l.Source.Get(ctx, environment, name, version)
 	}
-	if version == 0 && l.there[name] {
+	if chosen == 0 {
 		return nil, &Refusal{Reason: Precondition, Err: fmt.Errorf("every version of it is held or quarantined on this node; see purser secret show -E %s %s", l.environment, name)}
 	}
-	return l.Source.Get(ctx, environment, name, version)
+	// What is wrong with the secret as a whole is said of its newest version.
+	if _, err := l.Source.Get(ctx, environment, name, 0); isA[*store.ConflictError](err) {
+		return nil, err
+	}
+	return l.Source.Get(ctx, environment, name, chosen)
 }
 
 // book is what the node has learnt of versions of secrets.
