@@ -66,6 +66,7 @@ func (s *sourced) start() {
 		s.t.Fatal(err)
 	}
 	a.copies = inject.NewCopies(a.secrets)
+	a.rotator = newRotator(a)
 	a.openSources()
 	a.gate.open()
 	s.Agent = a
