@@ -45,12 +45,7 @@ func (sub subject) judgeInstance(t *rotate.Trial) {
 // judgeFiles tells how an instance does whose files are replaced.
 func (s *survey) judgeFiles(sub subject, t *rotate.Trial) {
 	st := sub.view.Status
-	i, seen := st.Instance, s.deliveries[sub.key]
-	if t.GetDeliveredAt() != nil && seen.at.IsZero() {
-		// By an earlier agent: what this one has not seen counts for nothing.
-		seen = delivery{at: s.now}
-		s.know(sub.key, seen)
-	}
+	i, seen := st.Instance, s.seen(sub, t)
 	there := i != nil && i.ID == t.GetInstance() && !i.Ended
 	switch {
 	case there && i.Unverified:
@@ -79,14 +74,26 @@ func (s *survey) judgeFiles(sub subject, t *rotate.Trial) {
 	}
 }
 
-// filesProven is for how long an instance has to go on with other files: for min_ready and,
-// as it had been ready before, for as long as its ready probe may take to notice.
-func filesProven(spec *purserv1.LaunchSpec) time.Duration {
-	long := launchspec.MinReady(spec)
-	if p := spec.GetProbes().GetReady(); p != nil {
-		long += time.Duration(launchspec.ProbeFailures("ready", p)+1)*launchspec.ProbePeriod("ready", p) + launchspec.ProbeTimeout(p)
+// seen is what is known of the delivery of a trial's files. Of what an earlier agent has
+// delivered it counts how it does since this one looks: what was meanwhile nobody knows, and
+// the clock may have been set.
+func (s *survey) seen(sub subject, t *rotate.Trial) delivery {
+	d := s.deliveries[sub.key]
+	if t.GetDeliveredAt() == nil || !d.at.IsZero() {
+		return d
 	}
-	return max(long, time.Second)
+	d.at = t.GetDeliveredAt().AsTime()
+	if i := sub.view.Status.Instance; i != nil && !i.AdoptedAt.IsZero() {
+		d.at = i.AdoptedAt
+	}
+	return d
+}
+
+// filesProven is for how long an instance has to go on with other files: for min_ready, and
+// for as long as its ready probe may take to notice, which may have seen the earlier files
+// alone.
+func filesProven(spec *purserv1.LaunchSpec) time.Duration {
+	return max(launchspec.MinReady(spec), launchspec.ReadyNotices(spec), time.Second)
 }
 
 // endOf says what the end of an instance says of its files, and how it has ended.

@@ -165,6 +165,7 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		launchspec.ProbeInitialDelay(probe), launchspec.ProbePeriod("startup", probe), launchspec.ProbePeriod("live", probe), launchspec.ProbeTimeout(probe),
 		launchspec.ProbeFailures("startup", probe), launchspec.ProbeFailures("live", probe), launchspec.ProbeSuccesses(probe),
 		launchspec.ProbePath(get), launchspec.ProbeScheme(get),
+		launchspec.ReadyNotices(s), launchspec.ReadyNotices(&purserv1.LaunchSpec{Probes: &purserv1.Probes{Ready: probe}}),
 	}
 	want := []any{
 		"prod", "other/id", "job", true,
@@ -174,6 +175,7 @@ func TestAccessorsOfSetFields(t *testing.T) {
 		"host", "INT", time.Duration(0),
 		"tmpfs", int64(1000 * 1000), "never",
 		2 * time.Second, 3 * time.Second, 3 * time.Second, 4 * time.Second, 5, 5, 6, "/x", "https",
+		time.Duration(0), 23 * time.Second,
 	}
 	for i := range want {
 		if got[i] != want[i] {

@@ -70,6 +70,17 @@ func ProbeSuccesses(p *purserv1.Probe) int {
 	return int(p.GetSuccesses())
 }
 
+// ReadyNotices is how long the ready probe may take to notice that a function is not ready
+// any more: its tries have to fail in a row. 0 without one.
+func ReadyNotices(s *purserv1.LaunchSpec) time.Duration {
+	p := s.GetProbes().GetReady()
+	if p == nil {
+		return 0
+	}
+	period, timeout := ProbePeriod(ProbeReady, p), ProbeTimeout(p)
+	return period + time.Duration(ProbeFailures(ProbeReady, p)-1)*max(period, timeout) + timeout
+}
+
 // ProbePath is what an HTTP probe asks for, a query included.
 func ProbePath(h *purserv1.HttpProbe) string { return stringOr(h.GetPath(), DefaultProbePath) }
 
