@@ -38,7 +38,7 @@ func (sub subject) judgeInstance(t *rotate.Trial) {
 	case v.Outcome == supervise.Defeated:
 		t.Result, t.Reason = rotate.Failed, v.Reason
 	case v.Outcome == supervise.Deferred:
-		t.Result, t.Reason, t.Since = rotate.Deferred, v.Reason, t.GetBeganAt().AsTime()
+		t.Result, t.Reason, t.Patient = rotate.Deferred, v.Reason, true
 	}
 }
 
@@ -52,7 +52,7 @@ func (s *survey) judgeFiles(sub subject, t *rotate.Trial) {
 	case t.GetDeliveredAt() == nil && !there:
 		t.Result = rotate.Lost
 	case t.GetDeliveredAt() == nil && seen.failed != "":
-		t.Result, t.Reason, t.Since = rotate.Deferred, seen.failed, t.GetBeganAt().AsTime()
+		t.Result, t.Reason, t.Patient = rotate.Deferred, seen.failed, true
 	case t.GetDeliveredAt() == nil:
 	case !there:
 		t.Result, t.Reason = endOf(st, t.GetInstance())

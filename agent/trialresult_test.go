@@ -48,7 +48,7 @@ func adoptedBefore(d time.Duration, delivered time.Duration) func(*survey, *subj
 	}
 }
 
-func ended(_ *survey, sub *subject) { sub.view.Status.Instance.Ended = true }
+func endedBefore(_ *survey, sub *subject) { sub.view.Status.Instance.Ended = true }
 
 func notReady(_ *survey, sub *subject) { sub.view.Status.State = supervise.Running }
 
@@ -62,7 +62,7 @@ func TestJudgingReplacedFiles(t *testing.T) {
 		want   rotate.Result
 		next   time.Duration
 	}{
-		"its instance has ended before":           {so(ended), rotate.Lost, 0},
+		"its instance has ended before":           {so(endedBefore), rotate.Lost, 0},
 		"just delivered":                          {so(deliveredBefore(0)), rotate.UnderWay, 4 * time.Second},
 		"the probe may not have noticed":          {so(deliveredBefore(3 * time.Second)), rotate.UnderWay, time.Second},
 		"the probe has noticed nothing":           {so(deliveredBefore(4 * time.Second)), rotate.Well, 0},

@@ -74,9 +74,9 @@ type Move struct {
 type Trial struct {
 	*statev1.Trial
 	Result
-	// Reason of a failure or a deferral, and since when it is deferred.
-	Reason string
-	Since  time.Time
+	// Reason of a failure or a deferral. Patient: what it is deferred for may come by itself.
+	Reason  string
+	Patient bool
 	// Next is when the result may be another although nothing happens; zero for never.
 	Next time.Time
 }

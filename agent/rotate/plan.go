@@ -43,6 +43,7 @@ type Planner struct {
 	deferrals map[string]deferral
 	// waits is since when workloads wait for their secrets to come to rest.
 	waits map[string]time.Time
+	sightings map[string]sighting
 	// random is a number in [0,1).
 	random func() float64
 }
@@ -60,7 +61,7 @@ type deferral struct {
 
 // NewPlanner makes a planner; random returns numbers in [0,1).
 func NewPlanner(c Config, random func() float64) *Planner {
-	return &Planner{config: c, notices: notices{}, splays: map[string]splay{}, deferrals: map[string]deferral{}, waits: map[string]time.Time{}, random: random}
+	return &Planner{config: c, notices: notices{}, splays: map[string]splay{}, deferrals: map[string]deferral{}, waits: map[string]time.Time{}, sightings: map[string]sighting{}, random: random}
 }
 
 // Notice notes that a secret has changed.
@@ -156,6 +157,7 @@ func (p *Planner) Plan(workloads []*Workload, book Book, now time.Time) Plan {
 	}
 	for _, w := range workloads {
 		if w.Trial != nil {
+			d.see(w, now)
 			d.judge(w)
 		}
 	}
@@ -167,13 +169,14 @@ func (p *Planner) Plan(workloads []*Workload, book Book, now time.Time) Plan {
 
 // forget drops what is remembered of workloads that have nothing to wait for.
 func (p *Planner) forget(workloads []*Workload) {
-	waits := map[string]bool{}
+	waits, tries := map[string]bool{}, map[string]bool{}
 	for _, w := range workloads {
-		waits[w.Key] = w.Move != nil
+		waits[w.Key], tries[w.Key] = w.Move != nil, w.Trial != nil
 	}
 	maps.DeleteFunc(p.splays, func(key string, _ splay) bool { return !waits[key] })
 	maps.DeleteFunc(p.deferrals, func(key string, _ deferral) bool { return !waits[key] })
 	maps.DeleteFunc(p.waits, func(key string, _ time.Time) bool { return !waits[key] })
+	maps.DeleteFunc(p.sightings, func(key string, _ sighting) bool { return !tries[key] })
 }
 
 // draft is a plan in the making.
@@ -250,7 +253,7 @@ func (d *draft) judge(w *Workload) {
 		d.giveUp(w)
 	case t.Result == Lost:
 		d.again(w, t.GetTry())
-	case t.Result == Deferred && !t.Since.Add(patience).After(d.now):
+	case t.Result == Deferred && !d.waitsUntil(w).After(d.now):
 		d.Defer(w.Key, t.Reason, d.now)
 		d.withdraw(w, ResultDeferred, t.Reason)
 	default:
@@ -271,7 +274,7 @@ func (d *draft) goesOn(w *Workload) {
 	d.moves(w, t.Trial)
 	d.wake(t.Next)
 	if t.Result == Deferred {
-		d.wake(t.Since.Add(patience))
+		d.wake(d.waitsUntil(w))
 	}
 	if t.Reason != "" {
 		d.stand(w, Rotating, "%s: %s", course(t.Trial), t.Reason)

@@ -131,7 +131,7 @@ func (f *fleet) result(result rotate.Result, reason string) {
 	f.t.Helper()
 	for _, w := range f.all {
 		if w.Trial != nil {
-			w.Trial.Result, w.Trial.Reason, w.Trial.Since = result, reason, f.now
+			w.Trial.Result, w.Trial.Reason, w.Trial.Patient = result, reason, true
 		}
 	}
 	f.step()
