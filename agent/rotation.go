@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/api/launchspec"
@@ -121,7 +122,7 @@ func (r *rotator) commit(ctx context.Context, s *survey, sub subject, action rot
 	if err != nil {
 		return err
 	}
-	took := time.Since(t.GetBeganAt().AsTime())
+	took := elapsed(t.GetBeganAt())
 	r.agent.metrics.RotationEnded(strategyOf(sub.record), action.Result, took)
 	text := ""
 	if action.Result == rotate.ResultUnverified {
@@ -149,8 +150,12 @@ func (s *survey) propagated(last subject, t *statev1.Trial) {
 			}
 		}
 	}
-	s.agent.metrics.Propagated(time.Since(t.GetNoticedAt().AsTime()))
+	s.agent.metrics.Propagated(elapsed(t.GetNoticedAt()))
 }
+
+// elapsed is how long something on record is ago: not less than nothing, where the clock was
+// put back since.
+func elapsed(at *timestamppb.Timestamp) time.Duration { return max(0, time.Since(at.AsTime())) }
 
 // withdraw has a workload go back to what it ran on. Where files were replaced that is
 // written down first and done then, so that nobody who finds them half way takes them for
@@ -180,6 +185,10 @@ func (r *rotator) endTrial(sub subject, action rotate.Action, end func(*statev1.
 	if err != nil {
 		return err
 	}
+// elapsed is how long something on record is ago: not less than nothing, where the clock was
+// put back since.
+func elapsed(at *timestamppb.Timestamp) time.Duration { return max(0, time.Since(at.AsTime())) }
+
 	if action.Again {
 		sub.emit(warning, "RotationFailed", "the files of before are put back, and another container is tried: %s", action.Reason)
 		return nil

@@ -174,7 +174,7 @@ func New(d Desired, s Status, c Containers, j Journal, changed func(old, now Vie
 		journal:    j,
 		changed:    changed,
 		log:        log,
-		view:       View{Desired: d, Status: s},
+		view:       View{Desired: d, Status: present(s, time.Now())},
 		notice:     make(chan struct{}),
 		wake:       make(chan struct{}, 1),
 		outcomes:   make(chan outcome),
