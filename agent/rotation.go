@@ -185,15 +185,11 @@ func (r *rotator) endTrial(sub subject, action rotate.Action, end func(*statev1.
 	if err != nil {
 		return err
 	}
-// elapsed is how long something on record is ago: not less than nothing, where the clock was
-// put back since.
-func elapsed(at *timestamppb.Timestamp) time.Duration { return max(0, time.Since(at.AsTime())) }
-
 	if action.Again {
 		sub.emit(warning, "RotationFailed", "the files of before are put back, and another container is tried: %s", action.Reason)
 		return nil
 	}
-	r.agent.metrics.RotationEnded(strategyOf(sub.record), action.Result, time.Since(t.GetBeganAt().AsTime()))
+	r.agent.metrics.RotationEnded(strategyOf(sub.record), action.Result, elapsed(t.GetBeganAt()))
 	switch action.Result {
 	case rotate.ResultBackedOut:
 		sub.emit(warning, "BackedOut", "goes back to %s: %s", pinsText(sub.record.GetPins()), action.Reason)

@@ -42,7 +42,7 @@ type Planner struct {
 	splays    map[string]splay
 	deferrals map[string]deferral
 	// waits is since when workloads wait for their secrets to come to rest.
-	waits map[string]time.Time
+	waits     map[string]time.Time
 	sightings map[string]sighting
 	// random is a number in [0,1).
 	random func() float64

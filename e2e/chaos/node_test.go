@@ -148,6 +148,9 @@ default_mode = "bridge"
 bridge = "chaos%[9]s"
 subnets = ["10.96.%[9]s.0/24", "fd00:96:%[9]s::/64"]
 pool = 1
+[rotation]
+quiet = "300ms"
+max_delay = "2s"
 `, n.path("s"), n.path("r"), n.path("p.sock"), rig.Wrapper(n.t), n.daemon.CgroupParent, n.truth, n.settings.runtimes[0], n.daemon.Address, strings.ReplaceAll(string(n.settings.version), ".", ""))
 	for _, r := range n.settings.runtimes {
 		path := "runc"
