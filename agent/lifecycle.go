@@ -44,7 +44,8 @@ func (a *Agent) rewriteWith(environment, id string, change func(w *workload, r *
 	if proto.Equal(r, old) {
 		return w, old, nil
 	}
-	if r.GetGoal() != old.GetGoal() || runOf(r) > runOf(old) { // one that goes back has its room
+	// To go back to an earlier run is no start of anything that was not let in already.
+	if runOf(r) > lastRun(old) {
 		if err := a.mayRun(w, r); err != nil {
 			return nil, nil, err
 		}

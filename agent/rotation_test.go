@@ -1,0 +1,255 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserd/purser/agent/config"
+	"github.com/purserd/purser/agent/rotate"
+	"github.com/purserd/purser/agent/supervise"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/keyring"
+	"github.com/purserd/purser/inject/store"
+)
+
+// rotating is an agent with a store whose workloads use its secret s; nothing runs but
+// what the test says.
+func rotating(t *testing.T, functions ...string) (_ *Agent, secrets string) {
+	t.Helper()
+	var records []*statev1.Workload
+	for _, f := range functions {
+		r := asking(f, "1Mi")
+		r.Spec.Secrets = []*purserv1.SecretRef{{Name: proto.String("s")}}
+		r.Pins = []*purserv1.Pin{{Secret: "s", Version: 1}}
+		records = append(records, r)
+	}
+	a := drainable(t)
+	for _, r := range records {
+		i := &supervise.Instance{ID: "of-" + r.GetId(), Revision: supervise.NewRevision(1, r.GetSpec(), r.GetPins()), StartedAt: time.Now()}
+		w := newWorkload(a, r, supervise.Status{State: supervise.Running, Run: 1, Instance: i})
+		a.workloads[w.key] = w
+	}
+	dir := t.TempDir()
+	a.cfg = &config.Config{StateDir: dir, Secrets: config.Secrets{KeepVersions: 10}, Rotation: config.Rotation{MaxParallel: 4}}
+	a.unpruned = map[[2]string]bool{}
+	keys, err := keyring.Open(filepath.Join(dir, "identity.age"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.openAudit(keys); err != nil {
+		t.Fatal(err)
+	}
+	secrets = filepath.Join(dir, "secrets")
+	if a.secrets, err = store.Open(secrets, keys, store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = a.audit.Close(), a.secrets.Close() })
+	a.copies, a.secretChanges = inject.NewCopies(a.secrets), inject.NewChanges(a.secrets)
+	a.rotator = newRotator(a)
+	a.set(t, "one")
+	return a, secrets
+}
+
+// set writes a version of the secret.
+func (a *Agent) set(t *testing.T, value string) uint32 {
+	t.Helper()
+	put, err := a.secrets.Put(t.Context(), "dev", "s", store.PutOptions{
+		Replace: true, Data: map[string]inject.Value{"KEY": inject.NewValue([]byte(value))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return put.Version
+}
+
+// survey looks at all there is.
+func (a *Agent) survey(t *testing.T) (*survey, map[string]*rotate.Workload) {
+	s := &survey{rotator: a.rotator, ctx: t.Context(), now: time.Now(), subjects: map[string]subject{}, live: map[[2]string][]uint32{}}
+	all := map[string]*rotate.Workload{}
+	for _, w := range s.facts() {
+		all[w.Who.Workload] = w
+	}
+	return s, all
+}
+
+// act carries an action out for a/f.
+func (a *Agent) act(t *testing.T, kind rotate.Kind) {
+	t.Helper()
+	s, all := a.survey(t)
+	w := all["a/f"]
+	action := rotate.Action{Kind: kind, Workload: w, Result: rotate.ResultBackedOut}
+	switch {
+	case kind == rotate.Begin && w.Move != nil && w.Moves:
+		action.Trial = &statev1.Trial{Pins: w.Move.Pins, Set: w.Move.Set, Keys: w.Move.Keys, Mode: rotate.ModeRestart, Try: 1}
+	case kind == rotate.Begin || w.Trial == nil:
+		return
+	}
+	if err := a.rotator.do(t.Context(), s, action); err != nil {
+		t.Fatalf("%s: %v", kind, err)
+	}
+}
+
+// No run is given out twice, whatever is asked of a workload while it tries other versions.
+func TestRunsAreGivenOutOnce(t *testing.T) {
+	for seed := range uint64(5) {
+		a, _ := rotating(t, "f")
+		rng := rand.New(rand.NewPCG(seed, 0))
+		a.gate.open()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nothing is waited for
+		asks := map[string]func(){
+			"set":      func() { a.set(t, fmt.Sprint(rng.Uint64())) },
+			"begin":    func() { a.act(t, rotate.Begin) },
+			"again":    func() { a.act(t, rotate.Begin) },
+			"commit":   func() { a.act(t, rotate.Commit) },
+			"withdraw": func() { a.act(t, rotate.Withdraw) },
+			"stop":     func() { _, _ = a.Stop(ctx, "dev", "a/f", nil) },
+			"start":    func() { _, _ = a.Start(t.Context(), "dev", "a/f") },
+			"restart":  func() { _, _ = a.Restart(t.Context(), "dev", "a/f", rng.IntN(2) == 0) },
+			"drain":    func() { _ = a.beginDrain(nil) },
+			"undrain":  func() { _, _ = a.Undrain() },
+		}
+		names := make([]string, 0, len(asks))
+		for name := range asks {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		given, story := map[uint64][]*purserv1.Pin{}, []string{}
+		for range 100 {
+			name := names[rng.IntN(len(names))]
+			asks[name]()
+			r := a.lookup("dev", "a/f").record()
+			story = append(story, fmt.Sprintf("%s: %d", name, runOf(r)))
+			if was, known := given[runOf(r)]; known && fmt.Sprint(was) != fmt.Sprint(pinsOf(r)) {
+				t.Fatalf("seed %d: run %d was of %v and is of %v: %v", seed, runOf(r), was, pinsOf(r), story)
+			}
+			if given[runOf(r)] = pinsOf(r); lastRun(r) < runOf(r) {
+				t.Fatalf("seed %d: the last run is %d: %v", seed, lastRun(r), story)
+			}
+		}
+		if len(given) < 5 {
+			t.Errorf("seed %d: only %d runs in %v", seed, len(given), story)
+		}
+	}
+}
+
+// Whatever ends a trial has the workload be on the pins that it was on before, but for what
+// gives it other ones.
+func TestWhatEndsATrial(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ask     func(t *testing.T, a *Agent)
+		version uint32 // that is wanted then
+		tries   bool
+	}{
+		"nothing": {func(*testing.T, *Agent) {}, 2, true},
+		"stop": {func(t *testing.T, a *Agent) {
+			ask(t, a, func(r *statev1.Workload) { r.Goal = string(supervise.Stop); giveUpTrial(r) })
+		}, 1, false},
+		"restart":           {func(t *testing.T, a *Agent) { _, _ = a.Restart(t.Context(), "dev", "a/f", false) }, 1, false},
+		"restart --secrets": {func(t *testing.T, a *Agent) { _, _ = a.Restart(t.Context(), "dev", "a/f", true) }, 2, false},
+		"start":             {func(t *testing.T, a *Agent) { _, _ = a.Start(t.Context(), "dev", "a/f") }, 2, true},
+		"withdraw":          {func(t *testing.T, a *Agent) { a.act(t, rotate.Withdraw) }, 1, false},
+		"commit":            {func(t *testing.T, a *Agent) { a.act(t, rotate.Commit) }, 2, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _ := rotating(t, "f")
+			a.set(t, "two")
+			a.act(t, rotate.Begin)
+			tc.ask(t, a)
+			r := a.lookup("dev", "a/f").record()
+			if got := versionOf(pinsOf(r), "s"); got != tc.version || (r.GetTrial() != nil) != tc.tries {
+				t.Errorf("wanted is version %d, trial %v", got, r.GetTrial())
+			}
+		})
+	}
+}
+
+// ask has something be wanted.
+func ask(t *testing.T, a *Agent, change func(*statev1.Workload)) {
+	t.Helper()
+	if _, _, err := a.rewrite("dev", "a/f", func(_ *workload, r *statev1.Workload) error { change(r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A drained node, and a workload that is stopped, move nobody; a trial is given up.
+func TestWhoMoves(t *testing.T) {
+	a, _ := rotating(t, "f", "g")
+	a.set(t, "two")
+	if _, all := a.survey(t); !all["a/f"].Moves || all["a/f"].Move == nil {
+		t.Errorf("it does not move: %+v", all["a/f"])
+	}
+	ask(t, a, func(r *statev1.Workload) { r.Goal = string(supervise.Stop) })
+	if _, all := a.survey(t); all["a/f"].Moves || !all["a/g"].Moves {
+		t.Errorf("f is stopped: %+v, %+v", all["a/f"], all["a/g"])
+	}
+	if err := a.beginDrain(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, all := a.survey(t); all["a/g"].Moves {
+		t.Error("it moves on a drained node")
+	}
+}
+
+// Versions are kept that a workload is pinned to, tries, or has a container of.
+func TestVersionsInUseAreKept(t *testing.T) {
+	a, _ := rotating(t, "f")
+	a.cfg.Secrets.KeepVersions = 1
+	a.gate.open()
+	for i := range 5 {
+		a.set(t, fmt.Sprint("value ", i))
+	}
+	pins := func(v uint32) []*purserv1.Pin { return []*purserv1.Pin{{Secret: "s", Version: v}} }
+	r := proto.CloneOf(a.lookup("dev", "a/f").record())
+	r.Trial = &statev1.Trial{Pins: pins(3), Mode: rotate.ModeRestart, Run: 2}
+	instance := func(run uint64, v uint32) supervise.Status {
+		return supervise.Status{State: supervise.Running, Run: run, Instance: &supervise.Instance{ID: fmt.Sprint("i", v), Revision: supervise.NewRevision(1, r.GetSpec(), pins(v))}}
+	}
+	kept, st := instance(1, 2), instance(2, 4)
+	st.Kept = &kept
+	w := newWorkload(a, r, st)
+	a.workloads[w.key] = w
+	a.releasePins("dev", pins(1))
+	if got := a.secrets.Live("dev", "s"); !slices.Equal(got, []uint32{6, 4, 3, 2, 1}) {
+		t.Errorf("left are versions %v", got)
+	}
+}
+
+// A version that cannot be read moves nobody, ends no trial, and is told; the next that can
+// be is taken.
+func TestDamagedVersion(t *testing.T) {
+	for damaged, moves := range map[uint32]bool{1: false, 2: true} {
+		t.Run(fmt.Sprint("version ", damaged), func(t *testing.T) {
+			a, dir := rotating(t, "f")
+			a.set(t, "two")
+			path := filepath.Join(dir, "dev", "s", fmt.Sprintf("%d.age", damaged))
+			if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 300), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, all := a.survey(t)
+			f := all["a/f"]
+			if f.Move != nil || !strings.Contains(f.Unknown, path) || len(s.errs) != 1 {
+				t.Errorf("it moves: %+v; errors %v", f, s.errs)
+			}
+			if plan := a.rotator.planner.Plan([]*rotate.Workload{f}, a.book(), time.Now()); len(plan.Actions) > 0 || plan.Standings[f.Key].State != rotate.Waiting {
+				t.Errorf("the plan: %+v", plan)
+			}
+			a.set(t, "three")
+			if _, all := a.survey(t); (all["a/f"].Move != nil) != moves {
+				t.Errorf("to a version that can be read: %+v", all["a/f"])
+			}
+		})
+	}
+}
