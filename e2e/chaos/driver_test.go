@@ -40,6 +40,7 @@ type chaos struct {
 // The workloads: each is a slot that may be empty.
 var slots = map[string]kind{
 	"tick1": ticker, "tick2": ticker, "tick3": ticker, "files1": files, "roll1": roller, "flood1": flood, "deaf1": deaf, "crash1": crasher,
+	"turn1": turner, "turn2": turner, "read1": reader,
 	"spare1": ticker, "spare2": files, "good1": good, "good2": good, "bad1": bad,
 }
 
@@ -53,7 +54,8 @@ func begin(t *testing.T, s settings, seed uint64) *chaos {
 		c.m.things[name] = &thing{name: name, kind: k, worlds: []world{{goal: absent}}}
 	}
 	c.say("seed %d", seed)
-	c.putSecret()
+	c.putSecret(plain, true)
+	c.putSecret(turning, true)
 	for _, name := range c.m.names() {
 		if k := slots[name]; !k.job() && !strings.HasPrefix(name, "spare") {
 			c.launch(c.m.things[name])
@@ -82,7 +84,12 @@ var operations = []operation{
 	{"stop", 8, (*chaos).stop},
 	{"start", 8, (*chaos).start},
 	{"remove", 8, (*chaos).remove},
-	{"secret set", 6, func(c *chaos, _ *thing) { c.putSecret() }},
+	{"secret set", 4, func(c *chaos, _ *thing) { c.putSecret(plain, true) }},
+	{"secret set, to turn", 5, func(c *chaos, _ *thing) { c.putSecret(turning, true) }},
+	{"secret set, bad", 5, func(c *chaos, _ *thing) { c.putSecret(turning, false) }},
+	{"secret hold", 2, func(c *chaos, _ *thing) { c.hold() }},
+	{"secret release", 4, func(c *chaos, _ *thing) { c.release() }},
+	{"secret retry", 2, func(c *chaos, _ *thing) { c.retry() }},
 	{"signal TERM", 5, (*chaos).signal},
 	{"exec", 5, (*chaos).exec},
 	{"logs", 3, (*chaos).logs},
@@ -266,11 +273,11 @@ func (c *chaos) settle(t *thing, w world, starts int, err error) {
 }
 
 func (c *chaos) launch(t *thing) {
-	if _, certain := c.open(t); !certain || t.kind.job() && t.job > 0 {
+	if _, certain := c.open(t); !certain || t.kind.job() && t.job > 0 || c.takesBad(t) {
 		return
 	}
 	c.marks++
-	w := world{goal: run, mark: c.marks, pin: c.m.latest}
+	w := world{goal: run, mark: c.marks}
 	if t.kind.job() {
 		t.job++
 	}
@@ -280,13 +287,10 @@ func (c *chaos) launch(t *thing) {
 
 func (c *chaos) restart(t *thing, secrets bool) {
 	w, certain := c.open(t)
-	if !certain || w.goal == absent || t.kind.job() {
+	if !certain || w.goal == absent || t.kind.job() || secrets && c.takesBad(t) {
 		return
 	}
 	w.goal = run
-	if secrets {
-		w.pin = c.m.latest
-	}
 	_, err := ask(c.n.api.Workloads.Restart, &purserv1.RestartRequest{Environment: environment, Id: t.id(), Secrets: secrets})
 	c.settle(t, w, 1, err)
 }
@@ -324,36 +328,13 @@ func (c *chaos) remove(t *thing) {
 	c.settle(t, world{goal: absent}, 0, err)
 }
 
-// putSecret makes a new version, whose number is known afterwards in any case.
-func (c *chaos) putSecret() {
-	value := fmt.Sprintf("canary-%d-%d-%d-wX7q", os.Getpid(), c.began.UnixNano()%1e6, len(c.m.all))
-	c.mu.Lock()
-	c.m.all = append(c.m.all, value)
-	c.mu.Unlock()
-	put, err := ask(c.n.api.Secrets.Put, &purserv1.PutRequest{Environment: environment, Name: "s", Data: map[string][]byte{"KEY": []byte(value)}})
-	if err != nil {
-		c.say("  secret: %v", err)
-		c.n.awaitAgent(30 * time.Second)
-		is, err := ask(c.n.api.Secrets.Describe, &purserv1.DescribeRequest{Environment: environment, Name: "s"})
-		if err != nil {
-			c.say("  secret: %v", err)
-			return
-		}
-		put = &purserv1.PutResponse{Version: is.GetSecret().GetVersion()}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if version := int(put.GetVersion()); version != c.m.latest {
-		c.m.latest, c.m.values[version] = version, value
-	}
-}
-
 // signal asks a payload to end, which is another way for it to die.
 func (c *chaos) signal(t *thing) {
 	if t.kind == deaf || t.kind.job() {
 		return
 	}
 	c.mu.Lock()
+	c.m.excuse()
 	t.kills++ // at most; that it is started is the same for a death that was not
 	c.mu.Unlock()
 	_, err := ask(c.n.api.Workloads.Signal, &purserv1.SignalRequest{Environment: environment, Id: t.id(), Signal: "TERM"})
@@ -407,6 +388,7 @@ func (c *chaos) killHelper() {
 
 // doomed notes that processes are about to be killed; the caller holds mu.
 func (c *chaos) doomed(p process, blind bool) {
+	c.m.excuse()
 	c.m.killed[p.instance] = true
 	c.m.blind[p.instance] = c.m.blind[p.instance] || blind
 	if t := c.m.things[strings.TrimPrefix(p.workload, "c/")]; t != nil {
@@ -449,6 +431,7 @@ func (c *chaos) restartContainerd(end func(), away time.Duration, meanwhile func
 	c.count("containerd")
 	c.mu.Lock()
 	c.m.away++
+	c.m.excuse()
 	c.mu.Unlock()
 	end()
 	if meanwhile != nil {
@@ -484,12 +467,14 @@ func (c *chaos) sweep(points []string, action string) (missed []string) {
 	tour := []func(){
 		func() { c.launch(c.m.things["bad1"]) },
 		func() { c.launch(c.m.things["spare1"]) },
-		c.putSecret,
+		func() { c.putSecret(plain, true) },
+		func() { c.putSecret(turning, true) },
 		func() { c.restart(c.m.things["roll1"], true) },
 		func() { c.restart(c.m.things["files1"], true) },
 		func() { c.restart(c.m.things["deaf1"], false) },
 		func() { c.stop(c.m.things["tick1"]) },
 		func() { c.start(c.m.things["tick1"]) },
+		func() { c.putSecret(turning, false) },
 		c.pull,
 		func() { c.count("agent"); c.n.killAgent() },
 		func() { c.remove(c.m.things["spare1"]) },

@@ -22,7 +22,6 @@ const (
 type world struct {
 	goal goal
 	mark int // of its spec
-	pin  int // version of the secret
 }
 
 // thing is what the model knows of one workload.
@@ -36,6 +35,7 @@ type thing struct {
 	pid      int
 	instance string
 	starts   int // as its payloads have told
+	version  int // of its secret
 
 	// What has been done since.
 	touched int  // starts that this may have led to
@@ -52,9 +52,8 @@ func (t *thing) certain() bool { return len(t.worlds) == 1 }
 // model is what must be true, whatever the agent thinks.
 type model struct {
 	things map[string]*thing
-	// values are those of the secret's versions, the latest of which is latest.
-	values map[int]string
-	latest int
+	// secrets by name.
+	secrets map[string]*secret
 	// all are the values of all calls, answered or not.
 	all []string
 	// killed are instances that got a SIGKILL which the payload could not tell of.
@@ -77,7 +76,7 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{things: map[string]*thing{}, values: map[int]string{}, killed: map[string]bool{}, blind: map[string]bool{}, heard: map[string]bool{}, judged: map[string]bool{}}
+	return &model{things: map[string]*thing{}, secrets: map[string]*secret{plain: newSecret(), turning: newSecret()}, killed: map[string]bool{}, blind: map[string]bool{}, heard: map[string]bool{}, judged: map[string]bool{}}
 }
 
 // names in a fixed order, so that a seed means the same in every run.
@@ -160,9 +159,13 @@ func (m *model) fitsFinished(w *purserv1.Workload, here []process) string {
 }
 
 // fitsRunning wants exactly one process, once a rolling change is over, the one that the agent knows, with the spec
-// and the pins that were asked for, and another one than before if one was asked for.
+// that was asked for and versions that it may have, and another one than before if one was asked for.
 func (m *model) fitsRunning(t *thing, is world, w *purserv1.Workload, here []process) string {
-	if len(here) != 1 || w.GetState() != "running" || len(w.GetInstances()) != 1 {
+	state := "running"
+	if t.kind == reader {
+		state = "ready"
+	}
+	if len(here) != 1 || w.GetState() != state || len(w.GetInstances()) != 1 {
 		return fmt.Sprintf("it is %s (%s), instances %v, processes %v", w.GetState(), w.GetReason(), w.GetInstances(), pids(here))
 	}
 	p, i := here[0], w.GetInstances()[0]
@@ -175,10 +178,8 @@ func (m *model) fitsRunning(t *thing, is world, w *purserv1.Workload, here []pro
 		return "what runs has mark " + p.env["MARK"]
 	case t.fresh && p.instance == t.instance:
 		return "the instance before a call that was answered runs still"
-	case t.kind.secret() && p.env["KEY"] != m.values[is.pin]:
-		return fmt.Sprintf("what runs does not have version %d of its secret", is.pin)
-	case t.kind.secret() && int(w.GetPins()[0].GetVersion()) != is.pin:
-		return fmt.Sprintf("its pin is %v", w.GetPins())
+	case t.kind.secretName() != "":
+		return m.secrets[t.kind.secretName()].fits(t, w, p)
 	}
 	return ""
 }
@@ -192,7 +193,8 @@ func (m *model) judge(t *thing, is world, w *purserv1.Workload, here []process, 
 		t.starts, t.touched, t.kills, t.worlds = len(truth.starts), 0, 0, []world{is}
 		return m.judgeExit(t, w, truth)
 	}
-	most := t.touched + t.kills
+	turns := m.turns(t)
+	most := t.touched + t.kills + turns*startsOfATurn
 	if most > 0 {
 		most += m.away // a start that containerd did not live to answer is undone
 	}
@@ -203,7 +205,7 @@ func (m *model) judge(t *thing, is world, w *purserv1.Workload, here []process, 
 	}
 	if is.goal == run && !t.kind.job() {
 		p := here[0]
-		if t.touched == 0 && t.kills == 0 && t.pid != 0 && (p.pid != t.pid || p.instance != t.instance) {
+		if t.touched == 0 && t.kills == 0 && turns == 0 && t.pid != 0 && (p.pid != t.pid || p.instance != t.instance) {
 			complain("nothing has touched it, and process %d of %s is now %d of %s", t.pid, t.instance, p.pid, p.instance)
 		}
 		if t.kills > 0 && starts == 0 {
@@ -259,6 +261,8 @@ func (m *model) judgeExit(t *thing, w *purserv1.Workload, truth told) (wrong []s
 		return nil // an agent that lives hears of an end from the kernel
 	case e.GetCode() == 137 && (m.killed[e.GetInstance()] || t.kind == deaf):
 		return nil
+	case e.GetCode() == 137 && m.away > 0:
+		return nil // the grace is over before containerd is back to send the signal
 	}
 	return []string{fmt.Sprintf("%s: instance %s ended with %d (%s) as the agent says; told %v %d, killed %v, blind %v",
 		t.id(), e.GetInstance(), e.GetCode(), e.GetReason(), told, code, m.killed[e.GetInstance()], m.blind[e.GetInstance()])}

@@ -21,7 +21,9 @@ type kind string
 const (
 	ticker  kind = "ticker"  // writes numbered lines, ends when asked to
 	files   kind = "files"   // a ticker with its secret in a file, too
-	roller  kind = "roller"  // a ticker that is replaced by a rolling change
+	turner  kind = "turner"  // a ticker with the secret that may be bad: it ends with a bad one
+	roller  kind = "roller"  // a turner that is replaced by a rolling change
+	reader  kind = "reader"  // a ticker that reads that secret from a file, and is not ready with a bad one
 	flood   kind = "flood"   // writes so many that its log rotates
 	deaf    kind = "deaf"    // ignores SIGTERM
 	crasher kind = "crasher" // ends again and again with status 5
@@ -31,8 +33,16 @@ const (
 
 func (k kind) job() bool { return k == good || k == bad }
 
-// secret says whether it has one in its environment.
-func (k kind) secret() bool { return k != deaf && k != crasher }
+// secretName is that of its secret; empty for none.
+func (k kind) secretName() string {
+	switch k {
+	case deaf, crasher:
+		return ""
+	case turner, roller, reader:
+		return turning
+	}
+	return plain
+}
 
 // retries of a job.
 const retries = 2
@@ -40,14 +50,16 @@ const retries = 2
 // All but rollers write to their file of the truth when they begin, and how they are about to
 // end; a roller, whose mounts have to be read-only, to a pipe that leads there.
 const (
-	begins = `truth=/truth/${PIPE-$NAME}; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; `
+	begins = `truth=/truth/${PIPE-$NAME}; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; case "$KEY" in bad*) end 7;; esac; `
 	ticks  = begins + `i=0; trap 'echo "bye $i"; end 0' TERM; while :; do echo "n $i"; i=$((i+1)); case $i in *0) echo "v $KEY";; esac; sleep 0.1; done`
 )
 
 var scripts = map[kind]string{
 	ticker:  ticks,
 	files:   ticks,
+	turner:  ticks,
 	roller:  ticks,
+	reader:  ticks,
 	flood:   begins + `i=0; trap 'end 0' TERM; while :; do seq $i $((i+1999)); i=$((i+2000)); sleep 0.2; done`,
 	deaf:    begins + `trap "" TERM; i=0; while :; do echo "n $i"; i=$((i+1)); sleep 0.2; done`,
 	crasher: begins + `sleep 0.3; end 5`,
@@ -67,19 +79,29 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 		Stop:    &purserv1.Stop{Grace: proto.String("3s")},
 		Mounts:  []*purserv1.Mount{{Source: proto.String(n.truth), Target: proto.String("/truth")}},
 	}
+	if !k.job() {
+		s.Rotation = &purserv1.Rotation{Strategy: proto.String("restart"), MinReady: proto.String("200ms")}
+	}
 	if k == deaf {
 		s.Stop.Grace = proto.String("300ms")
 	}
 	if k == roller {
 		s.Env["PIPE"], s.Mounts[0].ReadOnly = pipeOf(name), proto.Bool(true)
-		s.Rotation = &purserv1.Rotation{Strategy: proto.String("rolling"), MinReady: proto.String("200ms")}
+		s.Rotation.Strategy = proto.String("rolling")
 	}
-	if k.secret() {
-		ref := &purserv1.SecretRef{Name: proto.String("s")}
-		if k == files {
+	if name := k.secretName(); name != "" {
+		ref := &purserv1.SecretRef{Name: proto.String(name)}
+		if k == files || k == reader {
 			ref.File = &purserv1.SecretFile{Path: proto.String("/run/secrets/s")}
 		}
 		s.Secrets = []*purserv1.SecretRef{ref}
+	}
+	if k == reader {
+		s.Secrets[0].Env = proto.Bool(false)
+		s.Rotation.HealthTimeout = proto.String("3s")
+		s.Probes = &purserv1.Probes{Ready: &purserv1.Probe{
+			Exec: &purserv1.ExecProbe{Command: []string{"sh", "-c", "! grep -q bad /run/secrets/s/KEY"}}, Period: proto.String("300ms"), Failures: proto.Uint32(1),
+		}}
 	}
 	if k.job() {
 		s.Kind, s.Retries = proto.String("job"), proto.Uint32(retries)

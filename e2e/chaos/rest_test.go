@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long the node may take to come to rest after a round.
-const patience = 45 * time.Second
+const patience = 60 * time.Second
 
 // rest waits until everything is as it is wanted, and then checks everything that the
 // model knows. It returns what is wrong.
@@ -33,7 +33,10 @@ func (n *node) rest(m *model) (wrong []string) {
 	reasons := map[string]string{}
 	rig.ComesTrue(patience, func() bool {
 		var err error
-		if states, err = n.states(); err != nil {
+		if states, err = n.states(); err == nil {
+			err = n.lookUp(m)
+		}
+		if err != nil {
 			reasons = map[string]string{"agent": err.Error()}
 			return false
 		}
@@ -57,6 +60,7 @@ func (n *node) rest(m *model) (wrong []string) {
 		t := m.things[name]
 		wrong = append(wrong, m.judge(t, found[name], states[t.id()], here[t.id()], n.told(name))...)
 	}
+	wrong = append(wrong, m.judgeSecrets(states)...)
 	m.away = 0
 	wrong = append(wrong, n.leftovers(m)...)
 	wrong = append(wrong, n.badOutput(m)...)
@@ -326,11 +330,11 @@ func badLines(k kind, text string, over bool) string {
 			next = number + 1
 		case strings.HasPrefix(line, "[purser:"):
 			return line
-		case strings.HasPrefix(line, "v ") && line != "v [secret:s/KEY]":
+		case strings.HasPrefix(line, "v ") && k != reader && line != "v [secret:"+k.secretName()+"/KEY]":
 			return "a secret is not hidden as it should be"
 		}
 	}
-	if over && (k == ticker || k == files || k == roller) && !strings.HasPrefix(last, "bye ") {
+	if over && slices.Contains([]kind{ticker, files, turner, roller, reader}, k) && !strings.HasPrefix(last, "bye ") {
 		return fmt.Sprintf("the last line is %q", last)
 	}
 	return ""
