@@ -259,7 +259,8 @@ func (m *mover) settle(r *statev1.Workload) {
 	}
 }
 
-// takes says whether a secret of a workload is taken in its latest version.
+// takes says whether a secret of a workload is taken in its latest version. One whose changes
+// are ignored is not: should its version be the bad one, others would be blamed for it.
 func (m *mover) takes(r *statev1.Workload, name string) bool {
 	fixed := slices.ContainsFunc(r.GetSpec().GetSecrets(), func(ref *purserv1.SecretRef) bool {
 		return ref.GetName() == name && (ref.GetVersion() != 0 || launchspec.OnChange(ref) == launchspec.OnChangeIgnore)
