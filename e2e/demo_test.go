@@ -36,7 +36,7 @@ func TestDemoInACleanClone(t *testing.T) {
 	if r.code != 0 {
 		t.Fatalf("make demo: exit status %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
-	for _, want := range []string{"dev", "prod", "openai-secret", "algolia-secret", "potus_speeches_dev", "potus_speeches_prod", "✓ in none", "meta.db"} {
+	for _, want := range []string{"dev", "prod", "openai-secret", "algolia-secret", "potus_speeches_dev", "potus_speeches_prod", "✓ in none", "meta.db", "has moved to the new key", "was tried, twice, and backed out"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("%s is not in what make demo printed:\n%s", want, r.stdout)
 		}

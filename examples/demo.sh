@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A tour of purser on this machine, in less than a minute: a node of its own, two
-# environments with their own secrets, one app deployed to both. `make demo` runs it.
+# environments with their own secrets, one app deployed to both, and a key that is rotated,
+# for the better and the worse. `make demo` runs it.
 #
 #   examples/demo.sh           the tour; leaves nothing behind but Go's build cache
 #   examples/demo.sh --stay    the same, then keep the node until Ctrl-C
@@ -186,6 +187,7 @@ import_image() {
 declare -A openai algolia
 
 make_keys() {
+	openai[next]=sk-prod-$(random) # prod's, once it is rotated
 	local environment
 	for environment in dev prod; do
 		openai[$environment]=sk-$environment-$(random)
@@ -205,6 +207,8 @@ start_apis() {
 			printf '{"environment": "%s", "openai_key": "%s", "algolia_key": "%s", "indexes": ["potus_speeches_%s"]}\n' \
 				"$environment" "${openai[$environment]}" "${algolia[$environment]}" "$environment"
 		done
+		printf '{"environment": "prod", "openai_key": "%s", "algolia_key": "%s", "indexes": ["potus_speeches_prod"]}\n' \
+			"${openai[next]}" "${algolia[prod]}"
 	) &
 	apis_pid=$!
 	local url
@@ -353,6 +357,45 @@ audit() {
 	show bin/purser audit verify
 }
 
+# rotate_to KEY STATE: sets prod's chat key, and waits until its function is in that state.
+rotate_to() {
+	note "\$ purser secret set -E prod openai-secret OPENAI_API_KEY=-"
+	printf '%s' "$1" | bin/purser secret set -E prod openai-secret OPENAI_API_KEY=- >/dev/null
+	for _ in $(seq 300); do
+		if bin/purser secret show -E prod openai-secret | grep -qE "^rag-qna/answer-question +[a-z0-9]+ +2 +$2"; then
+			bin/purser wait -E prod rag-qna/answer-question --until ready >/dev/null
+			show bin/purser secret show -E prod openai-secret
+			return
+		fi
+		sleep 0.1
+	done
+	bin/purser secret show -E prod openai-secret >&2
+	die "the function does not come to be $2 on version 2"
+}
+
+# answers_with KEY: asks prod's function, and checks with which key it has asked the API.
+answers_with() {
+	show bin/purser exec -E prod rag-qna/answer-question -- rag ask "What is the only thing we have to fear?"
+	[[ $(used prod chat) == "key=$(printf '%s' "$1" | fingerprint)" ]] || die "that was not the key in use"
+}
+
+rotate() {
+	step "Rotating prod's key: nobody redeploys anything"
+	rotate_to "${openai[next]}" current
+	answers_with "${openai[next]}"
+	good "the function has moved to the new key, and answers with it"
+	step "Rotating it to one that the API refuses"
+	rotate_to "sk-prod-mistaken-$(random)" held
+	note "\$ purser logs -E prod rag-qna/answer-question --previous"
+	bin/purser logs -E prod rag-qna/answer-question --previous 2>&1 | indent
+	bin/purser events -E prod | grep -E 'BackedOut|SecretQuarantined' | indent
+	answers_with "${openai[next]}"
+	good "it was tried, twice, and backed out: the function answers with the key before"
+	local found
+	found=$(holding "${openai[next]}")
+	[[ -z $found ]] || die "the new key is in a file:" "$found"
+}
+
 next() {
 	step "Done in $SECONDS seconds. What to try next"
 	cat <<-'NEXT'
@@ -362,6 +405,7 @@ next() {
 		    purser logs -f rag-qna/answer-question
 		    purser deploy examples/rag-qna/rag-qna.yaml --dry-run -o yaml
 		    docs/getting-started.md          your own function, step by step
+		    docs/rotation.md                 what happens when a secret changes, and what can go wrong
 		    docs/secrets.md                  how secrets are kept and merged, and the limits of this version
 	NEXT
 }
@@ -394,5 +438,6 @@ survive
 spill
 audit
 search_files
+rotate
 next
 stay_up

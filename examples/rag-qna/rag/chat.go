@@ -52,6 +52,25 @@ func (c chatClient) complete(ctx context.Context, messages []chatMessage) (strin
 	return resp.Choices[0].Message.Content, nil
 }
 
+// checkKey is an error when the API does not take the key. That it cannot be asked is none:
+// it may be there when it is needed.
+func (c chatClient) checkKey(ctx context.Context) error {
+	req, err := newRequest(ctx, http.MethodGet, c.base+"/models", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized {
+		return fmt.Errorf("OPENAI_API_KEY is refused: %s", resp.Status)
+	}
+	return nil
+}
+
 func openAIMessage(body errorBody) error {
 	if body.Error.Message == "" {
 		return nil

@@ -5,7 +5,8 @@
 // It is the function of the rag-qna example, and is made to be run by purser:
 // everything it needs, two API keys included, comes from its environment.
 //
-//	rag serve            answer questions on a unix socket until SIGTERM
+//	rag serve            answer questions on a unix socket until SIGTERM, unless OpenAI
+//	                     refuses the key
 //	rag ask QUESTION     ask the service that runs in the same container
 //	rag ping             say whether that service answers
 //	rag once QUESTION    answer in this process, without the service
@@ -70,6 +71,10 @@ func (p program) run(ctx context.Context, args []string) error {
 func (p program) serve(ctx context.Context) error {
 	c, err := parseConfig(p.environ, "OPENAI_API_KEY", "OPENAI_BASE_URL")
 	if err != nil {
+		return err
+	}
+	// So that it is never ready with a key that is of no use.
+	if err := c.answerer().chat.checkKey(ctx); err != nil {
 		return err
 	}
 	l, err := listen(ctx, c.socket)

@@ -133,6 +133,14 @@ func TestServiceAnswers(t *testing.T) {
 	}
 }
 
+func TestServiceWithARefusedKey(t *testing.T) {
+	env := append(environment(t, serveAPIs(t, io.Discard), "prod"), "OPENAI_API_KEY=chat-key-of-nobody")
+	_, err := rag(t, env, "serve")
+	if err == nil || err.Error() != "OPENAI_API_KEY is refused: 401 Unauthorized" {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 func TestServeTakesOverAnOldSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	old, err := net.Listen("unix", path)

@@ -49,22 +49,34 @@ type chatError struct {
 	Code    *string `json:"code"`
 }
 
-func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) { s.openAI(w, r, "chat", chatAnswer) }
+
+// models lists those that there are, which is what a key is checked by: it costs nothing.
+func (s *Server) models(w http.ResponseWriter, r *http.Request) {
+	s.openAI(w, r, "models", func(http.ResponseWriter, *http.Request) (int, any) {
+		return http.StatusOK, map[string]any{"object": "list", "data": []any{}}
+	})
+}
+
+// openAI checks the key before the handler sees the request, and logs.
+func (s *Server) openAI(w http.ResponseWriter, r *http.Request, name string, answer func(http.ResponseWriter, *http.Request) (int, any)) {
 	key, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	account, ok := find(s.accounts, byOpenAIKey, key)
 	if !ok {
 		account.Environment = "unknown"
+		answer = refuseKey
 	}
-	status, body := s.chatAnswer(w, r, ok)
-	s.log.Info("request", "api", "chat", "environment", account.Environment, "key", Fingerprint(key), "status", status)
+	status, body := answer(w, r)
+	s.log.Info("request", "api", name, "environment", account.Environment, "key", Fingerprint(key), "status", status)
 	respond(w, status, body)
 }
 
-func (s *Server) chatAnswer(w http.ResponseWriter, r *http.Request, known bool) (int, any) {
-	if !known {
-		code := "invalid_api_key"
-		return http.StatusUnauthorized, chatFailure("Incorrect API key provided", &code)
-	}
+func refuseKey(http.ResponseWriter, *http.Request) (int, any) {
+	code := "invalid_api_key"
+	return http.StatusUnauthorized, chatFailure("Incorrect API key provided", &code)
+}
+
+func chatAnswer(w http.ResponseWriter, r *http.Request) (int, any) {
 	var req chatRequest
 	if err := decode(w, r, &req); err != nil {
 		return http.StatusBadRequest, chatFailure("We could not parse the JSON body of your request: "+err.Error(), nil)

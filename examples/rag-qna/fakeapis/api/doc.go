@@ -7,7 +7,7 @@
 //   - OpenAI's chat completions: POST /v1/chat/completions with a bearer token.
 //     The "model" quotes the sentence, of the numbered passages in the last user
 //     message, that fits best the question below them. The same messages always
-//     give the same answer.
+//     give the same answer. GET /v1/models lists none, and checks the key.
 //
 // Access is by [Account]: an account's search key opens its own indexes alone.
 // An unknown key is answered as the real APIs do: 403 by search, 401 by chat.

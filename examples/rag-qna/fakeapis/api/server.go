@@ -21,6 +21,7 @@ func New(accounts []Account, log *slog.Logger) *Server {
 	s.mux.HandleFunc("GET /1/indexes/{index}/task/{task}", s.search("task", s.task))
 	s.mux.HandleFunc("POST /1/indexes/{index}/query", s.search("query", s.query))
 	s.mux.HandleFunc("POST /v1/chat/completions", s.chat)
+	s.mux.HandleFunc("GET /v1/models", s.models)
 	return s
 }
 

@@ -63,6 +63,11 @@ func TestKeys(t *testing.T) {
 		{"chat with a search key", "/v1/chat/completions", "search-key-of-dev", chat, 401, `"code":"invalid_api_key"`},
 	}
 	s := loaded(t)
+	for key, want := range map[string]int{"chat-key-of-dev": 200, "search-key-of-dev": 401, "nobody's": 401} {
+		if code, body := call(t, s, "GET", "/v1/models", key, ""); code != want {
+			t.Errorf("models with %s: %d %s", key, code, body)
+		}
+	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			code, body := call(t, s, "POST", test.path, test.key, test.body)
