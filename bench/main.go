@@ -12,6 +12,9 @@
 // with one that the app's instances share. Then it has several launched at the same
 // time, and compares the time until all run, by their number.
 //
+// With -rotation it measures instead how soon, and how fast, workloads move to a new
+// version of a secret, and what one costs that nobody uses.
+//
 // Rounds have pauses between the measurements, as launches have in life:
 // joining cgroups costs several times as much after a pause as in a hot loop.
 // It prints medians with the goals they are held against; run it on a quiet
@@ -39,14 +42,29 @@ const pause = 100 * time.Millisecond
 func main() {
 	rounds := flag.Int("rounds", 30, "measurements of each kind")
 	containerds := flag.String("containerd", defaultContainerds(), "comma-separated paths of containerd; none measures purser-oci alone")
+	rotations := flag.Bool("rotation", false, "measure how workloads move to new versions of secrets, and no launches")
 	flag.Parse()
-	if err := run(*rounds, *containerds); err != nil {
+	do := launches
+	if *rotations {
+		do = rotation
+	}
+	if err := do(*rounds, *containerds); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, containerds string) error {
+// rotation measures how workloads move to new versions of secrets.
+func rotation(rounds int, containerds string) error {
+	for path := range strings.SplitSeq(containerds, ",") {
+		if err := measureRotation(context.Background(), path, rounds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func launches(rounds int, containerds string) error {
 	ctx := context.Background()
 	// The shorter the times, the more of them it takes for a median to stand still.
 	if err := measureWrapper(ctx, 4*rounds); err != nil {
@@ -93,12 +111,12 @@ type pair struct {
 // compare measures on one containerd, and on another of its kind for the node that
 // shares shims.
 func compare(ctx context.Context, containerd string, rounds int) error {
-	n, err := startNode(ctx, containerd, "none")
+	n, err := startNode(ctx, containerd, "none", "")
 	if err != nil {
 		return err
 	}
 	defer n.stop()
-	shared, err := startNode(ctx, containerd, "app")
+	shared, err := startNode(ctx, containerd, "app", "")
 	if err != nil {
 		return err
 	}

@@ -39,15 +39,15 @@ type node struct {
 }
 
 // startNode starts a node whose containers share shims, or not, as the configuration
-// calls it.
-func startNode(ctx context.Context, path, sharing string) (*node, error) {
+// calls it, with more settings of its agent's.
+func startNode(ctx context.Context, path, sharing, settings string) (*node, error) {
 	dir, err := os.MkdirTemp("/tmp", "purser-bench-")
 	if err != nil {
 		return nil, err
 	}
 	n := &node{dir: dir, ctr: filepath.Join(filepath.Dir(path), "ctr")}
 	config := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, "[containerd]\nshim_sharing = %q\n[network]\ndefault_mode = \"none\"\n", sharing), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "[containerd]\nshim_sharing = %q\n[network]\ndefault_mode = \"none\"\n%s", sharing, settings), 0o600); err != nil {
 		return nil, err
 	}
 	n.dev = exec.Command(binary(), "dev", "--dir", filepath.Join(dir, "n"), "--containerd", path, "--config", config)
