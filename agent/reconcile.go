@@ -300,6 +300,7 @@ func merged(record, container *statev1.Workload, asked bool) *statev1.Workload {
 		return recordFrom(container)
 	}
 	record = proto.CloneOf(record)
+	giveUpTrial(record) // an old one: what is on record of it is behind the run that follows
 	if !proto.Equal(record.GetSpec(), container.GetSpec()) {
 		record.Generation = max(record.Generation, container.GetGeneration()+1)
 	}

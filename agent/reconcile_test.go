@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -41,6 +42,19 @@ func asJob(r *statev1.Workload) { r.Spec.Kind = proto.String("job") }
 
 func exclusively(r *statev1.Workload) {
 	r.Spec.Rotation = &purserv1.Rotation{Strategy: proto.String("restart")}
+}
+
+// trying has a record try other versions in a run.
+func trying(run uint64) func(*statev1.Workload) {
+	return func(r *statev1.Workload) {
+		r.TriedRun = run
+		r.Trial = &statev1.Trial{Run: run, Mode: rotate.ModeRestart, Pins: []*purserv1.Pin{{Secret: "s", Version: 2}}}
+	}
+}
+
+// givenUp has a record have tried others in a run.
+func givenUp(run uint64) func(*statev1.Workload) {
+	return func(r *statev1.Workload) { r.TriedRun = run }
 }
 
 func there(id string, state runtime.State, r *statev1.Workload) runtime.Found {
@@ -96,6 +110,12 @@ func TestDecide(t *testing.T) {
 		"a later beside one to be stopped":     {[]runtime.Found{there("x", run, made(1, 2, 2))}, known{record: made(1, 1, 1, goal(supervise.Stop)), alive: true}, "leave x"},
 		"a later that does not roll":           {[]runtime.Found{there("x", run, made(1, 2, 2, exclusively))}, known{record: made(1, 1, 1), alive: true}, "leave x"},
 		"a third":                              {[]runtime.Found{there("x", run, made(1, 3, 3))}, known{record: made(1, 2, 2), status: supervise.Status{Kept: &supervise.Status{}}, alive: true}, "leave x"},
+		"a trial beside what it is to replace": {[]runtime.Found{there("x", run, made(1, 1, 1)), there("y", run, made(1, 1, 1, trying(2)))}, known{}, "adopt y, keep x"},
+		"a trial, and what it replaced ended":  {[]runtime.Found{there("x", stopped, made(1, 1, 1, exclusively)), there("y", run, made(1, 1, 1, exclusively, trying(2)))}, known{}, "adopt y, undo x"},
+		"a trial, and an old record runs":      {[]runtime.Found{there("y", run, made(1, 1, 1, trying(2)))}, known{record: made(1, 1, 1), alive: true}, "adopt y, keep the recorded one"},
+		"a trial of an old record is over":     {[]runtime.Found{there("y", run, made(1, 1, 3))}, known{record: made(1, 1, 1, trying(2)), alive: false}, "adopt y"},
+		"half of a trial":                      {[]runtime.Found{there("y", created, made(1, 1, 1, trying(2)))}, known{record: made(1, 1, 1, trying(2)), status: starting}, "undo y"},
+		"a trial that was given up":            {[]runtime.Found{there("y", run, made(1, 1, 1, trying(2)))}, known{record: made(1, 1, 1, givenUp(2)), alive: true}, "leave y"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := words(decide(tc.group, tc.known)); got != tc.want {
@@ -145,9 +165,16 @@ func TestMerged(t *testing.T) {
 		"stopped since, over an old database":     {made(1, 2, 2, goal(supervise.Stop)), made(1, 5, 5), true, 6, 6, supervise.Stop, 5},
 		"launched anew over a lost database":      {made(2, 1, 1), made(1, 5, 5), true, 1, 1, supervise.Run, 0},
 		"launched as it was over a lost database": {made(2, 1, 1, same), made(1, 3, 3), true, 1, 1, supervise.Run, 1},
+		"an old one, of before a trial":           {made(1, 1, 1), made(1, 1, 1, trying(2)), false, 1, 1, supervise.Run, 2},
+		"an old one, of during a trial":           {made(1, 1, 1, trying(2)), made(1, 1, 3), false, 1, 3, supervise.Run, 3},
+		"a trial that was given up":               {made(1, 1, 1, givenUp(2)), made(1, 1, 1, trying(2)), false, 1, 1, supervise.Run, 2},
+		"asked of an old one, of during a trial":  {made(1, 2, 2, trying(3)), made(1, 5, 5), true, 6, 6, supervise.Run, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := merged(tc.record, tc.container, tc.asked)
+			if tried := r.GetTrial(); tried != nil && tried.GetRun() <= r.GetRun() {
+				t.Errorf("run %d is wanted, and run %d tried", r.GetRun(), tried.GetRun())
+			}
 			if r.GetGeneration() != tc.generation || r.GetRun() != tc.run || r.GetGoal() != string(tc.goal) {
 				t.Errorf("got generation %d, run %d, goal %s", r.GetGeneration(), r.GetRun(), r.GetGoal())
 			}
@@ -210,4 +237,38 @@ func TestGate(t *testing.T) {
 			t.Error("who was called off before it opened passes after it")
 		}
 	})
+}
+
+// Of a lost database both halves of a trial are found again: what is tried is tried on, and
+// what it is to replace is on the pins that it was on.
+func TestRecoveredTrial(t *testing.T) {
+	old := []*purserv1.Pin{{Secret: "s", Version: 1}}
+	pinned := func(r *statev1.Workload) { r.Pins = old }
+	l := decide([]runtime.Found{
+		there("x", runtime.StateRunning, made(1, 1, 1, pinned)), there("y", runtime.StateRunning, made(1, 1, 1, pinned, trying(2))),
+	}, known{})
+	r := recordFrom(l.adopt.Record)
+	d, c := desired(r), l.adoptee(r)
+	if !d.Trial || d.Run != 2 || versionOf(r.GetPins(), "s") != 1 || versionOf(d.Revision.Pins, "s") != 2 {
+		t.Errorf("wanted is %+v, of record %v", d, r)
+	}
+	if c.Run != 2 || c.Kept.Run != 1 || versionOf(c.Instance.Revision.Pins, "s") != 2 || versionOf(c.Kept.Instance.Revision.Pins, "s") != 1 {
+		t.Errorf("found are %+v, and %+v", c, c.Kept)
+	}
+	status := supervise.Recovered(c, born)
+	if v := (supervise.View{Desired: d, Status: status}).Tried(); v.Outcome != supervise.UnderWay {
+		t.Errorf("it is judged already: %+v", v)
+	}
+}
+
+// What a container carries is the trial that it is for, and no later one.
+func TestRecordOfATrial(t *testing.T) {
+	r := made(1, 1, 1, func(r *statev1.Workload) { r.Pins = []*purserv1.Pin{{Secret: "s", Version: 1}} }, trying(2))
+	w := &workload{wanted: r}
+	if got := w.recordOf(desired(r).Revision); got.GetTrial().GetRun() != 2 || versionOf(got.GetPins(), "s") != 1 {
+		t.Errorf("of what is tried: %v", got)
+	}
+	if got := w.recordOf(supervise.NewRevision(1, r.GetSpec(), r.GetPins())); got.GetTrial() != nil || versionOf(got.GetPins(), "s") != 1 {
+		t.Errorf("of what was before: %v", got)
+	}
 }

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 )
@@ -46,6 +47,15 @@ func TestPauseOverAClockThatIsPutBack(t *testing.T) {
 	ago := left(runningSince(now), now, -time.Hour)
 	if got := present(ago, now); !same(got, ago) {
 		t.Errorf("%+v has become %+v", ago, got)
+	}
+}
+
+// A supervisor begins so.
+func TestBeginsInThePresent(t *testing.T) {
+	now := time.Now()
+	s := New(service(), left(runningSince(now), now, 24*time.Hour), nil, nil, nil, slog.New(slog.DiscardHandler))
+	if v, _ := s.View(); v.Status.Since.After(time.Now()) {
+		t.Errorf("it runs since %v, now is %v", v.Status.Since, now)
 	}
 }
 
