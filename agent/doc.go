@@ -15,8 +15,13 @@
 //	probe.go      a container's probes; hook.go: commands of a spec; answer.go: what they said
 //	reconcile.go  containers that no record explains, at the start; gate.go, loss.go
 //	ports.go      which instance a workload's ports lead to; package publish; forwarder.go
+//	rotator.go    moves workloads to new versions of their secrets, as package rotate plans:
+//	              rotationfacts.go, trialresult.go: what there is; rotation.go: what is done;
+//	              delivery.go: other files in an instance that goes on; trial.go: the record
+//	latest.go     which versions a launch gets; holds.go, stay.go, secretstate.go
 //	sweep.go      what containers have left on the node
 //	view.go       workloads as the API shows them; node.go, health.go: the node
+//	sources.go    what secrets come from besides the API
 //	apps.go, secrets.go, images.go, logs.go, events.go, measure.go
 //	audit.go      what is recorded, and by whom; call.go, auditnames.go, audittrail.go
 //
