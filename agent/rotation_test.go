@@ -16,6 +16,7 @@ import (
 
 	"github.com/purserd/purser/agent/config"
 	"github.com/purserd/purser/agent/rotate"
+	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -251,5 +252,65 @@ func TestDamagedVersion(t *testing.T) {
 				t.Errorf("to a version that can be read: %+v", all["a/f"])
 			}
 		})
+	}
+}
+
+// A job that runs is left alone, and its next attempt has the latest versions.
+func TestJobsTakeWhatIsLatest(t *testing.T) {
+	a, _ := rotating(t, "f")
+	w := a.lookup("dev", "a/f")
+	r := proto.CloneOf(w.record())
+	asJob(r)
+	runs, _ := w.supervisor.View()
+	waits := supervise.Status{State: supervise.BackingOff, Run: 1}
+	a.set(t, "two")
+	for name, tc := range map[string]struct {
+		status supervise.Status
+		want   uint32
+	}{"runs": {runs.Status, 1}, "is tried again": {waits, 2}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorkload(a, r, tc.status)
+			a.workloads[w.key] = w
+			s, all := a.survey(t)
+			for _, action := range a.rotator.planner.Plan([]*rotate.Workload{all["a/f"]}, a.book(), time.Now()).Actions {
+				if err := a.rotator.do(t.Context(), s, action); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := w.record(); versionOf(got.GetPins(), "s") != tc.want || got.GetRun() != 1 || got.GetTrial() != nil {
+				t.Errorf("the record is %v", got)
+			}
+		})
+	}
+}
+
+// Functions of an app that was rolled back stay on the versions that they went back to, over
+// agents, until there is a newer one.
+func TestRolledBackAppStays(t *testing.T) {
+	a, _ := rotating(t, "f")
+	a.set(t, "two")
+	if err := a.stay(rollout{environment: "dev", app: "a", cause: "rolled back to revision 1"}, []plan{{record: a.lookup("dev", "a/f").record()}}); err != nil {
+		t.Fatal(err)
+	}
+	begun := func() []rotate.Action {
+		learnt, err := a.db.Rotation()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.learnt.set(rotate.BookOf(learnt))
+		_, all := a.survey(t)
+		all["a/f"].Health = rotate.Healthy
+		plan := newRotator(a).planner.Plan([]*rotate.Workload{all["a/f"]}, a.book(), time.Now())
+		if is := plan.Standings[state.Key("dev", "a/f")].State; (is == rotate.Held) != (len(plan.Actions) == 0) {
+			t.Errorf("it is %s, and is to %v", is, plan.Actions)
+		}
+		return plan.Actions
+	}
+	if actions := begun(); len(actions) > 0 {
+		t.Errorf("it moves: %v", actions)
+	}
+	a.set(t, "three")
+	if actions := begun(); len(actions) != 1 || actions[0].Kind != rotate.Begin {
+		t.Errorf("it does not move to a newer version: %v", actions)
 	}
 }
