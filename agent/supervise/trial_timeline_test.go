@@ -197,10 +197,11 @@ func TestWithdrawnAtAnyTime(t *testing.T) {
 				if v, _ := r.View(); !slices.Contains(tc.states, v.Status.State) {
 					t.Fatalf("it is %s", v.Status.State)
 				}
-				r.node.set(func(n *node) { n.promoteErr, n.slowPromote = nil, 0 })
+				var first string
+				r.node.set(func(n *node) { n.promoteErr, n.slowPromote, first = nil, 0, n.started[0] })
 				r.Want(d)
 				r.is(Running)
-				if v, _ := r.View(); v.Status.Instance.ID != r.node.started[0] || v.Serving() != v.Status.Instance {
+				if v, _ := r.View(); v.Status.Instance.ID != first || v.Serving() != v.Status.Instance {
 					t.Errorf("it is not the workload's own at once: %+v", v.Status)
 				}
 				pause(30 * time.Second)
