@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -313,4 +316,44 @@ func TestRolledBackAppStays(t *testing.T) {
 	if actions := begun(); len(actions) != 1 || actions[0].Kind != rotate.Begin {
 		t.Errorf("it does not move to a newer version: %v", actions)
 	}
+}
+
+// counting counts what is got of a source.
+type counting struct {
+	inject.Source
+	got atomic.Int64
+}
+
+func (c *counting) Get(ctx context.Context, environment, name string, version uint32) (*inject.Secret, error) {
+	c.got.Add(1)
+	return c.Source.Get(ctx, environment, name, version)
+}
+
+// A version that cannot be read is not looked at again and again.
+func TestDamagedVersionIsNotPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, dir := rotating(t, "f")
+		a.set(t, "two")
+		if err := os.WriteFile(filepath.Join(dir, "dev", "s", "2.age"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		source := &counting{Source: a.secrets}
+		a.secretChanges = inject.NewChanges(source)
+		a.gate.open()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { a.rotator.run(ctx) })
+		time.Sleep(time.Hour)
+		if got := source.got.Load(); got < 10 || got > 150 {
+			t.Errorf("it was read %d times in an hour", got)
+		}
+		a.set(t, "three")
+		a.rotator.notice("dev", "s")
+		time.Sleep(time.Minute)
+		if r := a.lookup("dev", "a/f").record(); versionOf(pinsOf(r), "s") != 3 {
+			t.Errorf("it does not move to a version that can be read: %v", r)
+		}
+		cancel()
+		running.Wait()
+	})
 }
