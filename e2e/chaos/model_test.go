@@ -162,7 +162,7 @@ func (m *model) fitsFinished(w *purserv1.Workload, here []process) string {
 // that was asked for and versions that it may have, and another one than before if one was asked for.
 func (m *model) fitsRunning(t *thing, is world, w *purserv1.Workload, here []process) string {
 	state := "running"
-	if t.kind == reader {
+	if t.kind.secretName() == turning {
 		state = "ready"
 	}
 	if len(here) != 1 || w.GetState() != state || len(w.GetInstances()) != 1 {

@@ -50,7 +50,7 @@ const retries = 2
 // All but rollers write to their file of the truth when they begin, and how they are about to
 // end; a roller, whose mounts have to be read-only, to a pipe that leads there.
 const (
-	begins = `truth=/truth/${PIPE-$NAME}; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; case "$KEY" in bad*) end 7;; esac; `
+	begins = `truth=/truth/${PIPE-$NAME}; echo "start $PURSER_INSTANCE $MARK" >>$truth; end() { echo "exit $PURSER_INSTANCE $1" >>$truth; exit $1; }; case "$KEY" in bad*) end 7;; esac; : >/tmp/ok; `
 	ticks  = begins + `i=0; trap 'echo "bye $i"; end 0' TERM; while :; do echo "n $i"; i=$((i+1)); case $i in *0) echo "v $KEY";; esac; sleep 0.1; done`
 )
 
@@ -96,12 +96,13 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 		}
 		s.Secrets = []*purserv1.SecretRef{ref}
 	}
+	if k.secretName() == turning {
+		s.Probes = readyWhen("cat", "/tmp/ok")
+	}
 	if k == reader {
 		s.Secrets[0].Env = proto.Bool(false)
-		s.Rotation.HealthTimeout = proto.String("3s")
-		s.Probes = &purserv1.Probes{Ready: &purserv1.Probe{
-			Exec: &purserv1.ExecProbe{Command: []string{"sh", "-c", "! grep -q bad /run/secrets/s/KEY"}}, Period: proto.String("300ms"), Failures: proto.Uint32(1),
-		}}
+		s.Rotation.HealthTimeout = proto.String("5s")
+		s.Probes = readyWhen("sh", "-c", "! grep -q bad /run/secrets/s/KEY")
 	}
 	if k.job() {
 		s.Kind, s.Retries = proto.String("job"), proto.Uint32(retries)
@@ -109,6 +110,13 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 	}
 	s.Restart = &purserv1.Restart{BackoffMin: proto.String("100ms"), BackoffMax: proto.String("1s")}
 	return s
+}
+
+// readyWhen is a ready probe that has its time on a machine that is busy.
+func readyWhen(command ...string) *purserv1.Probes {
+	return &purserv1.Probes{Ready: &purserv1.Probe{
+		Exec: &purserv1.ExecProbe{Command: command}, Period: proto.String("300ms"), Timeout: proto.String("2s"), Failures: proto.Uint32(1),
+	}}
 }
 
 func pipeOf(name string) string { return name + ".pipe" }

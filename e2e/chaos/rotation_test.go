@@ -131,11 +131,12 @@ func (m *mover) spec(f string) *purserv1.LaunchSpec {
 	s := &purserv1.LaunchSpec{
 		App: proto.String(string(m.way)), Function: proto.String(f), Environment: proto.String(environment),
 		Image:    &purserv1.Image{Ref: proto.String(image)},
-		Command:  []string{"sh", "-c", `echo "start $PURSER_INSTANCE 0" >>/truth/$PIPE; case "$KEY" in bad*) exit 7;; esac; trap "exit 0" TERM; trap 'echo "told $PURSER_INSTANCE 0" >>/truth/$PIPE' HUP; while :; do sleep 0.1; done`},
+		Command:  []string{"sh", "-c", `echo "start $PURSER_INSTANCE 0" >>/truth/$PIPE; case "$KEY" in bad*) exit 7;; esac; : >/tmp/ok; trap "exit 0" TERM; trap 'echo "told $PURSER_INSTANCE 0" >>/truth/$PIPE' HUP; while :; do sleep 0.1; done`},
 		Env:      map[string]string{"CHAOS": m.truth, "PIPE": pipeOf(m.name(f))},
 		Mounts:   []*purserv1.Mount{{Source: proto.String(m.truth), Target: proto.String("/truth"), ReadOnly: proto.Bool(true)}},
-		Rotation: &purserv1.Rotation{MinReady: proto.String("300ms"), HealthTimeout: proto.String("2500ms")},
+		Rotation: &purserv1.Rotation{MinReady: proto.String("300ms")},
 		Secrets:  []*purserv1.SecretRef{ref},
+		Probes:   readyWhen("cat", "/tmp/ok"),
 	}
 	if m.remade() {
 		s.Rotation.Strategy = proto.String(string(m.way))
@@ -143,9 +144,8 @@ func (m *mover) spec(f string) *purserv1.LaunchSpec {
 	}
 	ref.Env, ref.OnChange = proto.Bool(false), proto.String(string(m.way))
 	ref.File = &purserv1.SecretFile{Path: proto.String("/run/secrets/s")}
-	s.Probes = &purserv1.Probes{Ready: &purserv1.Probe{
-		Exec: &purserv1.ExecProbe{Command: []string{"sh", "-c", "! grep -q bad /run/secrets/s/KEY"}}, Period: proto.String("200ms"), Failures: proto.Uint32(1),
-	}}
+	s.Probes = readyWhen("sh", "-c", "! grep -q bad /run/secrets/s/KEY")
+	s.Rotation.HealthTimeout = proto.String("3s")
 	return s
 }
 
@@ -256,8 +256,7 @@ func (m *mover) standing(state string) string {
 		if len(here) > most {
 			m.t.Errorf("%s runs %d times", m.id(f), len(here))
 		}
-		ready := w.GetState() == "ready" || m.remade() && w.GetState() == "running"
-		if !ready || len(w.GetInstances()) != 1 || len(here) != 1 || w.GetRotation().GetState() != state || w.GetPins()[0].GetVersion() != m.version {
+		if w.GetState() != "ready" || len(w.GetInstances()) != 1 || len(here) != 1 || w.GetRotation().GetState() != state || w.GetPins()[0].GetVersion() != m.version {
 			return fmt.Sprintf("%s is %s (%s), %s (%s), on %v, with %d instances and %d processes", m.id(f),
 				w.GetState(), w.GetReason(), w.GetRotation().GetState(), w.GetRotation().GetReason(), w.GetPins(), len(w.GetInstances()), len(here))
 		}
