@@ -155,6 +155,9 @@ func TestProbesOfContainers(t *testing.T) {
 }
 
 func testVerdicts(t *testing.T, l *lived) {
+	if got := l.verdict(&purserv1.Probes{Startup: shell("until echo | nc 127.0.0.1 8080 >/dev/null; do sleep 0.05; done")}); got != "startup ok" {
+		t.Fatalf("it does not answer: %s", got)
+	}
 	port := uint32(8080)
 	for want, probes := range map[string]*purserv1.Probes{
 		"startup ok": {Startup: shell(`[ "$PURSER_APP" = a ] && [ ${#PASSWORD} = 23 ]`)},
