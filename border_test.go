@@ -61,7 +61,7 @@ var injectionPath = map[string]string{
 	"cli/secretdata.go":         "reads what is to be set",
 	"cli/bounded.go":            "reads it, up to a limit",
 	"cli/secretset.go":          "sends it to the agent",
-	"bench/rotation.go":         "makes up what it measures with",
+	"bench/secret.go":           "sends the agent one that it makes up",
 }
 
 // pure are packages and functions that keep nothing of their arguments and show it
@@ -97,7 +97,7 @@ var handedOver = map[string]string{
 	"api/secretfile/dotenv.go: github.com/compose-spec/compose-go/v2/dotenv.ParseWithLookup":              "in memory",
 	"cli/askvalue.go: fmt.Fprintf":                                                                        "the key, which is no value",
 	"cli/secretset.go: connectrpc.com/connect.NewRequest":                                                 "to the agent",
-	"bench/rotation.go: connectrpc.com/connect.NewRequest":                                                "to the agent",
+	"bench/secret.go: connectrpc.com/connect.NewRequest":                                                  "to the agent",
 	"cli/bounded.go: os.Open":                                                                             "the path of K=@FILE, which is no value",
 }
 

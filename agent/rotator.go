@@ -18,16 +18,18 @@ import (
 // there is (package rotate), carries it out, and has another made when anything changes.
 type rotator struct {
 	agent *Agent
-	// due, of capacity 1, asks for a plan.
-	due chan struct{}
+	// due, of capacity 1, asks for a plan, and heard, too, for one that is not far off.
+	due, heard chan struct{}
 	// working are the deliveries of files under way.
 	working sync.WaitGroup
 
-	// planner and checked are the goroutine's that runs it.
+	// planner, checked and planned, which is when the last plan was made, are the goroutine's
+	// that runs it.
 	planner *rotate.Planner
 	checked map[string]checked
 	// troubles counts the rounds in a row that had an error.
 	troubles int
+	planned  time.Time
 
 	mu sync.Mutex
 	// noticed are changes that the planner has not heard of yet.
@@ -52,7 +54,7 @@ var errStale = errors.New("it is not as it was any more")
 
 func newRotator(a *Agent) *rotator {
 	return &rotator{
-		agent: a, due: make(chan struct{}, 1),
+		agent: a, due: make(chan struct{}, 1), heard: make(chan struct{}, 1),
 		planner: rotate.NewPlanner(rotate.Config{
 			Quiet: time.Duration(a.cfg.Rotation.Quiet), MaxDelay: time.Duration(a.cfg.Rotation.MaxDelay), MaxParallel: a.cfg.Rotation.MaxParallel,
 		}, mathrand.Float64),
@@ -62,9 +64,11 @@ func newRotator(a *Agent) *rotator {
 }
 
 // poke asks for a plan.
-func (r *rotator) poke() {
+func (r *rotator) poke() { raise(r.due) }
+
+func raise(signal chan<- struct{}) {
 	select {
-	case r.due <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
@@ -74,7 +78,7 @@ func (r *rotator) notice(environment, secret string) {
 	r.mu.Lock()
 	r.noticed = append(r.noticed, noticed{environment, secret, time.Now()})
 	r.mu.Unlock()
-	r.poke()
+	raise(r.heard)
 }
 
 // forgiveAll has what was deferred be tried at once.
@@ -130,17 +134,35 @@ func (r *rotator) retryBy(next time.Time, err error) time.Time {
 	return again
 }
 
+// pace is how long it is at least from one plan to the next that is made because a secret
+// has changed. Of many changes in a moment nothing follows before they have come to rest.
+const pace = 100 * time.Millisecond
+
 // wait waits until a plan is asked for, or due.
 func (r *rotator) wait(ctx context.Context, next time.Time) {
-	var timer <-chan time.Time
-	if !next.IsZero() {
-		timer = time.After(max(0, time.Until(next)))
+	for {
+		var timer <-chan time.Time
+		if !next.IsZero() {
+			timer = time.After(max(0, time.Until(next)))
+		}
+		select {
+		case <-r.heard:
+			next = earlier(next, r.planned.Add(pace))
+			continue
+		case <-r.due:
+		case <-timer:
+		case <-ctx.Done():
+		}
+		return
 	}
-	select {
-	case <-r.due:
-	case <-timer:
-	case <-ctx.Done():
+}
+
+// earlier is the earlier of two times, of which a is none when it is zero.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
 	}
+	return a
 }
 
 // round makes a plan and carries it out, again and again until there is nothing to do.
@@ -159,6 +181,7 @@ func (r *rotator) round(ctx context.Context) (time.Time, error) {
 // plan looks at all there is and has a plan made of it.
 func (r *rotator) plan(ctx context.Context) (*survey, rotate.Plan) {
 	now := time.Now()
+	r.planned = now
 	r.listen()
 	s := &survey{rotator: r, ctx: ctx, now: now, book: r.agent.learnt.get(), subjects: map[string]subject{}, live: map[[2]string][]uint32{}}
 	r.mu.Lock()

@@ -65,12 +65,6 @@ func rotating(app, function, strategy string) *purserv1.LaunchSpec {
 	}
 }
 
-// put sets a key of a secret.
-func (n *node) put(ctx context.Context, secret, key, value string) error {
-	_, err := n.api.Secrets.Put(ctx, connect.NewRequest(&purserv1.PutRequest{Name: secret, Data: map[string][]byte{key: []byte(value)}}))
-	return err
-}
-
 // crowd launches workloads of an app, which is named as its secret.
 func (n *node) crowd(ctx context.Context, app, strategy string, many int) (ids []string, err error) {
 	if err := n.put(ctx, app, "KEY", "0"); err != nil {
