@@ -362,7 +362,12 @@ func tail(text string, lines int) string {
 // arm says what is to happen at a step.
 func (n *node) arm(point, action string, passing int) {
 	path := filepath.Join(n.points, point)
-	if err := os.WriteFile(path, fmt.Appendf(nil, "%s %d", action, passing), 0o600); err != nil {
+	// Whole at once: an agent may be passing it.
+	err := os.WriteFile(path+".new", fmt.Appendf(nil, "%s %d", action, passing), 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
 		n.t.Fatal(err)
 	}
 }

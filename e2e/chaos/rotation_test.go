@@ -131,12 +131,12 @@ func (m *mover) spec(f string) *purserv1.LaunchSpec {
 	s := &purserv1.LaunchSpec{
 		App: proto.String(string(m.way)), Function: proto.String(f), Environment: proto.String(environment),
 		Image:    &purserv1.Image{Ref: proto.String(image)},
-		Command:  []string{"sh", "-c", `echo "start $PURSER_INSTANCE 0" >>/truth/$PIPE; case "$KEY" in bad*) exit 7;; esac; : >/tmp/ok; trap "exit 0" TERM; trap 'echo "told $PURSER_INSTANCE 0" >>/truth/$PIPE' HUP; while :; do sleep 0.1; done`},
-		Env:      map[string]string{"CHAOS": m.truth, "PIPE": pipeOf(m.name(f))},
+		Command:  []string{"sh", "-c", `trap 'echo "told $PURSER_INSTANCE 0" >>/truth/$PIPE' HUP; trap "exit 0" TERM; ` + begins + `while :; do look; sleep 0.1; done`},
+		Env:      map[string]string{"CHAOS": m.truth, "PIPE": pipeOf(m.name(f)), "SERVES": "variable", "MARK": "0"},
 		Mounts:   []*purserv1.Mount{{Source: proto.String(m.truth), Target: proto.String("/truth"), ReadOnly: proto.Bool(true)}},
 		Rotation: &purserv1.Rotation{MinReady: proto.String("300ms")},
 		Secrets:  []*purserv1.SecretRef{ref},
-		Probes:   readyWhen("cat", "/tmp/ok"),
+		Probes:   whileServed(),
 	}
 	if m.remade() {
 		s.Rotation.Strategy = proto.String(string(m.way))
@@ -144,7 +144,7 @@ func (m *mover) spec(f string) *purserv1.LaunchSpec {
 	}
 	ref.Env, ref.OnChange = proto.Bool(false), proto.String(string(m.way))
 	ref.File = &purserv1.SecretFile{Path: proto.String("/run/secrets/s")}
-	s.Probes = readyWhen("sh", "-c", "! grep -q bad /run/secrets/s/KEY")
+	s.Env["SERVES"] = "file"
 	s.Rotation.HealthTimeout = proto.String("3s")
 	return s
 }
