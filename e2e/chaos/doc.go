@@ -15,6 +15,10 @@
 // kernel's processes, containerd, and from what the payloads themselves have written to
 // a directory of truth: when they began, and how they end (payload_test.go).
 //
+// Secrets are rotated meanwhile, to good versions and to bad ones, that are held and
+// released (secret_test.go). TestRotationThroughDeath (rotation_test.go) has the agent alone
+// die, at each step of a rotation: then it is known how often each workload is replaced.
+//
 // To add a call or a way to die, add a line to operations or faults in
 // driver_test.go, and say in the model what it may change.
 package chaos
