@@ -41,6 +41,7 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 		}
 		snapshot.Workloads = append(snapshot.Workloads, m)
 	}
+	snapshot.DeletedInUse = a.deletedInUse()
 	if a.cfg.Metrics.SecretNames {
 		snapshot.Secrets = a.measureSecrets()
 	}
@@ -57,6 +58,19 @@ func (a *Agent) measureSecrets() []metrics.Secret {
 		all = append(all, m)
 	}
 	return all
+}
+
+// deletedInUse counts the secrets that were deleted while workloads run on them, also where
+// there are none.
+func (a *Agent) deletedInUse() map[string]int {
+	counts := map[string]int{}
+	for _, info := range a.secrets.List("") {
+		counts[info.Environment] += 0
+		if info.Deleted && len(a.users(info.Environment, info.Name, 0)) > 0 {
+			counts[info.Environment]++
+		}
+	}
+	return counts
 }
 
 // SecretVersions are the versions of secrets that are given to nobody; see

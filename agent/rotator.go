@@ -223,7 +223,7 @@ func (r *rotator) settle(s *survey, plan rotate.Plan) {
 		}
 		m := sub.message() // here: the feed is locked in what follows
 		r.agent.changes.Append(func(uint64) Change { return Change{"updated", m} })
-		if now.State == rotate.Stale && old[key].State != rotate.Stale {
+		if now.State == rotate.Stale && old[key].State != rotate.Stale && old[key].State != "" { // told before by an earlier agent
 			sub.emit(normal, "RotationStale", "there are newer versions of its secrets: %s", now.Reason)
 		}
 	}

@@ -35,6 +35,8 @@ type Snapshot struct {
 	// Draining: the node is drained, or being drained.
 	Draining bool
 	Ports    Ports
+	// DeletedInUse are secrets that were deleted and that workloads run on, by environment.
+	DeletedInUse map[string]int
 }
 
 // Function is what the metrics know a workload by.
@@ -104,6 +106,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- networksDesc
 	ch <- rotationDesc
 	ch <- withheldDesc
+	ch <- deletedDesc
 	describePorts(ch)
 }
 
@@ -116,6 +119,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectOOMKills(ch, s.OOMKills)
 	collectSecrets(ch, s.Secrets)
 	collectRotation(ch, s.Workloads)
+	for environment, n := range s.DeletedInUse {
+		gauge(ch, deletedDesc, float64(n), environment)
+	}
 	if w, ok := c.source.(Withholder); ok {
 		collectWithheld(ch, s.Secrets, w.SecretVersions())
 	}

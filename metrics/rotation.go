@@ -44,6 +44,7 @@ type Withholder interface {
 
 var (
 	rotationDesc = desc("workloads_rotation", "Workloads, by how they stand to the newest versions of their secrets.", "environment", "state")
+	deletedDesc  = desc("secrets_deleted_in_use", "Secrets that were deleted and that workloads run on.", "environment")
 	withheldDesc = desc("secret_versions_withheld", "Versions of secrets that are given to nobody: held by request, or quarantined as a workload failed with them.", "environment", "state")
 )
 
