@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/e2e/rig"
 	"github.com/purserd/purser/runtime"
@@ -280,6 +282,35 @@ func TestConfig(t *testing.T) {
 		if c.want == "" || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// What a runtime that has outlived its agent is at work in keeps no agent from starting.
+func TestTrialThatIsStillUnderWay(t *testing.T) {
+	rig.Root(t)
+	dir := t.TempDir()
+	cfg := runtime.Config{
+		Address: "/c.sock", Namespace: "purser", Node: "test", Wrapper: rig.Wrapper(t), Logger: slog.New(slog.DiscardHandler),
+		RunDir: filepath.Join(dir, "run"), RootDir: filepath.Join(dir, "rootfs"), LogDir: filepath.Join(dir, "logs"),
+	}
+	trial := filepath.Join(cfg.RootDir, "trial-1")
+	if err := os.MkdirAll(trial, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", trial, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	busy, err := os.Create(filepath.Join(trial, "busy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := runtime.New(cfg)
+	busy.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Close(), private.Unmount(filepath.Join(cfg.RunDir, "private")), unix.Unmount(trial, 0)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -183,8 +183,12 @@ func open(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.instancesDir(), 0o711); err != nil {
 		return nil, fmt.Errorf("making the run directory: %w", err)
 	}
-	if err := errors.Join(cfg.sweepMounts(), cfg.sweepTrials()); err != nil {
+	if err := cfg.sweepMounts(); err != nil {
 		return nil, fmt.Errorf("cleaning the run directory: %w", err)
+	}
+	if err := cfg.sweepTrials(); err != nil {
+		// A runtime that has outlived its agent may be at work there. Sweeps come again.
+		cfg.Logger.Warn("cannot remove yet what an earlier agent has tried out", "error", err)
 	}
 	if err := warnOfCores(cfg.Logger); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -32,8 +31,7 @@ func (c Config) trialDirs() ([]string, error) {
 // removeTrial removes one, and unmounts what is mounted in it: runsc leaves a mount where
 // it keeps its state.
 func removeTrial(dir string) error {
-	// A runtime that has outlived its agent may be removing a mount itself.
-	if err := mount.UnmountRecursive(dir, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := mount.UnmountRecursive(dir, 0); err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)
