@@ -483,7 +483,11 @@ func (c *chaos) sweep(points []string, action string) (missed []string) {
 		call()
 		c.n.awaitAgent(30 * time.Second)
 	}
-	rig.ComesTrue(2*time.Second, func() bool { return !c.n.armed(points) }) // deletions follow the calls
+	follows := 2 * time.Second // deletions follow the calls
+	if slices.Contains(points, "rotation.withdrawn") {
+		follows = 15 * time.Second // a bad version is tried twice
+	}
+	rig.ComesTrue(follows, func() bool { return !c.n.armed(points) })
 	before := maps.Clone(c.hits)
 	c.check("the sweep")
 	for _, point := range points {

@@ -119,7 +119,7 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 // whileServed is a ready probe of a page that is there as long as the secret is good.
 func whileServed() *purserv1.Probes {
 	return &purserv1.Probes{Ready: &purserv1.Probe{
-		Http: &purserv1.HttpProbe{Port: proto.Uint32(8080), Path: proto.String("/ok")}, Period: proto.String("200ms"), Failures: proto.Uint32(3),
+		Http: &purserv1.HttpProbe{Port: proto.Uint32(8080), Path: proto.String("/ok")}, Period: proto.String("200ms"), Failures: proto.Uint32(1),
 	}}
 }
 

@@ -91,6 +91,8 @@ func (s *secret) fits(t *thing, w *purserv1.Workload, p process) string {
 		return fmt.Sprintf("it runs on version %d, and those from %d on are held", version, s.held)
 	case !slices.Contains([]string{"current", "held"}, state):
 		return fmt.Sprintf("it is %s: %s", state, w.GetRotation().GetReason())
+	case s.endangered() && state != "held":
+		return "nobody has tried yet what is bad"
 	case version < s.target() && (!s.excused || state != "held"):
 		return fmt.Sprintf("it runs on version %d, and %d is good: it is %s: %s", version, s.target(), state, w.GetRotation().GetReason())
 	case !slices.ContainsFunc(s.found.GetVersions(), func(v *purserv1.SecretVersion) bool { return int(v.GetVersion()) == version }):
