@@ -106,7 +106,7 @@ func (n *node) spec(name string, k kind, mark int) *purserv1.LaunchSpec {
 	if k == reader {
 		s.Env["SERVES"] = "file"
 		s.Secrets[0].Env = proto.Bool(false)
-		s.Rotation.HealthTimeout = proto.String("4s")
+		s.Rotation.HealthTimeout = proto.String("2500ms")
 	}
 	if k.job() {
 		s.Kind, s.Retries = proto.String("job"), proto.Uint32(retries)
