@@ -244,6 +244,9 @@ func TestSecretIsDeletedInUse(t *testing.T) {
 				t.Errorf("it does not say who uses it: %+v", e)
 			}
 		}
+		if got := n.metric(`purser_secrets_deleted_in_use{environment="dev"}`); got != "1" {
+			t.Errorf("%q secrets were deleted in use", got)
+		}
 		n.killAgent()
 		n.await("a/f", "current", rotationOf("current"))
 		n.wantSame(pids)
