@@ -246,7 +246,18 @@ func (n *node) awaitAgent(limit time.Duration) {
 		_, err := n.api.Node.Get(ctx, connect.NewRequest(&purserv1.GetNodeRequest{}))
 		return err == nil
 	}) {
+		n.askWhere()
 		n.t.Fatalf("no agent serves within %s", limit)
+	}
+}
+
+// askWhere has an agent that hangs write to its log where, and end by that.
+func (n *node) askWhere() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.agent != nil {
+		_ = n.agent.Signal(syscall.SIGQUIT)
+		<-time.After(time.Second)
 	}
 }
 
