@@ -357,3 +357,21 @@ func TestDamagedVersionIsNotPolled(t *testing.T) {
 		running.Wait()
 	})
 }
+
+// How workloads stand is told while their supervisors tell of changes of their own.
+func TestStandingsAreToldAmongOtherChanges(t *testing.T) {
+	a, _ := rotating(t, "f")
+	w := a.lookup("dev", "a/f")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := range 2000 {
+			w.want(func(d *supervise.Desired) { d.Run = uint64(i) })
+		}
+	}()
+	for i := range 2000 {
+		s, _ := a.survey(t)
+		a.rotator.settle(s, rotate.Plan{Standings: map[string]rotate.Standing{w.key: {State: rotate.Waiting, Reason: fmt.Sprint(i)}}})
+	}
+	<-ended
+}

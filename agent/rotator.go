@@ -11,6 +11,7 @@ import (
 
 	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/state"
+	"github.com/purserd/purser/agent/supervise"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 )
 
@@ -221,8 +222,9 @@ func (r *rotator) settle(s *survey, plan rotate.Plan) {
 		if old[key] == now || old[key].State == "" && now.State == rotate.Current {
 			continue
 		}
-		m := sub.message() // here: the feed is locked in what follows
-		r.agent.changes.Append(func(uint64) Change { return Change{"updated", m} })
+		sub.supervisor.Look(func(v supervise.View) {
+			r.agent.changes.Append(func(uint64) Change { return Change{"updated", sub.messageOf(v)} })
+		})
 		if now.State == rotate.Stale && old[key].State != rotate.Stale && old[key].State != "" { // told before by an earlier agent
 			sub.emit(normal, "RotationStale", "there are newer versions of its secrets: %s", now.Reason)
 		}

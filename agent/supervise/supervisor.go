@@ -193,6 +193,14 @@ func (s *Supervisor) View() (View, <-chan struct{}) {
 	return s.view, s.notice
 }
 
+// Look calls a function with the present state, and has no change of it be told before it
+// returns. It must not block, nor call the supervisor.
+func (s *Supervisor) Look(f func(View)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s.view)
+}
+
 // Want changes what is wanted. The newest call wins over any that has not been
 // seen yet.
 func (s *Supervisor) Want(d Desired) {
