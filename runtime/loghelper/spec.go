@@ -57,9 +57,18 @@ func instancesIn(dir string) ([]string, error) {
 	return names, nil
 }
 
-// write has the helper, and those after it, know of an instance. The spec is there
-// last: without it there is no instance.
+// write has the helper, and those after it, know of an instance. A helper that has just
+// begun may be removing what it could make nothing of: then it is written once more.
 func (f files) write(spec Spec, values inject.Redactions) error {
+	err := f.writeOnce(spec, values)
+	for tries := 1; errors.Is(err, fs.ErrNotExist) && tries < 3; tries++ {
+		err = f.writeOnce(spec, values)
+	}
+	return err
+}
+
+// writeOnce has the spec be there last: without it there is no instance.
+func (f files) writeOnce(spec Spec, values inject.Redactions) error {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return err
 	}
