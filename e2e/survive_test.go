@@ -162,6 +162,7 @@ functions:
 func TestNodeIsStoppedAndStarted(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		before := n.deploySleeper()
+		n.must("secret", "hold", "s") // which lasts, too
 		n.must("secret", "set", "s", "--from-json", file(t, "s.json", `{"KEY": "two"}`))
 		n.stop()
 		if alive(before.pid()) {
@@ -182,9 +183,11 @@ func TestNodeIsStoppedAndStarted(t *testing.T) {
 		if out := n.must("image", "list"); !strings.Contains(out, image) {
 			t.Errorf("the image is gone: %s", out)
 		}
-		if out := n.must("secret", "versions", "s"); !strings.Contains(out, "2") {
+		if out := n.must("secret", "versions", "s"); !strings.Contains(out, "2") || !strings.Contains(out, "held") {
 			t.Errorf("the secret's versions: %s", out)
 		}
+		n.must("secret", "release", "s")
+		n.eventually("what is released", func() bool { return n.must("logs", "a/f") == "two\n" })
 	})
 }
 
