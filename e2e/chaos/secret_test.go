@@ -160,11 +160,11 @@ func (c *chaos) putSecret(name string, well bool) {
 	if err != nil {
 		c.say("  secret: %v", err)
 		c.n.awaitAgent(30 * time.Second)
-		is, err := ask(c.n.api.Secrets.Describe, &purserv1.DescribeRequest{Environment: environment, Name: name})
-		if err != nil {
-			c.say("  secret: %v", err)
-			return
-		}
+		var is *purserv1.DescribeResponse
+		c.surely(func() (err error) {
+			is, err = ask(c.n.api.Secrets.Describe, &purserv1.DescribeRequest{Environment: environment, Name: name})
+			return err
+		})
 		for _, v := range is.GetVersions() {
 			version = max(version, int(v.GetVersion()))
 		}
