@@ -137,5 +137,9 @@ func (r *Runtime) leftMounts(context.Context) ([]thing, error) {
 // leftTrials lists where something was tried out.
 func (r *Runtime) leftTrials(context.Context) ([]thing, error) {
 	dirs, err := r.cfg.trialDirs()
-	return perDir(dirs, LeakTrial, removeTrial), err
+	left := perDir(dirs, LeakTrial, removeTrial)
+	for _, c := range r.cfg.trialCgroups() {
+		left = append(left, thing{kind: LeakTrial, name: c.path, remove: c.remove})
+	}
+	return left, err
 }

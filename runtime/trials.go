@@ -1,9 +1,12 @@
 package runtime
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
 )
@@ -37,8 +40,23 @@ func removeTrial(dir string) error {
 	return os.RemoveAll(dir)
 }
 
+// trialID is what the ID of a container begins with that a runtime is tried with by this
+// node, and so the name of its cgroup.
+func (c Config) trialID() string { return "try-" + c.Node + "-" }
+
+// trialCgroups are those of this node's containers that runtimes are tried with.
+func (c Config) trialCgroups() map[string]cgroup {
+	all := c.containerCgroups()
+	maps.DeleteFunc(all, func(id string, _ cgroup) bool { return !strings.HasPrefix(id, c.trialID()) })
+	return all
+}
+
 // sweepTrials removes what an earlier process left when it died.
 func (c Config) sweepTrials() error {
+	for _, left := range c.trialCgroups() {
+		// What is busy is left to the sweeps that follow.
+		_ = left.remove(context.Background())
+	}
 	left, err := c.trialDirs()
 	for _, dir := range left {
 		err = errors.Join(err, removeTrial(dir))

@@ -117,7 +117,7 @@ func (c Config) tryRuntime(ctx context.Context, path string) (err error) {
 		return fmt.Errorf("making a directory for a container to try: %w", err)
 	}
 	defer func() { err = errors.Join(err, removeTrial(dir)) }()
-	id := "try-" + strings.ToLower(rand.Text()[:12])
+	id := c.trialID() + strings.ToLower(rand.Text()[:12])
 	if err := c.writeTrial(dir, id); err != nil {
 		return fmt.Errorf("making a container to try: %w", err)
 	}
