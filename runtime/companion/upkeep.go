@@ -89,9 +89,12 @@ func (k *Keeper[L]) find(ctx context.Context) (*process[L], error) {
 	return there, nil
 }
 
+// maxDeaths is how many companions in a row may die before it is connected to them.
+const maxDeaths = 3
+
 // own connects to a companion of our own executable, or to one that has to stay.
 func (k *Keeper[L]) own(ctx context.Context) (*process[L], error) {
-	for {
+	for died := 1; ; died++ {
 		wanted, err := executable(k.c.Command[0])
 		if err != nil {
 			return nil, fmt.Errorf("looking for the executable of the %s: %w", k.c.Name, err)
@@ -105,10 +108,16 @@ func (k *Keeper[L]) own(ctx context.Context) (*process[L], error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("looking for the %s: %w", k.c.Name, ctx.Err())
 		}
-		if err := k.spawn(ctx); err == nil {
-			return k.connect(ctx)
-		} else if !errors.Is(err, errOther) {
+		err = k.spawn(ctx)
+		switch {
+		case errors.Is(err, errOther):
+			continue
+		case err != nil:
 			return nil, err
+		}
+		// One that dies as soon as it serves, as somebody kills it, is worth another one.
+		if there, err := k.connect(ctx); err == nil || died >= maxDeaths {
+			return there, err
 		}
 	}
 }
