@@ -101,6 +101,9 @@ func (w *workload) takeFound(spec *purserv1.LaunchSpec, pins []*purserv1.Pin) *f
 // tried is in it as a trial, so that nobody who has the container alone takes it for proven.
 func (w *workload) recordOf(r *supervise.Revision) *statev1.Workload {
 	record := proto.CloneOf(w.record())
+	if r.Generation != record.GetGeneration() {
+		record.Fallback, record.BackedOut = nil, nil
+	}
 	record.Generation, record.Spec = r.Generation, r.Spec
 	if !state.SamePins(pinsOf(record), r.Pins) {
 		record.Pins, record.Trial = r.Pins, nil

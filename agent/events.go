@@ -69,7 +69,7 @@ func (w *workload) changed(old, now supervise.View) {
 		w.transition(old.Status, now.Status)
 	}
 	w.rolled(old.Status, now.Status)
-	if len(w.record().GetSpec().GetSecrets()) > 0 {
+	if r := w.record(); len(r.GetSpec().GetSecrets()) > 0 || r.GetFallback() != nil {
 		w.agent.rotator.poke()
 	}
 	w.outdate(old.Status, now.Status)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,11 +91,12 @@ func (a *Agent) dropImage(ctx context.Context, ref string, inUse func(same func(
 	return removed, err
 }
 
-// imageUsers are the workloads whose spec names an image.
+// imageUsers are the workloads that are run by a spec that names an image, or may be.
 func (a *Agent) imageUsers(same func(ref string) bool) []string {
 	var users []string
 	for _, w := range a.all("", "") {
-		if r := w.record(); same(r.GetSpec().GetImage().GetRef()) {
+		r := w.record()
+		if slices.ContainsFunc(specs(r), func(spec *purserv1.LaunchSpec) bool { return same(spec.GetImage().GetRef()) }) {
 			users = append(users, fmt.Sprintf("%s (%s)", r.GetId(), r.GetEnvironment()))
 		}
 	}

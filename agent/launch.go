@@ -127,14 +127,11 @@ func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
 	}
 	w := a.lookup(launchspec.Environment(r.spec), launchspec.ID(r.spec))
 	spec, pins, generation := a.normalised(r.spec, w), r.pins, r.generation
-	p := plan{action: actionCreate, record: newRecord(spec)}
+	p := plan{action: actionCreate, record: newRecord(spec, generation)}
 	if w != nil {
 		if err := p.onto(w, generation); err != nil {
 			return plan{}, err
 		}
-	}
-	if generation != nil {
-		p.record.Generation = *generation
 	}
 	if p.action == actionUnchanged && (pins == nil || state.SamePins(pins, p.record.GetPins())) {
 		return p, nil
@@ -230,8 +227,8 @@ func (a *Agent) awaitRemoval(ctx context.Context, specs ...*purserv1.LaunchSpec)
 }
 
 // newRecord is the record of a workload that the node does not have yet.
-func newRecord(spec *purserv1.LaunchSpec) *statev1.Workload {
-	return &statev1.Workload{
+func newRecord(spec *purserv1.LaunchSpec, generation *uint64) *statev1.Workload {
+	r := &statev1.Workload{
 		Environment: spec.GetEnvironment(),
 		Id:          launchspec.ID(spec),
 		Spec:        spec,
@@ -240,34 +237,67 @@ func newRecord(spec *purserv1.LaunchSpec) *statev1.Workload {
 		Goal:        string(supervise.Run),
 		CreatedAt:   timestamppb.Now(),
 	}
+	if generation != nil {
+		r.Generation = *generation
+	}
+	return r
 }
 
 // onto turns a plan for a new workload into one for a workload that is there.
 func (p *plan) onto(w *workload, generation *uint64) error {
-	old := w.record()
+	old, spec := w.record(), p.record.GetSpec()
+	if err := refuseOnto(old, spec, generation); err != nil {
+		return err
+	}
+	p.workload, p.record = w, proto.CloneOf(old)
+	if !w.ask(p.record, spec, generation) && old.GetGoal() == string(supervise.Run) {
+		p.action = actionUnchanged
+		return nil
+	}
+	renew(p.record)
+	p.record.Goal = string(supervise.Run)
+	p.action = actionUpdate
+	return nil
+}
+
+// refuseOnto refuses a spec for a workload that is there which would undo what is newer.
+func refuseOnto(old *statev1.Workload, spec *purserv1.LaunchSpec, generation *uint64) error {
 	if old.GetGoal() == string(supervise.Remove) {
 		return refuse(Later, "workload %s in environment %s is being removed; launch it again in a moment", old.GetId(), old.GetEnvironment())
 	}
-	if generation != nil && *generation < old.GetGeneration() {
-		return refuse(Precondition, "workload %s in environment %s is at generation %d already; %d would undo it", old.GetId(), old.GetEnvironment(), old.GetGeneration(), *generation)
-	}
-	record := proto.CloneOf(old)
-	p.workload = w
-	if proto.Equal(old.GetSpec(), p.record.GetSpec()) && old.GetGoal() == string(supervise.Run) {
-		p.action, p.record = actionUnchanged, record
+	last, at := accepted(old)
+	switch {
+	case generation == nil:
 		return nil
+	case *generation < at:
+		return refuse(Precondition, "workload %s in environment %s is at generation %d already; %d would undo it", old.GetId(), old.GetEnvironment(), at, *generation)
+	case *generation == at && !proto.Equal(last, spec):
+		return refuse(Precondition, "generation %d of workload %s in environment %s is another spec already; a new spec needs a higher one", *generation, old.GetId(), old.GetEnvironment())
 	}
-	if !proto.Equal(old.GetSpec(), p.record.GetSpec()) {
-		if generation != nil && *generation == old.GetGeneration() {
-			return refuse(Precondition, "generation %d of workload %s in environment %s is another spec already; a new spec needs a higher one", *generation, old.GetId(), old.GetEnvironment())
-		}
-		record.Spec = p.record.GetSpec()
-		record.Generation++
-	}
-	renew(record)
-	record.Goal = string(supervise.Run)
-	p.action, p.record = actionUpdate, record
 	return nil
+}
+
+// ask has a record ask for a spec, and says whether that takes another instance than the
+// workload had last.
+func (w *workload) ask(record *statev1.Workload, spec *purserv1.LaunchSpec, generation *uint64) bool {
+	last, at := accepted(record)
+	next, same := at+1, proto.Equal(last, spec)
+	if generation != nil {
+		next = *generation
+	}
+	switch {
+	case same && record.GetBackedOut() == nil:
+		if generation != nil {
+			record.Generation = next
+		}
+	case same && next == at: // it has failed, and nobody asks for another try
+	case proto.Equal(record.GetSpec(), spec): // what was gone back to is what is wanted now
+		record.BackedOut, record.Generation = nil, next
+	default:
+		w.rollOut(record, spec, next)
+		return true
+	}
+	return false
 }
 
 // normalised is a spec, for a workload that may be there already, in the form in which it

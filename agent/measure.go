@@ -24,11 +24,12 @@ func (a *Agent) Measure(ctx context.Context) metrics.Snapshot {
 	snapshot.Room, snapshot.Draining = a.measureRoom(), a.drain.get() != nil
 	for _, w := range a.list("", "") {
 		v, _ := w.supervisor.View()
-		spec := w.record().GetSpec()
+		r := w.record()
+		spec := r.GetSpec()
 		m := metrics.Workload{
 			App: spec.GetApp(), Function: spec.GetFunction(), Environment: w.environment(),
 			State: string(v.Status.State), NotReady: v.NotReady(), OneOff: launchspec.OneOff(spec),
-			Rotation: w.rotation(w.record()).GetState(),
+			Rotation: w.rotation(r).GetState(), BackedOut: r.GetBackedOut() != nil,
 		}
 		if e := v.Status.LastExit; e != nil {
 			m.LastExit = &e.Code

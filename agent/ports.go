@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,10 +32,12 @@ func portsOf(spec *purserv1.LaunchSpec) []forward.Port {
 	return all
 }
 
+func hasPorts(spec *purserv1.LaunchSpec) bool { return len(portsOf(spec)) > 0 }
+
 // publish has the workload's ports lead to what serves it. It is called with each change
 // of the workload's view.
 func (w *workload) publish(v supervise.View) {
-	has := len(portsOf(v.Desired.Revision.Spec)) > 0 || v.Serving() != nil && len(portsOf(v.Serving().Revision.Spec)) > 0
+	has := slices.ContainsFunc(specs(w.record()), hasPorts) || v.Serving() != nil && hasPorts(v.Serving().Revision.Spec)
 	w.agent.publisher.Changed(w.portOwner(), has)
 }
 
@@ -46,18 +49,19 @@ func (a *Agent) rightFor(owner string) publish.Wish {
 		return publish.Wish{}
 	}
 	v, _ := w.supervisor.View()
-	return portWish(v)
+	return portWish(v, w.record().GetFallback().GetSpec())
 }
 
 // portWish is what is right for the ports of a workload: they are bound for as long as it
 // is to run, and lead to the instance that serves. While there is none, who connects waits.
-func portWish(v supervise.View) publish.Wish {
+// Those of a spec that may be gone back to stay bound, so that nobody else gets them.
+func portWish(v supervise.View, fallback *purserv1.LaunchSpec) publish.Wish {
 	i := v.Serving()
 	over := v.Status.Run == v.Desired.Run && v.Status.State.Ended() && i == nil && !v.Desired.Trial
 	if v.Gone || v.Desired.Goal != supervise.Run || over {
 		return publish.Wish{}
 	}
-	wish := publish.Wish{Ports: portsOf(v.Desired.Revision.Spec)}
+	wish := publish.Wish{Ports: publish.Union(portsOf(fallback), portsOf(v.Desired.Revision.Spec))}
 	if i == nil {
 		return wish
 	}
@@ -91,7 +95,7 @@ func (a *Agent) reserve(ctx context.Context, plans ...plan) (end func(), err err
 	var claims []publish.Claim
 	for _, p := range plans {
 		ports := p.ports()
-		if len(ports) > 0 || p.workload != nil && len(portsOf(p.workload.record().GetSpec())) > 0 {
+		if len(ports) > 0 || p.workload != nil && slices.ContainsFunc(specs(p.workload.record()), hasPorts) {
 			claims = append(claims, publish.Claim{Owner: portOwner(p.record.GetEnvironment(), p.record.GetId()), Ports: ports})
 		}
 	}
@@ -109,7 +113,7 @@ func (p plan) ports() []forward.Port {
 	if supervise.Goal(p.record.GetGoal()) != supervise.Run {
 		return nil
 	}
-	return portsOf(p.record.GetSpec())
+	return publish.Union(portsOf(p.record.GetFallback().GetSpec()), portsOf(p.record.GetSpec()))
 }
 
 // portRefusal makes a refusal of a port that is taken.

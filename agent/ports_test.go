@@ -51,7 +51,7 @@ func TestPortWish(t *testing.T) {
 		"is drained":              {supervise.Desired{Goal: supervise.Pause, Run: 1, Revision: one}, supervise.Status{State: supervise.Running, Run: 1, Instance: instance("one", one)}, ""},
 		"has nothing to do there": {wants(reached(1, false), 1), supervise.Status{State: supervise.Running, Run: 1, Instance: instance("one", reached(1, false))}, ""},
 	} {
-		wish := portWish(supervise.View{Desired: tc.d, Status: tc.s})
+		wish := portWish(supervise.View{Desired: tc.d, Status: tc.s}, nil)
 		var got []string
 		for _, p := range wish.Ports {
 			got = append(got, fmt.Sprint(p.Host))

@@ -286,7 +286,9 @@ func later(x, y *statev1.Workload) bool {
 	if c := x.GetCreatedAt().AsTime().Compare(y.GetCreatedAt().AsTime()); c != 0 {
 		return c > 0
 	}
-	return cmp.Or(cmp.Compare(x.GetGeneration(), y.GetGeneration()), cmp.Compare(lastRun(x), lastRun(y))) > 0
+	_, of := accepted(x)
+	_, than := accepted(y)
+	return cmp.Or(cmp.Compare(of, than), cmp.Compare(lastRun(x), lastRun(y))) > 0
 }
 
 // merged is what is wanted of a workload from now on, of what is on record and on its

@@ -61,6 +61,9 @@ func (s *survey) factsOf(sub subject) *rotate.Workload {
 		Manual: launchspec.Manual(spec), Splay: launchspec.Splay(spec), Unproven: spec.GetProbes().GetReady() == nil,
 		Moves: sub.moves() && s.agent.drain.get() == nil, Retries: sub.retries(),
 	}
+	if r.GetFallback() != nil {
+		f.Moves, f.Busy = false, rolloutText(r)
+	}
 	if window, limited := launchspec.RotationWindow(spec); limited {
 		opens := s.now
 		if !window.Open(s.now) {

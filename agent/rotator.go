@@ -16,7 +16,9 @@ import (
 )
 
 // rotator moves workloads to new versions of their secrets: it has a plan made of what
-// there is (package rotate), carries it out, and has another made when anything changes.
+// there is (package rotate), carries it out, and has another made when anything changes. It
+// carries out, too, what follows from how new launch specs do (rollout.go), as a workload
+// tries one thing at a time.
 type rotator struct {
 	agent *Agent
 	// due, of capacity 1, asks for a plan, and heard, too, for one that is not far off.
@@ -169,10 +171,11 @@ func earlier(a, b time.Time) time.Time {
 // round makes a plan and carries it out, again and again until there is nothing to do.
 func (r *rotator) round(ctx context.Context) (time.Time, error) {
 	for ctx.Err() == nil && !r.agent.ending.Load() {
+		stepped, failed := r.stepRollouts(ctx)
 		s, plan := r.plan(ctx)
 		r.settle(s, plan)
 		done, err := r.perform(ctx, s, plan.Actions)
-		if err = errors.Join(append(s.errs, err)...); err != nil || done == 0 {
+		if err = errors.Join(append(s.errs, failed, err)...); err != nil || stepped+done == 0 {
 			return plan.Next, err
 		}
 	}

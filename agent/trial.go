@@ -50,3 +50,7 @@ func giveUpTrial(r *statev1.Workload) {
 	r.TriedRun = lastRun(r)
 	r.Trial = nil
 }
+
+// onTrial says whether it is not known yet of the instance that is wanted by a record how it
+// does.
+func onTrial(r *statev1.Workload) bool { return replacing(r) != nil || r.GetFallback() != nil }

@@ -20,11 +20,12 @@ func (w *workload) message() *purserv1.Workload {
 // messageOf is the workload as the API shows it at the moment of a view.
 func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 	r, s := w.record(), v.Status
+	spec, generation := accepted(r)
 	m := &purserv1.Workload{
 		Environment:        r.GetEnvironment(),
 		Id:                 r.GetId(),
-		Spec:               r.GetSpec(),
-		Generation:         r.GetGeneration(),
+		Spec:               spec,
+		Generation:         generation,
 		ObservedGeneration: s.ObservedGeneration,
 		State:              string(s.State),
 		Reason:             reason(v),
@@ -34,6 +35,7 @@ func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 		Restarts:           s.Restarts,
 		CreatedAt:          r.GetCreatedAt(),
 		Rotation:           w.rotation(r),
+		BackedOut:          backedOut(r),
 	}
 	if s.State == supervise.BackingOff && !s.NextTry.IsZero() {
 		m.NextTryAt = timestamppb.New(s.NextTry)

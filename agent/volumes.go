@@ -213,8 +213,10 @@ func (a *Agent) volumeUsers(environment, name string) []string {
 // mounts says whether a workload uses a volume: by its spec, or by its container,
 // which may be of an earlier one.
 func (w *workload) mounts(volume string) bool {
-	if slices.Contains(launchspec.Volumes(w.record().GetSpec()), volume) {
-		return true
+	for _, spec := range specs(w.record()) {
+		if slices.Contains(launchspec.Volumes(spec), volume) {
+			return true
+		}
 	}
 	v, _ := w.supervisor.View()
 	return slices.ContainsFunc(v.Status.Containers(), func(i *supervise.Instance) bool {

@@ -96,7 +96,7 @@ func desired(r *statev1.Workload) supervise.Desired {
 	return supervise.Desired{
 		Goal:      supervise.Goal(r.GetGoal()),
 		Run:       runOf(r),
-		Trial:     replacing(r) != nil,
+		Trial:     onTrial(r),
 		Delivered: r.GetDeliveredTo(),
 		Revision:  supervise.NewRevision(r.GetGeneration(), r.GetSpec(), pinsOf(r)),
 	}

@@ -275,6 +275,9 @@ func (s *session) waitOne(ctx context.Context, api *client.Client, id string) er
 		return err
 	}
 	w := response.Msg.GetWorkload()
+	if w.GetBackedOut() != nil {
+		return hint(fmt.Errorf("%s: %s", w.GetId(), backedOutText(w)), "see purser logs -E %s %s --previous; a better one, or the same again, is tried when it is deployed", s.environment, id)
+	}
 	switch w.GetState() {
 	case "failed", "stopped":
 		return hint(errors.New(sentence(w, time.Now())), "see purser logs -E %s %s", s.environment, id)

@@ -90,13 +90,27 @@ func rotationText(r *purserv1.RotationStatus) string {
 	return strings.TrimSuffix(r.GetState()+": "+r.GetReason(), ": ")
 }
 
-// withRotation adds to the reason of a workload's state what its secrets are up to.
+// withRotation adds to the reason of a workload's state what its secrets are up to, and what
+// has become of its newest spec.
 func withRotation(w *purserv1.Workload) string {
-	text := rotationText(w.GetRotation())
-	if text == "" {
-		return w.GetReason()
+	text := w.GetReason()
+	if rotation := rotationText(w.GetRotation()); rotation != "" {
+		text += "; secrets " + rotation
 	}
-	return strings.TrimPrefix(w.GetReason()+"; secrets "+text, "; ")
+	if w.GetBackedOut() != nil {
+		text += "; " + backedOutText(w)
+	}
+	return strings.TrimPrefix(text, "; ")
+}
+
+// backedOutText says which spec of a workload has failed, and what runs instead; nothing
+// when the newest is in force.
+func backedOutText(w *purserv1.Workload) string {
+	b := w.GetBackedOut()
+	if b == nil {
+		return ""
+	}
+	return fmt.Sprintf("generation %d failed, and generation %d is in force again: %s", b.GetGeneration(), b.GetRunsGeneration(), b.GetReason())
 }
 
 // otherPins says which versions an instance has where they are not the workload's.

@@ -195,6 +195,7 @@ func (s *session) showWorkload(w *purserv1.Workload, newest map[string]uint32, n
 		t.field("Next try", clock(next)+", "+until(next, now))
 	}
 	t.field("Generation", generationText(w))
+	t.field("Backed out", backedOutText(w))
 	t.field("Restarts", fmt.Sprint(w.GetRestarts()))
 	t.field("Secrets", pinsText(w.GetPins(), newest))
 	t.field("Rotation", rotationText(w.GetRotation()))

@@ -280,6 +280,11 @@ type workload struct {
 	}
 	Instances []instance
 	Rotation  struct{ State, Reason string }
+	BackedOut *struct {
+		Generation     string
+		RunsGeneration string `json:"runs_generation"`
+		Reason         string
+	} `json:"backed_out"`
 	LastExit  *struct {
 		Code     int
 		Reason   string

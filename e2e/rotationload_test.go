@@ -139,7 +139,7 @@ func TestNoGap(t *testing.T) {
 }
 
 // A deploy that has another secret in the place of one is held to the same: what served
-// serves on until the new one is healthy.
+// serves on until the new one is healthy, and for good if that fails twice.
 func TestNoGapWithANewSecret(t *testing.T) {
 	onEachBrisk(t, func(t *testing.T, n *node) {
 		for name, value := range map[string]string{"db": "one", "db-bad": "bad", "db-slow": "slow", "db-brief": "brief", "db-v2": "two"} {
@@ -150,18 +150,15 @@ func TestNoGapWithANewSecret(t *testing.T) {
 		var report rig.LoadReport
 		seen := n.sequence(t, func() {
 			report = n.loaded(t, func() {
-				for _, name := range []string{"db-bad", "db-brief"} {
+				for i, name := range []string{"db-bad", "db-brief", "db-slow"} {
 					n.deploy(keyed(name))
-					n.await("a/f", "failing with "+name, func(w workload) bool { return w.State == "backing_off" && w.Pins[0].Secret == name })
-					n.await("a/f", "tried again", func(w workload) bool { return w.Restarts > 0 })
-				}
-				n.deploy(keyed("db-slow"))
-				n.await("a/f", "not ready", func(w workload) bool { return w.State == "running" && len(w.Instances) == 2 })
-				if w := n.get("a/f"); !w.Instances[1].is(first.Instances[0]) {
-					t.Errorf("what served is %+v, of %+v", w.Instances[1], first.Instances)
+					n.await("a/f", "back on db", backedOut(i+2))
+					n.await("a/f", "as it was", func(w workload) bool {
+						return w.State == "ready" && len(w.Instances) == 1 && w.Instances[0].is(first.Instances[0]) && w.Pins[0].Secret == "db"
+					})
 				}
 				n.deploy(keyed("db-v2"), "--wait")
-				n.await("a/f", "replaced", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 })
+				n.await("a/f", "replaced", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 && w.BackedOut == nil })
 			})
 		})
 		wantNoLoss(t, report, "one", "two")
@@ -171,5 +168,17 @@ func TestNoGapWithANewSecret(t *testing.T) {
 		if alive(first.pid()) {
 			t.Error("what is replaced runs on")
 		}
+		for result, want := range map[string]string{"backed_out": "3", "healthy": "1"} {
+			if got := n.metric(`purser_rollouts_total{result="` + result + `"}`); got != want {
+				t.Errorf("%s rollouts are counted as %s, not %s", got, result, want)
+			}
+		}
 	})
+}
+
+// backedOut says whether the spec of a generation failed, and an earlier one is in force.
+func backedOut(generation int) func(workload) bool {
+	return func(w workload) bool {
+		return w.BackedOut != nil && w.BackedOut.Generation == fmt.Sprint(generation) && w.Generation == fmt.Sprint(generation)
+	}
 }

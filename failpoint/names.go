@@ -16,7 +16,7 @@ var Names = []string{
 	"inspect.found",
 
 	// A workload's move to other versions of its secrets.
-	"rotation.begun", "rotation.deliver", "rotation.delivered", "rotation.restored",
+	"rollout.stepped", "rotation.begun", "rotation.deliver", "rotation.delivered", "rotation.restored",
 	"rotation.committed", "rotation.withdrawn",
 
 	// The parts of a container.

@@ -50,6 +50,8 @@ type Workload struct {
 	NotReady bool
 	// Rotation is one of [RotationStates]; empty for what has no secrets that change.
 	Rotation string
+	// BackedOut: its newest launch spec failed, and the one before is in force.
+	BackedOut bool
 	// LastExit is the exit code of its last instance; nil before the first ended.
 	LastExit *uint32
 	Stats    *Stats
@@ -105,6 +107,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	describeNode(ch)
 	ch <- networksDesc
 	ch <- rotationDesc
+	ch <- backedOutDesc
 	ch <- withheldDesc
 	ch <- deletedDesc
 	describePorts(ch)
@@ -119,6 +122,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectOOMKills(ch, s.OOMKills)
 	collectSecrets(ch, s.Secrets)
 	collectRotation(ch, s.Workloads)
+	collectRollouts(ch, s.Workloads)
 	for environment, n := range s.DeletedInUse {
 		gauge(ch, deletedDesc, float64(n), environment)
 	}

@@ -72,6 +72,7 @@ type Metrics struct {
 	notAdmitted *prometheus.CounterVec
 	networks    *prometheus.HistogramVec
 	rotations   rotations
+	rollouts    *prometheus.CounterVec
 }
 
 // Labels are closed sets of labels' values that other packages define.
@@ -112,6 +113,8 @@ func New(build version.Info, source Source, labels Labels) *Metrics {
 			"result", []string{Adopted, Recovered, Undone, Unexplained}),
 		notAdmitted: counters(r, "purser_not_admitted_total", "Launches, starts and restarts that were refused: too little of a resource, too few addresses on the container network, or the node is drained.",
 			"reason", slices.Concat(labels.Resources, []string{Addresses, Drained})),
+		rollouts: counters(r, "purser_rollouts_total", "New launch specs of services that ran well, by what came of them.",
+			"result", RolloutResults),
 		rotations:  newRotations(r),
 		networks:   networks(r, labels.NetworkOperations, labels.NetworkResults),
 		unaudited:  single(r, "purser_audit_failures_total", "Records of the audit trail that could not be written, and failures to have them on disk."),

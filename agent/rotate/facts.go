@@ -35,6 +35,8 @@ type Workload struct {
 	Who
 	// Moves: it is a service that is to run, and its node lets it.
 	Moves bool
+	// Busy says what comes before its secrets, for one that does not move for that; else empty.
+	Busy string
 	// Manual: it moves when it is asked to.
 	Manual bool
 	Splay  time.Duration

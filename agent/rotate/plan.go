@@ -222,7 +222,10 @@ func (d *draft) retry(w *Workload) {
 	if w.Retries && w.Move.Broken == "" && d.against(w) == nil {
 		d.add(Action{Kind: Repin, Workload: w})
 	}
-	if !w.Moves {
+	switch {
+	case w.Busy != "":
+		d.stand(w, Waiting, "%s", w.Busy)
+	case !w.Moves:
 		d.stand(w, Current, "")
 	}
 }

@@ -98,12 +98,15 @@ func (v View) NotReady() bool {
 	return v.Desired.Goal == Run && !v.Ready() && !over && !covered
 }
 
+// onTrial says whether it is not known yet of the instance that is wanted how it does.
+func (v View) onTrial() bool { return onTrial(v.Desired, v.Status) }
+
 // WaitReady returns once a service is ready and has replaced what ran before it, and where
-// it has no ready probe has run for settleTime since it had started up; once it has crashed; once a job runs; or once
-// either is settled.
+// it has no ready probe has run for settleTime since it had started up, or for MinReady if it
+// is on trial; once it has crashed; once a job runs; or once either is settled.
 func (s *Supervisor) WaitReady(ctx context.Context) (View, error) {
 	for {
-		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Replaced() || v.Crashed() })
+		v, err := s.WaitFor(ctx, func(v View) bool { return v.Settled() || v.Replaced() && !v.onTrial() || v.Crashed() })
 		if err != nil || !v.Replaced() || v.Desired.Policy.Job || v.Desired.Policy.Ready {
 			return v, err
 		}

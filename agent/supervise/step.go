@@ -213,7 +213,7 @@ func stopReason(d Desired, s Status) string {
 		return cmp.Or(d.Paused, "the node is stopping")
 	}
 	if d.Run < s.Run {
-		return "going back to the versions before"
+		return "going back to what ran before"
 	}
 	return "being replaced"
 }

@@ -239,11 +239,11 @@ func TestWithdrawnWithoutAKeptOne(t *testing.T) {
 	before := judgedService(func(p *Policy) { p.Rolling = false })
 	d := trialOf(before)
 	s, action, _ := Step(before, runningOf(d), t0, Chance{ID: "next"})
-	if s.State != Stopping || action != Signal || s.Reason != "going back to the versions before" {
+	if s.State != Stopping || action != Signal || s.Reason != "going back to what ran before" {
 		t.Fatalf("%s: %s, %q", s.State, s.Reason, action)
 	}
 	s = exited(before, s, exit(143, t0), t0, 0)
-	if s.State != Pending || s.Reason != "going back to the versions before" {
+	if s.State != Pending || s.Reason != "going back to what ran before" {
 		t.Errorf("%s: %s", s.State, s.Reason)
 	}
 	s, action, _ = Step(before, deleted(s), t0, Chance{ID: "next"})

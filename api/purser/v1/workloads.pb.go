@@ -356,9 +356,11 @@ type Workload struct {
 	// Restarts of the container since the spec was last changed.
 	Restarts uint32 `protobuf:"varint,12,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	// When a workload that is backing off tries again.
-	NextTryAt     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_try_at,json=nextTryAt,proto3" json:"next_try_at,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	Rotation      *RotationStatus        `protobuf:"bytes,15,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	NextTryAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_try_at,json=nextTryAt,proto3" json:"next_try_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Rotation  *RotationStatus        `protobuf:"bytes,15,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	// Set when the spec failed, and an earlier one runs.
+	BackedOut     *BackedOut `protobuf:"bytes,16,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +500,84 @@ func (x *Workload) GetRotation() *RotationStatus {
 	return nil
 }
 
+func (x *Workload) GetBackedOut() *BackedOut {
+	if x != nil {
+		return x.BackedOut
+	}
+	return nil
+}
+
+// BackedOut tells that a spec failed twice, and that the workload runs on the one before.
+type BackedOut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That of the spec that failed, and of the one that is in force.
+	Generation     uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	RunsGeneration uint64 `protobuf:"varint,2,opt,name=runs_generation,json=runsGeneration,proto3" json:"runs_generation,omitempty"`
+	// The last failure, in words.
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackedOut) Reset() {
+	*x = BackedOut{}
+	mi := &file_purser_v1_workloads_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackedOut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackedOut) ProtoMessage() {}
+
+func (x *BackedOut) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_workloads_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackedOut.ProtoReflect.Descriptor instead.
+func (*BackedOut) Descriptor() ([]byte, []int) {
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BackedOut) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *BackedOut) GetRunsGeneration() uint64 {
+	if x != nil {
+		return x.RunsGeneration
+	}
+	return 0
+}
+
+func (x *BackedOut) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BackedOut) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type LaunchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Spec  *LaunchSpec            `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -515,7 +595,7 @@ type LaunchRequest struct {
 
 func (x *LaunchRequest) Reset() {
 	*x = LaunchRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[5]
+	mi := &file_purser_v1_workloads_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +607,7 @@ func (x *LaunchRequest) String() string {
 func (*LaunchRequest) ProtoMessage() {}
 
 func (x *LaunchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[5]
+	mi := &file_purser_v1_workloads_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +620,7 @@ func (x *LaunchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchRequest.ProtoReflect.Descriptor instead.
 func (*LaunchRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{5}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LaunchRequest) GetSpec() *LaunchSpec {
@@ -582,7 +662,7 @@ type LaunchResponse struct {
 
 func (x *LaunchResponse) Reset() {
 	*x = LaunchResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[6]
+	mi := &file_purser_v1_workloads_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +674,7 @@ func (x *LaunchResponse) String() string {
 func (*LaunchResponse) ProtoMessage() {}
 
 func (x *LaunchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[6]
+	mi := &file_purser_v1_workloads_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +687,7 @@ func (x *LaunchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchResponse.ProtoReflect.Descriptor instead.
 func (*LaunchResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{6}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LaunchResponse) GetWorkload() *Workload {
@@ -634,7 +714,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[7]
+	mi := &file_purser_v1_workloads_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +726,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[7]
+	mi := &file_purser_v1_workloads_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +739,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{7}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartRequest) GetEnvironment() string {
@@ -685,7 +765,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[8]
+	mi := &file_purser_v1_workloads_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +777,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[8]
+	mi := &file_purser_v1_workloads_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +790,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{8}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartResponse) GetWorkload() *Workload {
@@ -732,7 +812,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[9]
+	mi := &file_purser_v1_workloads_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +824,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[9]
+	mi := &file_purser_v1_workloads_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +837,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{9}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StopRequest) GetEnvironment() string {
@@ -790,7 +870,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[10]
+	mi := &file_purser_v1_workloads_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +882,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[10]
+	mi := &file_purser_v1_workloads_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +895,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{10}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StopResponse) GetWorkload() *Workload {
@@ -837,7 +917,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[11]
+	mi := &file_purser_v1_workloads_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +929,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[11]
+	mi := &file_purser_v1_workloads_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +942,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{11}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RemoveRequest) GetEnvironment() string {
@@ -894,7 +974,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[12]
+	mi := &file_purser_v1_workloads_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +986,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[12]
+	mi := &file_purser_v1_workloads_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +999,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{12}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{13}
 }
 
 type GetRequest struct {
@@ -932,7 +1012,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[13]
+	mi := &file_purser_v1_workloads_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1024,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[13]
+	mi := &file_purser_v1_workloads_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1037,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{13}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetRequest) GetEnvironment() string {
@@ -983,7 +1063,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[14]
+	mi := &file_purser_v1_workloads_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1075,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[14]
+	mi := &file_purser_v1_workloads_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1088,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{14}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetResponse) GetWorkload() *Workload {
@@ -1028,7 +1108,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[15]
+	mi := &file_purser_v1_workloads_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1120,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[15]
+	mi := &file_purser_v1_workloads_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1133,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{15}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListRequest) GetEnvironment() string {
@@ -1079,7 +1159,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[16]
+	mi := &file_purser_v1_workloads_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1171,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[16]
+	mi := &file_purser_v1_workloads_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1184,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{16}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListResponse) GetWorkloads() []*Workload {
@@ -1126,7 +1206,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[17]
+	mi := &file_purser_v1_workloads_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1218,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[17]
+	mi := &file_purser_v1_workloads_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1231,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{17}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchRequest) GetEnvironment() string {
@@ -1180,7 +1260,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[18]
+	mi := &file_purser_v1_workloads_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1272,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[18]
+	mi := &file_purser_v1_workloads_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1285,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{18}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -1244,7 +1324,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[19]
+	mi := &file_purser_v1_workloads_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1336,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[19]
+	mi := &file_purser_v1_workloads_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1349,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{19}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitRequest) GetEnvironment() string {
@@ -1302,7 +1382,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[20]
+	mi := &file_purser_v1_workloads_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1394,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[20]
+	mi := &file_purser_v1_workloads_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1407,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{20}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitResponse) GetWorkload() *Workload {
@@ -1357,7 +1437,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[21]
+	mi := &file_purser_v1_workloads_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1449,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[21]
+	mi := &file_purser_v1_workloads_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1462,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{21}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogsRequest) GetEnvironment() string {
@@ -1448,7 +1528,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	mi := &file_purser_v1_workloads_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1540,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[22]
+	mi := &file_purser_v1_workloads_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1553,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{22}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogsResponse) GetId() string {
@@ -1515,7 +1595,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[23]
+	mi := &file_purser_v1_workloads_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1607,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[23]
+	mi := &file_purser_v1_workloads_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1620,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{23}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TerminalSize) GetRows() uint32 {
@@ -1574,7 +1654,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[24]
+	mi := &file_purser_v1_workloads_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1666,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[24]
+	mi := &file_purser_v1_workloads_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1679,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{24}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AttachRequest) GetEnvironment() string {
@@ -1654,7 +1734,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[25]
+	mi := &file_purser_v1_workloads_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1746,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[25]
+	mi := &file_purser_v1_workloads_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1759,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{25}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AttachResponse) GetStream() string {
@@ -1732,7 +1812,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[26]
+	mi := &file_purser_v1_workloads_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1824,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[26]
+	mi := &file_purser_v1_workloads_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1837,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{26}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExecRequest) GetStart() *ExecStart {
@@ -1826,7 +1906,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[27]
+	mi := &file_purser_v1_workloads_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1918,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[27]
+	mi := &file_purser_v1_workloads_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1931,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{27}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExecStart) GetEnvironment() string {
@@ -1939,7 +2019,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[28]
+	mi := &file_purser_v1_workloads_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2031,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[28]
+	mi := &file_purser_v1_workloads_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2044,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{28}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExecResponse) GetStream() string {
@@ -2007,7 +2087,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[29]
+	mi := &file_purser_v1_workloads_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2099,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[29]
+	mi := &file_purser_v1_workloads_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2112,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{29}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SignalRequest) GetEnvironment() string {
@@ -2064,7 +2144,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[30]
+	mi := &file_purser_v1_workloads_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2156,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[30]
+	mi := &file_purser_v1_workloads_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2169,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{30}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{31}
 }
 
 type RestartRequest struct {
@@ -2104,7 +2184,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[31]
+	mi := &file_purser_v1_workloads_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2196,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[31]
+	mi := &file_purser_v1_workloads_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2209,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{31}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestartRequest) GetEnvironment() string {
@@ -2162,7 +2242,7 @@ type RestartResponse struct {
 
 func (x *RestartResponse) Reset() {
 	*x = RestartResponse{}
-	mi := &file_purser_v1_workloads_proto_msgTypes[32]
+	mi := &file_purser_v1_workloads_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2254,7 @@ func (x *RestartResponse) String() string {
 func (*RestartResponse) ProtoMessage() {}
 
 func (x *RestartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_workloads_proto_msgTypes[32]
+	mi := &file_purser_v1_workloads_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2267,7 @@ func (x *RestartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
 func (*RestartResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{32}
+	return file_purser_v1_workloads_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestartResponse) GetWorkload() *Workload {
@@ -2228,7 +2308,7 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\x0eRotationStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\"\n" +
-	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xe7\x04\n" +
+	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\x9c\x05\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -2248,7 +2328,16 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\vnext_try_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tnextTryAt\x129\n" +
 	"\n" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
-	"\brotation\x18\x0f \x01(\v2\x19.purser.v1.RotationStatusR\brotation\"\xcd\x01\n" +
+	"\brotation\x18\x0f \x01(\v2\x19.purser.v1.RotationStatusR\brotation\x123\n" +
+	"\n" +
+	"backed_out\x18\x10 \x01(\v2\x14.purser.v1.BackedOutR\tbackedOut\"\x98\x01\n" +
+	"\tBackedOut\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x12'\n" +
+	"\x0fruns_generation\x18\x02 \x01(\x04R\x0erunsGeneration\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xcd\x01\n" +
 	"\rLaunchRequest\x121\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x127\n" +
 	"\n" +
@@ -2401,109 +2490,112 @@ func file_purser_v1_workloads_proto_rawDescGZIP() []byte {
 	return file_purser_v1_workloads_proto_rawDescData
 }
 
-var file_purser_v1_workloads_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_purser_v1_workloads_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_purser_v1_workloads_proto_goTypes = []any{
 	(*Pin)(nil),                   // 0: purser.v1.Pin
 	(*Exit)(nil),                  // 1: purser.v1.Exit
 	(*Instance)(nil),              // 2: purser.v1.Instance
 	(*RotationStatus)(nil),        // 3: purser.v1.RotationStatus
 	(*Workload)(nil),              // 4: purser.v1.Workload
-	(*LaunchRequest)(nil),         // 5: purser.v1.LaunchRequest
-	(*LaunchResponse)(nil),        // 6: purser.v1.LaunchResponse
-	(*StartRequest)(nil),          // 7: purser.v1.StartRequest
-	(*StartResponse)(nil),         // 8: purser.v1.StartResponse
-	(*StopRequest)(nil),           // 9: purser.v1.StopRequest
-	(*StopResponse)(nil),          // 10: purser.v1.StopResponse
-	(*RemoveRequest)(nil),         // 11: purser.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 12: purser.v1.RemoveResponse
-	(*GetRequest)(nil),            // 13: purser.v1.GetRequest
-	(*GetResponse)(nil),           // 14: purser.v1.GetResponse
-	(*ListRequest)(nil),           // 15: purser.v1.ListRequest
-	(*ListResponse)(nil),          // 16: purser.v1.ListResponse
-	(*WatchRequest)(nil),          // 17: purser.v1.WatchRequest
-	(*WatchResponse)(nil),         // 18: purser.v1.WatchResponse
-	(*WaitRequest)(nil),           // 19: purser.v1.WaitRequest
-	(*WaitResponse)(nil),          // 20: purser.v1.WaitResponse
-	(*LogsRequest)(nil),           // 21: purser.v1.LogsRequest
-	(*LogsResponse)(nil),          // 22: purser.v1.LogsResponse
-	(*TerminalSize)(nil),          // 23: purser.v1.TerminalSize
-	(*AttachRequest)(nil),         // 24: purser.v1.AttachRequest
-	(*AttachResponse)(nil),        // 25: purser.v1.AttachResponse
-	(*ExecRequest)(nil),           // 26: purser.v1.ExecRequest
-	(*ExecStart)(nil),             // 27: purser.v1.ExecStart
-	(*ExecResponse)(nil),          // 28: purser.v1.ExecResponse
-	(*SignalRequest)(nil),         // 29: purser.v1.SignalRequest
-	(*SignalResponse)(nil),        // 30: purser.v1.SignalResponse
-	(*RestartRequest)(nil),        // 31: purser.v1.RestartRequest
-	(*RestartResponse)(nil),       // 32: purser.v1.RestartResponse
-	nil,                           // 33: purser.v1.ExecStart.EnvEntry
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*LaunchSpec)(nil),            // 35: purser.v1.LaunchSpec
+	(*BackedOut)(nil),             // 5: purser.v1.BackedOut
+	(*LaunchRequest)(nil),         // 6: purser.v1.LaunchRequest
+	(*LaunchResponse)(nil),        // 7: purser.v1.LaunchResponse
+	(*StartRequest)(nil),          // 8: purser.v1.StartRequest
+	(*StartResponse)(nil),         // 9: purser.v1.StartResponse
+	(*StopRequest)(nil),           // 10: purser.v1.StopRequest
+	(*StopResponse)(nil),          // 11: purser.v1.StopResponse
+	(*RemoveRequest)(nil),         // 12: purser.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 13: purser.v1.RemoveResponse
+	(*GetRequest)(nil),            // 14: purser.v1.GetRequest
+	(*GetResponse)(nil),           // 15: purser.v1.GetResponse
+	(*ListRequest)(nil),           // 16: purser.v1.ListRequest
+	(*ListResponse)(nil),          // 17: purser.v1.ListResponse
+	(*WatchRequest)(nil),          // 18: purser.v1.WatchRequest
+	(*WatchResponse)(nil),         // 19: purser.v1.WatchResponse
+	(*WaitRequest)(nil),           // 20: purser.v1.WaitRequest
+	(*WaitResponse)(nil),          // 21: purser.v1.WaitResponse
+	(*LogsRequest)(nil),           // 22: purser.v1.LogsRequest
+	(*LogsResponse)(nil),          // 23: purser.v1.LogsResponse
+	(*TerminalSize)(nil),          // 24: purser.v1.TerminalSize
+	(*AttachRequest)(nil),         // 25: purser.v1.AttachRequest
+	(*AttachResponse)(nil),        // 26: purser.v1.AttachResponse
+	(*ExecRequest)(nil),           // 27: purser.v1.ExecRequest
+	(*ExecStart)(nil),             // 28: purser.v1.ExecStart
+	(*ExecResponse)(nil),          // 29: purser.v1.ExecResponse
+	(*SignalRequest)(nil),         // 30: purser.v1.SignalRequest
+	(*SignalResponse)(nil),        // 31: purser.v1.SignalResponse
+	(*RestartRequest)(nil),        // 32: purser.v1.RestartRequest
+	(*RestartResponse)(nil),       // 33: purser.v1.RestartResponse
+	nil,                           // 34: purser.v1.ExecStart.EnvEntry
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*LaunchSpec)(nil),            // 36: purser.v1.LaunchSpec
 }
 var file_purser_v1_workloads_proto_depIdxs = []int32{
-	34, // 0: purser.v1.Exit.started_at:type_name -> google.protobuf.Timestamp
-	34, // 1: purser.v1.Exit.finished_at:type_name -> google.protobuf.Timestamp
-	34, // 2: purser.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	35, // 0: purser.v1.Exit.started_at:type_name -> google.protobuf.Timestamp
+	35, // 1: purser.v1.Exit.finished_at:type_name -> google.protobuf.Timestamp
+	35, // 2: purser.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
 	0,  // 3: purser.v1.Instance.pins:type_name -> purser.v1.Pin
 	0,  // 4: purser.v1.RotationStatus.pins:type_name -> purser.v1.Pin
-	35, // 5: purser.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	34, // 6: purser.v1.Workload.since:type_name -> google.protobuf.Timestamp
+	36, // 5: purser.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	35, // 6: purser.v1.Workload.since:type_name -> google.protobuf.Timestamp
 	0,  // 7: purser.v1.Workload.pins:type_name -> purser.v1.Pin
 	2,  // 8: purser.v1.Workload.instances:type_name -> purser.v1.Instance
 	1,  // 9: purser.v1.Workload.last_exit:type_name -> purser.v1.Exit
-	34, // 10: purser.v1.Workload.next_try_at:type_name -> google.protobuf.Timestamp
-	34, // 11: purser.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	35, // 10: purser.v1.Workload.next_try_at:type_name -> google.protobuf.Timestamp
+	35, // 11: purser.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
 	3,  // 12: purser.v1.Workload.rotation:type_name -> purser.v1.RotationStatus
-	35, // 13: purser.v1.LaunchRequest.spec:type_name -> purser.v1.LaunchSpec
-	23, // 14: purser.v1.LaunchRequest.size:type_name -> purser.v1.TerminalSize
-	4,  // 15: purser.v1.LaunchResponse.workload:type_name -> purser.v1.Workload
-	4,  // 16: purser.v1.StartResponse.workload:type_name -> purser.v1.Workload
-	4,  // 17: purser.v1.StopResponse.workload:type_name -> purser.v1.Workload
-	4,  // 18: purser.v1.GetResponse.workload:type_name -> purser.v1.Workload
-	4,  // 19: purser.v1.ListResponse.workloads:type_name -> purser.v1.Workload
-	4,  // 20: purser.v1.WatchResponse.workload:type_name -> purser.v1.Workload
-	4,  // 21: purser.v1.WaitResponse.workload:type_name -> purser.v1.Workload
-	34, // 22: purser.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
-	34, // 23: purser.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
-	23, // 24: purser.v1.AttachRequest.size:type_name -> purser.v1.TerminalSize
-	1,  // 25: purser.v1.AttachResponse.exit:type_name -> purser.v1.Exit
-	27, // 26: purser.v1.ExecRequest.start:type_name -> purser.v1.ExecStart
-	23, // 27: purser.v1.ExecRequest.size:type_name -> purser.v1.TerminalSize
-	33, // 28: purser.v1.ExecStart.env:type_name -> purser.v1.ExecStart.EnvEntry
-	23, // 29: purser.v1.ExecStart.size:type_name -> purser.v1.TerminalSize
-	1,  // 30: purser.v1.ExecResponse.exit:type_name -> purser.v1.Exit
-	4,  // 31: purser.v1.RestartResponse.workload:type_name -> purser.v1.Workload
-	5,  // 32: purser.v1.Workloads.Launch:input_type -> purser.v1.LaunchRequest
-	7,  // 33: purser.v1.Workloads.Start:input_type -> purser.v1.StartRequest
-	9,  // 34: purser.v1.Workloads.Stop:input_type -> purser.v1.StopRequest
-	11, // 35: purser.v1.Workloads.Remove:input_type -> purser.v1.RemoveRequest
-	13, // 36: purser.v1.Workloads.Get:input_type -> purser.v1.GetRequest
-	15, // 37: purser.v1.Workloads.List:input_type -> purser.v1.ListRequest
-	17, // 38: purser.v1.Workloads.Watch:input_type -> purser.v1.WatchRequest
-	19, // 39: purser.v1.Workloads.Wait:input_type -> purser.v1.WaitRequest
-	21, // 40: purser.v1.Workloads.Logs:input_type -> purser.v1.LogsRequest
-	24, // 41: purser.v1.Workloads.Attach:input_type -> purser.v1.AttachRequest
-	26, // 42: purser.v1.Workloads.Exec:input_type -> purser.v1.ExecRequest
-	29, // 43: purser.v1.Workloads.Signal:input_type -> purser.v1.SignalRequest
-	31, // 44: purser.v1.Workloads.Restart:input_type -> purser.v1.RestartRequest
-	6,  // 45: purser.v1.Workloads.Launch:output_type -> purser.v1.LaunchResponse
-	8,  // 46: purser.v1.Workloads.Start:output_type -> purser.v1.StartResponse
-	10, // 47: purser.v1.Workloads.Stop:output_type -> purser.v1.StopResponse
-	12, // 48: purser.v1.Workloads.Remove:output_type -> purser.v1.RemoveResponse
-	14, // 49: purser.v1.Workloads.Get:output_type -> purser.v1.GetResponse
-	16, // 50: purser.v1.Workloads.List:output_type -> purser.v1.ListResponse
-	18, // 51: purser.v1.Workloads.Watch:output_type -> purser.v1.WatchResponse
-	20, // 52: purser.v1.Workloads.Wait:output_type -> purser.v1.WaitResponse
-	22, // 53: purser.v1.Workloads.Logs:output_type -> purser.v1.LogsResponse
-	25, // 54: purser.v1.Workloads.Attach:output_type -> purser.v1.AttachResponse
-	28, // 55: purser.v1.Workloads.Exec:output_type -> purser.v1.ExecResponse
-	30, // 56: purser.v1.Workloads.Signal:output_type -> purser.v1.SignalResponse
-	32, // 57: purser.v1.Workloads.Restart:output_type -> purser.v1.RestartResponse
-	45, // [45:58] is the sub-list for method output_type
-	32, // [32:45] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	5,  // 13: purser.v1.Workload.backed_out:type_name -> purser.v1.BackedOut
+	35, // 14: purser.v1.BackedOut.at:type_name -> google.protobuf.Timestamp
+	36, // 15: purser.v1.LaunchRequest.spec:type_name -> purser.v1.LaunchSpec
+	24, // 16: purser.v1.LaunchRequest.size:type_name -> purser.v1.TerminalSize
+	4,  // 17: purser.v1.LaunchResponse.workload:type_name -> purser.v1.Workload
+	4,  // 18: purser.v1.StartResponse.workload:type_name -> purser.v1.Workload
+	4,  // 19: purser.v1.StopResponse.workload:type_name -> purser.v1.Workload
+	4,  // 20: purser.v1.GetResponse.workload:type_name -> purser.v1.Workload
+	4,  // 21: purser.v1.ListResponse.workloads:type_name -> purser.v1.Workload
+	4,  // 22: purser.v1.WatchResponse.workload:type_name -> purser.v1.Workload
+	4,  // 23: purser.v1.WaitResponse.workload:type_name -> purser.v1.Workload
+	35, // 24: purser.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
+	35, // 25: purser.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
+	24, // 26: purser.v1.AttachRequest.size:type_name -> purser.v1.TerminalSize
+	1,  // 27: purser.v1.AttachResponse.exit:type_name -> purser.v1.Exit
+	28, // 28: purser.v1.ExecRequest.start:type_name -> purser.v1.ExecStart
+	24, // 29: purser.v1.ExecRequest.size:type_name -> purser.v1.TerminalSize
+	34, // 30: purser.v1.ExecStart.env:type_name -> purser.v1.ExecStart.EnvEntry
+	24, // 31: purser.v1.ExecStart.size:type_name -> purser.v1.TerminalSize
+	1,  // 32: purser.v1.ExecResponse.exit:type_name -> purser.v1.Exit
+	4,  // 33: purser.v1.RestartResponse.workload:type_name -> purser.v1.Workload
+	6,  // 34: purser.v1.Workloads.Launch:input_type -> purser.v1.LaunchRequest
+	8,  // 35: purser.v1.Workloads.Start:input_type -> purser.v1.StartRequest
+	10, // 36: purser.v1.Workloads.Stop:input_type -> purser.v1.StopRequest
+	12, // 37: purser.v1.Workloads.Remove:input_type -> purser.v1.RemoveRequest
+	14, // 38: purser.v1.Workloads.Get:input_type -> purser.v1.GetRequest
+	16, // 39: purser.v1.Workloads.List:input_type -> purser.v1.ListRequest
+	18, // 40: purser.v1.Workloads.Watch:input_type -> purser.v1.WatchRequest
+	20, // 41: purser.v1.Workloads.Wait:input_type -> purser.v1.WaitRequest
+	22, // 42: purser.v1.Workloads.Logs:input_type -> purser.v1.LogsRequest
+	25, // 43: purser.v1.Workloads.Attach:input_type -> purser.v1.AttachRequest
+	27, // 44: purser.v1.Workloads.Exec:input_type -> purser.v1.ExecRequest
+	30, // 45: purser.v1.Workloads.Signal:input_type -> purser.v1.SignalRequest
+	32, // 46: purser.v1.Workloads.Restart:input_type -> purser.v1.RestartRequest
+	7,  // 47: purser.v1.Workloads.Launch:output_type -> purser.v1.LaunchResponse
+	9,  // 48: purser.v1.Workloads.Start:output_type -> purser.v1.StartResponse
+	11, // 49: purser.v1.Workloads.Stop:output_type -> purser.v1.StopResponse
+	13, // 50: purser.v1.Workloads.Remove:output_type -> purser.v1.RemoveResponse
+	15, // 51: purser.v1.Workloads.Get:output_type -> purser.v1.GetResponse
+	17, // 52: purser.v1.Workloads.List:output_type -> purser.v1.ListResponse
+	19, // 53: purser.v1.Workloads.Watch:output_type -> purser.v1.WatchResponse
+	21, // 54: purser.v1.Workloads.Wait:output_type -> purser.v1.WaitResponse
+	23, // 55: purser.v1.Workloads.Logs:output_type -> purser.v1.LogsResponse
+	26, // 56: purser.v1.Workloads.Attach:output_type -> purser.v1.AttachResponse
+	29, // 57: purser.v1.Workloads.Exec:output_type -> purser.v1.ExecResponse
+	31, // 58: purser.v1.Workloads.Signal:output_type -> purser.v1.SignalResponse
+	33, // 59: purser.v1.Workloads.Restart:output_type -> purser.v1.RestartResponse
+	47, // [47:60] is the sub-list for method output_type
+	34, // [34:47] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_workloads_proto_init() }
@@ -2512,16 +2604,16 @@ func file_purser_v1_workloads_proto_init() {
 		return
 	}
 	file_purser_v1_spec_proto_init()
-	file_purser_v1_workloads_proto_msgTypes[5].OneofWrappers = []any{}
-	file_purser_v1_workloads_proto_msgTypes[9].OneofWrappers = []any{}
-	file_purser_v1_workloads_proto_msgTypes[21].OneofWrappers = []any{}
+	file_purser_v1_workloads_proto_msgTypes[6].OneofWrappers = []any{}
+	file_purser_v1_workloads_proto_msgTypes[10].OneofWrappers = []any{}
+	file_purser_v1_workloads_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_workloads_proto_rawDesc), len(file_purser_v1_workloads_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,7 +44,12 @@ type Workload struct {
 	// The instance whose files were replaced by those of the pins; empty when none was.
 	DeliveredTo string `protobuf:"bytes,11,opt,name=delivered_to,json=deliveredTo,proto3" json:"delivered_to,omitempty"`
 	// The highest run that a trial has had, so that no run is given out twice.
-	TriedRun      uint64 `protobuf:"varint,12,opt,name=tried_run,json=triedRun,proto3" json:"tried_run,omitempty"`
+	TriedRun uint64 `protobuf:"varint,12,opt,name=tried_run,json=triedRun,proto3" json:"tried_run,omitempty"`
+	// What is gone back to if the spec, which is a new one, fails; absent once it has turned
+	// out well, and where nothing ran well before it.
+	Fallback *Fallback `protobuf:"bytes,13,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	// A newer spec that was accepted, has failed, and was gone back from.
+	BackedOut     *BackedOut `protobuf:"bytes,14,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,6 +168,176 @@ func (x *Workload) GetTriedRun() uint64 {
 	return 0
 }
 
+func (x *Workload) GetFallback() *Fallback {
+	if x != nil {
+		return x.Fallback
+	}
+	return nil
+}
+
+func (x *Workload) GetBackedOut() *BackedOut {
+	if x != nil {
+		return x.BackedOut
+	}
+	return nil
+}
+
+// Fallback is what a workload ran well on before its spec was changed.
+type Fallback struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Spec        *v1.LaunchSpec         `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	Generation  uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Pins        []*v1.Pin              `protobuf:"bytes,3,rep,name=pins,proto3" json:"pins,omitempty"`
+	Run         uint64                 `protobuf:"varint,4,opt,name=run,proto3" json:"run,omitempty"`
+	DeliveredTo string                 `protobuf:"bytes,5,opt,name=delivered_to,json=deliveredTo,proto3" json:"delivered_to,omitempty"`
+	// How often the new spec has been tried, this time included.
+	Try           uint32 `protobuf:"varint,6,opt,name=try,proto3" json:"try,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fallback) Reset() {
+	*x = Fallback{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fallback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fallback) ProtoMessage() {}
+
+func (x *Fallback) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
+func (*Fallback) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Fallback) GetSpec() *v1.LaunchSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *Fallback) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Fallback) GetPins() []*v1.Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+func (x *Fallback) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Fallback) GetDeliveredTo() string {
+	if x != nil {
+		return x.DeliveredTo
+	}
+	return ""
+}
+
+func (x *Fallback) GetTry() uint32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+// BackedOut is a spec that failed.
+type BackedOut struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Spec       *v1.LaunchSpec         `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The last failure, in words.
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackedOut) Reset() {
+	*x = BackedOut{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackedOut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackedOut) ProtoMessage() {}
+
+func (x *BackedOut) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackedOut.ProtoReflect.Descriptor instead.
+func (*BackedOut) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *BackedOut) GetSpec() *v1.LaunchSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *BackedOut) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *BackedOut) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BackedOut) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Trial is a move of a workload to other versions of its secrets, while it is not yet
 // known whether it turns out well. Then the record takes its pins and run; otherwise it
 // is dropped, and the workload is on the record's as before.
@@ -198,7 +373,7 @@ type Trial struct {
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +385,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +398,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Trial) GetPins() []*v1.Pin {
@@ -346,7 +521,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +533,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +546,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Status) GetState() string {
@@ -496,7 +671,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +683,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +696,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Instance) GetId() string {
@@ -633,7 +808,7 @@ type Ending struct {
 
 func (x *Ending) Reset() {
 	*x = Ending{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[4]
+	mi := &file_purser_state_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +820,7 @@ func (x *Ending) String() string {
 func (*Ending) ProtoMessage() {}
 
 func (x *Ending) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[4]
+	mi := &file_purser_state_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +833,7 @@ func (x *Ending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ending.ProtoReflect.Descriptor instead.
 func (*Ending) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ending) GetCause() string {
@@ -687,7 +862,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	mi := &file_purser_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +874,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	mi := &file_purser_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +887,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *App) GetEnvironment() string {
@@ -750,7 +925,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[6]
+	mi := &file_purser_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +937,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[6]
+	mi := &file_purser_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +950,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Drain) GetSince() *timestamppb.Timestamp {
@@ -812,7 +987,7 @@ type Rotation struct {
 
 func (x *Rotation) Reset() {
 	*x = Rotation{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[7]
+	mi := &file_purser_state_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +999,7 @@ func (x *Rotation) String() string {
 func (*Rotation) ProtoMessage() {}
 
 func (x *Rotation) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[7]
+	mi := &file_purser_state_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1012,7 @@ func (x *Rotation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
 func (*Rotation) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Rotation) GetHolds() []*Hold {
@@ -881,7 +1056,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[8]
+	mi := &file_purser_state_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1068,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[8]
+	mi := &file_purser_state_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1081,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Hold) GetEnvironment() string {
@@ -955,7 +1130,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[9]
+	mi := &file_purser_state_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1142,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[9]
+	mi := &file_purser_state_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1155,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Verdict) GetEnvironment() string {
@@ -1046,7 +1221,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[10]
+	mi := &file_purser_state_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1233,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[10]
+	mi := &file_purser_state_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1246,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Proof) GetEnvironment() string {
@@ -1121,7 +1296,7 @@ type Hurry struct {
 
 func (x *Hurry) Reset() {
 	*x = Hurry{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[11]
+	mi := &file_purser_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1308,7 @@ func (x *Hurry) String() string {
 func (*Hurry) ProtoMessage() {}
 
 func (x *Hurry) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[11]
+	mi := &file_purser_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1321,7 @@ func (x *Hurry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hurry.ProtoReflect.Descriptor instead.
 func (*Hurry) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hurry) GetEnvironment() string {
@@ -1174,7 +1349,7 @@ var File_purser_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\xab\x03\n" +
+	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\x9d\x04\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -1191,7 +1366,26 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x05trial\x18\n" +
 	" \x01(\v2\x16.purser.state.v1.TrialR\x05trial\x12!\n" +
 	"\fdelivered_to\x18\v \x01(\tR\vdeliveredTo\x12\x1b\n" +
-	"\ttried_run\x18\f \x01(\x04R\btriedRun\"\xae\x03\n" +
+	"\ttried_run\x18\f \x01(\x04R\btriedRun\x125\n" +
+	"\bfallback\x18\r \x01(\v2\x19.purser.state.v1.FallbackR\bfallback\x129\n" +
+	"\n" +
+	"backed_out\x18\x0e \x01(\v2\x1a.purser.state.v1.BackedOutR\tbackedOut\"\xc0\x01\n" +
+	"\bFallback\x12)\n" +
+	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecR\x04spec\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\"\n" +
+	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
+	"\x03run\x18\x04 \x01(\x04R\x03run\x12!\n" +
+	"\fdelivered_to\x18\x05 \x01(\tR\vdeliveredTo\x12\x10\n" +
+	"\x03try\x18\x06 \x01(\rR\x03try\"\x9a\x01\n" +
+	"\tBackedOut\x12)\n" +
+	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecR\x04spec\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xae\x03\n" +
 	"\x05Trial\x12\"\n" +
 	"\x04pins\x18\x01 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -1296,66 +1490,74 @@ func file_purser_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_purser_state_v1_state_proto_rawDescData
 }
 
-var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Workload)(nil),              // 0: purser.state.v1.Workload
-	(*Trial)(nil),                 // 1: purser.state.v1.Trial
-	(*Status)(nil),                // 2: purser.state.v1.Status
-	(*Instance)(nil),              // 3: purser.state.v1.Instance
-	(*Ending)(nil),                // 4: purser.state.v1.Ending
-	(*App)(nil),                   // 5: purser.state.v1.App
-	(*Drain)(nil),                 // 6: purser.state.v1.Drain
-	(*Rotation)(nil),              // 7: purser.state.v1.Rotation
-	(*Hold)(nil),                  // 8: purser.state.v1.Hold
-	(*Verdict)(nil),               // 9: purser.state.v1.Verdict
-	(*Proof)(nil),                 // 10: purser.state.v1.Proof
-	(*Hurry)(nil),                 // 11: purser.state.v1.Hurry
-	(*v1.LaunchSpec)(nil),         // 12: purser.v1.LaunchSpec
-	(*v1.Pin)(nil),                // 13: purser.v1.Pin
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*v1.Exit)(nil),               // 15: purser.v1.Exit
-	(*v1.AppRevision)(nil),        // 16: purser.v1.AppRevision
+	(*Fallback)(nil),              // 1: purser.state.v1.Fallback
+	(*BackedOut)(nil),             // 2: purser.state.v1.BackedOut
+	(*Trial)(nil),                 // 3: purser.state.v1.Trial
+	(*Status)(nil),                // 4: purser.state.v1.Status
+	(*Instance)(nil),              // 5: purser.state.v1.Instance
+	(*Ending)(nil),                // 6: purser.state.v1.Ending
+	(*App)(nil),                   // 7: purser.state.v1.App
+	(*Drain)(nil),                 // 8: purser.state.v1.Drain
+	(*Rotation)(nil),              // 9: purser.state.v1.Rotation
+	(*Hold)(nil),                  // 10: purser.state.v1.Hold
+	(*Verdict)(nil),               // 11: purser.state.v1.Verdict
+	(*Proof)(nil),                 // 12: purser.state.v1.Proof
+	(*Hurry)(nil),                 // 13: purser.state.v1.Hurry
+	(*v1.LaunchSpec)(nil),         // 14: purser.v1.LaunchSpec
+	(*v1.Pin)(nil),                // 15: purser.v1.Pin
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*v1.Exit)(nil),               // 17: purser.v1.Exit
+	(*v1.AppRevision)(nil),        // 18: purser.v1.AppRevision
 }
 var file_purser_state_v1_state_proto_depIdxs = []int32{
-	12, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	13, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
-	14, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
-	2,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
-	1,  // 4: purser.state.v1.Workload.trial:type_name -> purser.state.v1.Trial
-	13, // 5: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
-	13, // 6: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
-	14, // 7: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
-	14, // 8: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
-	14, // 9: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
-	14, // 10: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
-	3,  // 11: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
-	14, // 12: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
-	15, // 13: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
-	2,  // 14: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
-	14, // 15: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	14, // 16: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	12, // 17: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	13, // 18: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
-	4,  // 19: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
-	14, // 20: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
-	16, // 21: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	14, // 22: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	14, // 23: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
-	14, // 24: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
-	8,  // 25: purser.state.v1.Rotation.holds:type_name -> purser.state.v1.Hold
-	9,  // 26: purser.state.v1.Rotation.verdicts:type_name -> purser.state.v1.Verdict
-	10, // 27: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
-	11, // 28: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
-	14, // 29: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
-	13, // 30: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
-	14, // 31: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
-	13, // 32: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
-	14, // 33: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	14, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	15, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
+	16, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	4,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
+	3,  // 4: purser.state.v1.Workload.trial:type_name -> purser.state.v1.Trial
+	1,  // 5: purser.state.v1.Workload.fallback:type_name -> purser.state.v1.Fallback
+	2,  // 6: purser.state.v1.Workload.backed_out:type_name -> purser.state.v1.BackedOut
+	14, // 7: purser.state.v1.Fallback.spec:type_name -> purser.v1.LaunchSpec
+	15, // 8: purser.state.v1.Fallback.pins:type_name -> purser.v1.Pin
+	14, // 9: purser.state.v1.BackedOut.spec:type_name -> purser.v1.LaunchSpec
+	16, // 10: purser.state.v1.BackedOut.at:type_name -> google.protobuf.Timestamp
+	15, // 11: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
+	15, // 12: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
+	16, // 13: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
+	16, // 14: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
+	16, // 15: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
+	16, // 16: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
+	5,  // 17: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
+	16, // 18: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
+	17, // 19: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
+	4,  // 20: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
+	16, // 21: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	16, // 22: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	14, // 23: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	15, // 24: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	6,  // 25: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
+	16, // 26: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
+	18, // 27: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	16, // 28: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	16, // 29: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	16, // 30: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
+	10, // 31: purser.state.v1.Rotation.holds:type_name -> purser.state.v1.Hold
+	11, // 32: purser.state.v1.Rotation.verdicts:type_name -> purser.state.v1.Verdict
+	12, // 33: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
+	13, // 34: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
+	16, // 35: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
+	15, // 36: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
+	16, // 37: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
+	15, // 38: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
+	16, // 39: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
@@ -1369,7 +1571,7 @@ func file_purser_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_state_v1_state_proto_rawDesc), len(file_purser_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
