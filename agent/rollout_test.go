@@ -137,8 +137,8 @@ func TestRollout(t *testing.T) {
 		r.Fallback = &statev1.Fallback{Spec: specOf("1Mi"), Generation: 4, Pins: []*purserv1.Pin{{Secret: "s", Version: 1}}, Run: 3, Try: try}
 		return r
 	}
-	a.inState(began(1), supervise.Running, false)
-	if r := a.step(t); r.GetFallback() == nil || r.GetRun() != 7 {
+	w := a.inState(began(1), supervise.Running, false)
+	if r := a.step(t); r.GetFallback() == nil || r.GetRun() != 7 || w.message().GetFallsBackTo() != 4 {
 		t.Errorf("while nothing is known: %v", r)
 	}
 	a.inState(began(1), supervise.Running, true)
@@ -149,7 +149,7 @@ func TestRollout(t *testing.T) {
 	if r := a.step(t); r.GetFallback().GetTry() != 2 || r.GetRun() != 8 || r.GetSpec().GetResources().GetMemory() != "2Mi" {
 		t.Errorf("once it has failed: %v", r)
 	}
-	w := a.inState(began(2), supervise.Failed, false)
+	w = a.inState(began(2), supervise.Failed, false)
 	r := a.step(t)
 	if r.GetFallback() != nil || r.GetRun() != 3 || lastRun(r) != 7 || r.GetGeneration() != 4 || versionOf(r.GetPins(), "s") != 1 || r.GetSpec().GetResources().GetMemory() != "1Mi" {
 		t.Errorf("once it has failed twice: %v", r)

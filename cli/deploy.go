@@ -38,7 +38,9 @@ Returns when the node has accepted all of it, or with --wait when all of it is
 ready: a job runs or has completed, a service passes its ready probe or, if it
 has none, has started up and run for a second. A job that has failed, or a
 service that has ended or been ended by a probe, fails the wait at once; what
-has started stays, and what has failed is tried again by its policy.
+has started stays, and what has failed is tried again by its policy. A service
+that ran well before is tried twice; then it goes back to the spec that it ran
+on, and the wait fails.
 
 --dry-run changes nothing and prints the specs as they would be launched, with
 all defaults of the file merged in, as YAML unless -o says otherwise; without a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,9 +158,10 @@ func (f *follower) updated(ctx context.Context, w *purserv1.Workload) {
 		f.followed[one.id] = one
 		f.running.Go(func() { f.print(ctx, one) })
 	}
-	if said := w.GetState() + w.GetReason(); tellsSomething(w) && said != one.said {
+	if said := w.GetState() + w.GetReason() + backedOutText(w); tellsSomething(w) && said != one.said {
 		one.said = said
-		f.console.state(one.function, stateText(w, time.Now()), stateStyle(w.GetState()))
+		text := strings.TrimSuffix(stateText(w, time.Now())+"; "+printable(backedOutText(w)), "; ")
+		f.console.state(one.function, text, stateStyle(w.GetState()))
 		if w.GetState() == "backing_off" {
 			f.running.Go(func() {
 				pause(ctx, endPause)

@@ -261,10 +261,14 @@ func (s *session) showEvents(ctx context.Context, api *client.Client, w *purserv
 }
 
 func generationText(w *purserv1.Workload) string {
-	if w.GetObservedGeneration() == w.GetGeneration() || w.GetObservedGeneration() == 0 {
-		return fmt.Sprint(w.GetGeneration())
+	text := fmt.Sprint(w.GetGeneration())
+	if o := w.GetObservedGeneration(); o != w.GetGeneration() && o != 0 {
+		text += fmt.Sprintf(" (instance made from %d)", o)
 	}
-	return fmt.Sprintf("%d (instance made from %d)", w.GetGeneration(), w.GetObservedGeneration())
+	if back := w.GetFallsBackTo(); back != 0 {
+		text += fmt.Sprintf(", tried: goes back to %d if it fails", back)
+	}
+	return text
 }
 
 // pinsText lists pins, each with the newest version where that is known and another.

@@ -285,7 +285,7 @@ type workload struct {
 		RunsGeneration string `json:"runs_generation"`
 		Reason         string
 	} `json:"backed_out"`
-	LastExit  *struct {
+	LastExit *struct {
 		Code     int
 		Reason   string
 		Cause    string

@@ -55,6 +55,16 @@ func TestWorkloadsByRotation(t *testing.T) {
 		`purser_workloads_rotation{environment="prod",state="current"} 0`)
 }
 
+func TestRollouts(t *testing.T) {
+	m := New(version.Info{}, fixed{Workloads: []Workload{{Environment: "dev", BackedOut: true}, {Environment: "dev"}, {Environment: "prod"}}}, Labels{})
+	m.RolloutEnded(BackedOut)
+	holds(t, scrape(t, m),
+		`purser_rollouts_total{result="backed_out"} 1`,
+		`purser_rollouts_total{result="healthy"} 0`,
+		`purser_workloads_backed_out{environment="dev"} 1`,
+		`purser_workloads_backed_out{environment="prod"} 0`)
+}
+
 func TestWithheldVersions(t *testing.T) {
 	m := New(version.Info{}, withholding{
 		fixed{Secrets: []Secret{{Environment: "test", Name: "s", Current: 1}}},

@@ -360,7 +360,10 @@ type Workload struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Rotation  *RotationStatus        `protobuf:"bytes,15,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	// Set when the spec failed, and an earlier one runs.
-	BackedOut     *BackedOut `protobuf:"bytes,16,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
+	BackedOut *BackedOut `protobuf:"bytes,16,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
+	// The generation that is gone back to if the present one fails; 0 once that has turned
+	// out well, and where there is nothing to go back to.
+	FallsBackTo   uint64 `protobuf:"varint,17,opt,name=falls_back_to,json=fallsBackTo,proto3" json:"falls_back_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +508,13 @@ func (x *Workload) GetBackedOut() *BackedOut {
 		return x.BackedOut
 	}
 	return nil
+}
+
+func (x *Workload) GetFallsBackTo() uint64 {
+	if x != nil {
+		return x.FallsBackTo
+	}
+	return 0
 }
 
 // BackedOut tells that a spec failed twice, and that the workload runs on the one before.
@@ -2308,7 +2318,7 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\x0eRotationStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\"\n" +
-	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\x9c\x05\n" +
+	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xc0\x05\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -2330,7 +2340,8 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
 	"\brotation\x18\x0f \x01(\v2\x19.purser.v1.RotationStatusR\brotation\x123\n" +
 	"\n" +
-	"backed_out\x18\x10 \x01(\v2\x14.purser.v1.BackedOutR\tbackedOut\"\x98\x01\n" +
+	"backed_out\x18\x10 \x01(\v2\x14.purser.v1.BackedOutR\tbackedOut\x12\"\n" +
+	"\rfalls_back_to\x18\x11 \x01(\x04R\vfallsBackTo\"\x98\x01\n" +
 	"\tBackedOut\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
