@@ -169,28 +169,36 @@ func (w *workload) hasten(grace *time.Duration) {
 }
 
 // Restart replaces a workload's container: on its pins, or on the latest
-// versions of its secrets.
+// versions of its secrets. A service that runs well goes back from those if it fails with
+// them twice.
 func (a *Agent) Restart(ctx context.Context, environment, id string, secrets bool) (*purserv1.Workload, error) {
-	w, old, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
+	w, old, err := a.rewrite(environment, id, func(w *workload, r *statev1.Workload) error {
 		if err := notRemoved(r); err != nil {
 			return err
 		}
-		if secrets {
-			resolution, err := inject.Resolve(ctx, a.latestFor(r.GetEnvironment(), r.GetSpec().GetSecrets()), inject.Request{Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets()})
-			if err != nil {
-				return &Refusal{Reason: Precondition, Err: err}
-			}
+		well := keptRunning(r.GetSpec()) && r.GetGoal() == string(supervise.Run) && r.GetFallback() == nil && w.runsWell()
+		r.Goal = string(supervise.Run)
+		if !secrets {
+			renew(r)
+			return nil
+		}
+		resolution, err := inject.Resolve(ctx, a.latestFor(r.GetEnvironment(), r.GetSpec().GetSecrets()), inject.Request{Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets()})
+		switch {
+		case err != nil:
+			return &Refusal{Reason: Precondition, Err: err}
+		case well && !state.SamePins(resolution.Pins, r.GetPins()):
+			try(r, resolution.Pins)
+		default:
+			renew(r)
 			r.Pins = resolution.Pins
 		}
-		r.Goal = string(supervise.Run)
-		renew(r)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.recordWish(ctx, audit.Restart, w.record())
-	w.emit(normal, "Restarting", "restart requested%s", onPins(w.record().GetPins()))
+	w.emit(normal, "Restarting", "restart requested%s", onPins(pinsOf(w.record())))
 	a.releasePins(old.GetEnvironment(), old.GetPins())
 	return w.message(), nil
 }

@@ -130,7 +130,7 @@ func (r *rotator) stepRollout(ctx context.Context, w *workload) (went bool, err 
 		return false, nil
 	case verdict.Cause == supervise.Lost || verdict.Cause == supervise.Rebooted:
 		err = r.rollOutAgain(w, record, verdict.Reason, 0) // no fault of the spec
-	case record.GetFallback().GetTry() < rolloutTries:
+	case record.GetFallback().GetTry() < rolloutTries && !leftAlone(record, v):
 		err = r.rollOutAgain(w, record, verdict.Reason, 1)
 	default:
 		err = r.backOut(w, record, verdict.Reason)
@@ -139,6 +139,12 @@ func (r *rotator) stepRollout(ctx context.Context, w *workload) (went bool, err 
 		return true, nil
 	}
 	return err == nil, err
+}
+
+// leftAlone says whether nothing serves while a new spec is tried, although what was before
+// it had been kept for that.
+func leftAlone(r *statev1.Workload, v supervise.View) bool {
+	return launchspec.Strategy(r.GetFallback().GetSpec()) == launchspec.StrategyRolling && alone(v)
 }
 
 // rolledOut notes that a new spec has turned out well.
@@ -178,7 +184,7 @@ func (r *rotator) backOut(w *workload, record *statev1.Workload, reason string) 
 		return err
 	}
 	r.agent.metrics.RolloutEnded(metrics.BackedOut)
-	w.emit(warning, "BackedOut", "goes back to generation %d%s, as generation %d has failed twice: %s; deploy a better one, or the same again to have it tried again",
+	w.emit(warning, "BackedOut", "goes back to generation %d%s, as generation %d has failed: %s; deploy a better one, or the same again to have it tried again",
 		f.GetGeneration(), onPins(f.GetPins()), record.GetGeneration(), reason)
 	r.agent.releasePins(w.environment(), record.GetPins())
 	return nil

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/purserd/purser/agent/rotate"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -49,6 +51,19 @@ func renew(r *statev1.Workload) {
 func giveUpTrial(r *statev1.Workload) {
 	r.TriedRun = lastRun(r)
 	r.Trial = nil
+}
+
+// try has a record ask for another instance on other pins, as somebody has asked for that,
+// and for the one before if it turns out that these are no good.
+func try(r *statev1.Workload, pins []*purserv1.Pin) {
+	var set []*purserv1.Pin
+	for _, p := range pins {
+		if versionOf(r.GetPins(), p.GetSecret()) != p.GetVersion() {
+			set = append(set, p)
+		}
+	}
+	r.TriedRun = lastRun(r) + 1
+	r.Trial = &statev1.Trial{Pins: pins, Set: set, Run: r.GetTriedRun(), Mode: rotate.ModeRestart, Try: 1, Asked: true, BeganAt: timestamppb.Now()}
 }
 
 // onTrial says whether it is not known yet of the instance that is wanted by a record how it

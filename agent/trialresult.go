@@ -29,6 +29,7 @@ func (sub subject) judgeInstance(t *rotate.Trial) {
 	if sub.view.Desired.Run != t.GetRun() {
 		return // the supervisor has not heard of it yet
 	}
+	t.Alone = alone(sub.view)
 	switch v := sub.view.Tried(); {
 	case v.Outcome == supervise.Passed:
 		t.Result = rotate.Well
@@ -40,6 +41,13 @@ func (sub subject) judgeInstance(t *rotate.Trial) {
 	case v.Outcome == supervise.Deferred:
 		t.Result, t.Reason, t.Patient = rotate.Deferred, v.Reason, true
 	}
+}
+
+// alone says whether nothing serves beside an instance that is tried in a rolling change, as
+// what did has ended.
+func alone(v supervise.View) bool {
+	s := v.Status
+	return v.Desired.Policy.Rolling && s.Run == v.Desired.Run && s.Attempts > 0 && s.Kept == nil && v.Serving() == nil
 }
 
 // judgeFiles tells how an instance does whose files are replaced.

@@ -49,6 +49,11 @@ func (b Book) Held(environment, secret string, version uint32) bool {
 	return h != nil && version >= h.GetFrom()
 }
 
+// holds says whether any member of a set is held.
+func (b Book) holds(environment string, set []*purserv1.Pin) bool {
+	return slices.ContainsFunc(set, func(p *purserv1.Pin) bool { return b.Held(environment, p.GetSecret(), p.GetVersion()) })
+}
+
 // WithHold holds the versions of a secret from one on.
 func (b Book) WithHold(environment, secret string, from uint32, now time.Time) Book {
 	return b.WithoutHold(environment, secret).change(func(r *statev1.Rotation) {

@@ -79,6 +79,8 @@ type Trial struct {
 	// Reason of a failure or a deferral. Patient: what it is deferred for may come by itself.
 	Reason  string
 	Patient bool
+	// Alone: what served beside the instance that tries has ended.
+	Alone bool
 	// Next is when the result may be another although nothing happens; zero for never.
 	Next time.Time
 }
@@ -110,7 +112,8 @@ func sorted(set []*purserv1.Pin) []*purserv1.Pin {
 	return slices.SortedFunc(slices.Values(set), func(a, b *purserv1.Pin) int { return cmp.Compare(a.GetSecret(), b.GetSecret()) })
 }
 
-// outdated says whether a trial tries what is not what is wanted any more.
+// outdated says whether a trial tries what is not what is wanted any more. One that was asked
+// for is, until it is over.
 func (w *Workload) outdated() bool {
-	return w.Move == nil || !samePins(w.Move.Set, w.Trial.GetSet())
+	return !w.Trial.GetAsked() && (w.Move == nil || !samePins(w.Move.Set, w.Trial.GetSet()))
 }

@@ -217,7 +217,7 @@ func (w *world) check() {
 func (w *world) happen() {
 	name := rapid.SampledFrom(secretNames).Draw(w.T, "secret")
 	s := rapid.SampledFrom(w.all).Draw(w.T, "workload")
-	switch rapid.IntRange(0, 8).Draw(w.T, "what") {
+	switch rapid.IntRange(0, 9).Draw(w.T, "what") {
 	case 0, 1, 2:
 		next := map[string]int{}
 		for key, value := range w.content[name][len(w.content[name])-1] {
@@ -236,7 +236,11 @@ func (w *world) happen() {
 		s.Moves = !s.Moves
 	case 7:
 		s.Health = rapid.SampledFrom([]rotate.Health{rotate.Healthy, rotate.Healthy, rotate.Unhealthy, rotate.Unsettled}).Draw(w.T, "health")
-	case 8: // the agent is another one
+	case 8: // what serves beside the instance that tries ends
+		if s.Trial != nil {
+			s.Trial.Alone = true
+		}
+	case 9: // the agent is another one
 		w.planner = rotate.NewPlanner(w.config, func() float64 { return 0.5 })
 	}
 }

@@ -150,10 +150,13 @@ type Plan struct {
 // Plan plans. The workloads are in a fixed order, which decides who goes first of those that
 // may.
 func (p *Planner) Plan(workloads []*Workload, book Book, now time.Time) Plan {
-	d := &draft{Planner: p, now: now, book: book, plan: Plan{Standings: map[string]Standing{}}, canaries: map[string]string{}}
+	d := &draft{Planner: p, now: now, book: book, plan: Plan{Standings: map[string]Standing{}}, leads: map[string]bool{}, canaries: map[string]string{}}
 	p.forget(workloads)
 	for _, w := range workloads {
 		d.retry(w)
+		if t := w.Trial; t != nil && t.GetCanary() {
+			d.leads[group(w.Who, t.GetSet(), t.GetKeys())] = true
+		}
 	}
 	for _, w := range workloads {
 		if w.Trial != nil {
@@ -186,7 +189,9 @@ type draft struct {
 	book Book
 	plan Plan
 	// moving is how many trials there will be, and canaries who goes first of a group now.
+	// leads are the groups of which somebody went first when the plan was begun.
 	moving   int
+	leads    map[string]bool
 	canaries map[string]string
 }
 
@@ -243,10 +248,14 @@ func (d *draft) judge(w *Workload) {
 		d.withdraw(w, ResultSuperseded, "it is not to run now")
 	case condemned != nil:
 		d.withdraw(w, ResultBackedOut, verdictText(condemned))
+	case d.book.holds(w.Environment, t.GetSet()):
+		d.withdraw(w, ResultSuperseded, "it is held now")
 	case t.Result == Well:
 		d.commit(w)
 	case late && (t.Result == Failed || t.Result == Lost || w.outdated()):
 		d.withdraw(w, ResultDeferred, d.deferrals[w.Key].reason)
+	case t.Alone && t.GetJudges() && d.deferrals[w.Key].pause == 0:
+		d.comeBack(w)
 	case w.outdated() && d.supersede(w):
 	case t.Result == Failed && t.GetTry() < tries && t.GetMode() != ModeRestart:
 		d.putBack(w)
@@ -262,6 +271,15 @@ func (d *draft) judge(w *Workload) {
 	default:
 		d.goesOn(w)
 	}
+}
+
+// comeBack has what a workload is known to be well with be started again, as what served has
+// ended and nobody knows yet whether what is tried will serve. Once: should it end again it
+// is what is tried that is waited for.
+func (d *draft) comeBack(w *Workload) {
+	reason := "the instance that served has ended, and is started again first"
+	d.Defer(w.Key, reason, d.now)
+	d.withdraw(w, ResultDeferred, reason)
 }
 
 // putBack has the files of before be put back, and tries with another instance then: what
@@ -296,7 +314,10 @@ func (d *draft) moves(w *Workload, t *statev1.Trial) {
 // course is how far a trial is, in words.
 func course(t *statev1.Trial) string {
 	text := "it follows the first of its app"
-	if t.GetCanary() {
+	switch {
+	case t.GetAsked():
+		text = "as was asked for"
+	case t.GetCanary():
 		text = "it goes first of its app"
 	}
 	if t.GetTry() > 1 {
@@ -329,7 +350,7 @@ func (d *draft) commit(w *Workload) {
 func (d *draft) again(w *Workload, try uint32) {
 	d.begin(w, &statev1.Trial{
 		Pins: w.Trial.GetPins(), Set: w.Trial.GetSet(), Keys: w.Trial.GetKeys(), Mode: d.modeOf(w), Try: try,
-		Canary: w.Trial.GetCanary(), Judges: w.Trial.GetJudges(), BeganAt: timestamppb.New(d.now), NoticedAt: w.Trial.GetNoticedAt(),
+		Canary: w.Trial.GetCanary(), Judges: w.Trial.GetJudges(), Asked: w.Trial.GetAsked(), BeganAt: timestamppb.New(d.now), NoticedAt: w.Trial.GetNoticedAt(),
 	})
 }
 
@@ -353,12 +374,16 @@ func (d *draft) supersede(w *Workload) bool {
 		return true
 	}
 	if due := d.due(w); due.After(d.now) {
+		if again := w.Trial.Result == Failed && w.Trial.GetTry() < tries || w.Trial.Result == Lost; again {
+			d.withdraw(w, ResultSuperseded, "there is a newer version")
+			return true
+		}
 		d.wake(due)
 		return false
 	}
 	// Files are put back before others come, and an instance is not one of two trials.
 	files := w.Trial.GetMode() != ModeRestart || w.Move.Mode != ModeRestart
-	if !w.Trial.GetCanary() || d.canaries[w.group()] != "" || files {
+	if !w.Trial.GetCanary() || d.leads[w.group()] || d.canaries[w.group()] != "" || files {
 		d.withdraw(w, ResultSuperseded, "there is a newer version")
 		return true
 	}

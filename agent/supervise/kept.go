@@ -16,6 +16,9 @@ import "time"
 // retire is the goal of a kept instance that is not to serve any more.
 const retire Goal = "retire"
 
+// awaitsKept is why an instance runs that is not wanted: there is a third one already.
+const awaitsKept = "to be replaced once the instance before it has ended"
+
 // keptStep decides what to do next about the kept instance.
 func keptStep(d Desired, s Status, now time.Time) (Status, Action, time.Time) {
 	if s.Kept == nil {
@@ -78,7 +81,7 @@ func replace(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 	case s.Kept == nil:
 		return idle(d, keep(s), now, c)
 	case s.Instance.Promoted:
-		return enter(s, s.State, "to be replaced once the instance before it has ended", now), Wait, time.Time{}
+		return enter(s, s.State, awaitsKept, now), Wait, time.Time{}
 	case s.serves() && !s.Kept.serves():
 		return promote(s, now)
 	default:

@@ -149,6 +149,9 @@ func running(d Desired, s Status, now time.Time, c Chance) (Status, Action, time
 		return replace(d, s, now, c)
 	}
 	s = delivered(d, observe(d, s))
+	if s.Reason == awaitsKept {
+		s.Reason = "" // it is wanted again
+	}
 	if !s.State.Runs() && s.Instance.Ending == nil { // an earlier agent was stopping it; see adopted
 		s = enter(s, Running, "", now)
 	}

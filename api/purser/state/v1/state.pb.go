@@ -366,7 +366,9 @@ type Trial struct {
 	DeliveredAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
 	// What follows once the earlier files are back, which they are to be: back_out, or again;
 	// empty as long as they are not to be.
-	Ending        string `protobuf:"bytes,13,opt,name=ending,proto3" json:"ending,omitempty"`
+	Ending string `protobuf:"bytes,13,opt,name=ending,proto3" json:"ending,omitempty"`
+	// Somebody has asked for it: it waits for nobody, and speaks for its workload alone.
+	Asked         bool `protobuf:"varint,14,opt,name=asked,proto3" json:"asked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,6 +492,13 @@ func (x *Trial) GetEnding() string {
 		return x.Ending
 	}
 	return ""
+}
+
+func (x *Trial) GetAsked() bool {
+	if x != nil {
+		return x.Asked
+	}
+	return false
 }
 
 // Status is what the supervisor knows, as far as it must survive the agent.
@@ -1385,7 +1394,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xae\x03\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc4\x03\n" +
 	"\x05Trial\x12\"\n" +
 	"\x04pins\x18\x01 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -1401,7 +1410,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnoticedAt\x12\x1a\n" +
 	"\binstance\x18\v \x01(\tR\binstance\x12=\n" +
 	"\fdelivered_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\x12\x16\n" +
-	"\x06ending\x18\r \x01(\tR\x06ending\"\xfc\x03\n" +
+	"\x06ending\x18\r \x01(\tR\x06ending\x12\x14\n" +
+	"\x05asked\x18\x0e \x01(\bR\x05asked\"\xfc\x03\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
