@@ -340,6 +340,7 @@ func (a *Agent) forget(w *workload) {
 // is wanted are refused from then on.
 func (a *Agent) Pause(ctx context.Context) error {
 	a.writing.Lock()
+	a.giveUpTrials()
 	a.ending.Store(true)
 	a.writing.Unlock()
 	a.wishAnew()

@@ -69,9 +69,7 @@ func (w *workload) changed(old, now supervise.View) {
 		w.transition(old.Status, now.Status)
 	}
 	w.rolled(old.Status, now.Status)
-	if r := w.record(); len(r.GetSpec().GetSecrets()) > 0 || r.GetFallback() != nil {
-		w.agent.rotator.poke()
-	}
+	w.agent.rotator.hear(w.record())
 	w.outdate(old.Status, now.Status)
 }
 

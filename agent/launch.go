@@ -133,12 +133,11 @@ func (a *Agent) plan(ctx context.Context, r request) (plan, error) {
 			return plan{}, err
 		}
 	}
-	if p.action == actionUnchanged && (pins == nil || state.SamePins(pins, p.record.GetPins())) {
-		return p, nil
-	}
 	if p.action == actionUnchanged {
-		p.action = actionUpdate
-		renew(p.record)
+		if pins == nil || state.SamePins(pins, p.record.GetPins()) && p.record.GetTrial() == nil {
+			return p, nil
+		}
+		p.ontoPins(pins)
 	}
 	return p, a.check(ctx, &p, r)
 }
@@ -258,6 +257,17 @@ func (p *plan) onto(w *workload, generation *uint64) error {
 	p.record.Goal = string(supervise.Run)
 	p.action = actionUpdate
 	return nil
+}
+
+// ontoPins turns a plan that leaves a workload alone into one that has it run on pins, and
+// on no others that it tries.
+func (p *plan) ontoPins(pins []*purserv1.Pin) {
+	p.action = actionUpdate
+	if state.SamePins(pins, p.record.GetPins()) && replacing(p.record) != nil {
+		giveUpTrial(p.record)
+		return
+	}
+	renew(p.record)
 }
 
 // refuseOnto refuses a spec for a workload that is there which would undo what is newer.

@@ -48,9 +48,10 @@ func (a *Agent) newPull(ctx context.Context, r pullRequest) (pullRequest, *regis
 	return r, login, err
 }
 
-// login reads the credentials in the newest version of a secret.
+// login reads the credentials in the latest version of a secret.
 func (a *Agent) login(ctx context.Context, environment, name string) (*registry.Login, uint32, error) {
-	secret, err := a.secrets.Get(ctx, environment, name, 0)
+	latest := a.latestFor(environment, []*purserv1.SecretRef{{Name: &name}})
+	secret, err := latest.Get(ctx, environment, name, 0)
 	if errors.Is(err, inject.ErrNotFound) {
 		return nil, 0, refuse(Precondition, "secret %s, which image.auth_secret names, is not in environment %s: set it with purser secret set -E %s %s %s=… %s=-",
 			name, environment, environment, name, registry.KeyUsername, registry.KeyPassword)

@@ -19,6 +19,9 @@ func specOf(memory string) *purserv1.LaunchSpec {
 	return asking("f", memory).GetSpec()
 }
 
+// bereft is failed, and what served meanwhile has ended.
+const bereft supervise.State = "alone"
+
 // inState has a workload be in a state with an instance of what is wanted of it.
 func (a *Agent) inState(r *statev1.Workload, state supervise.State, healthy bool) *workload {
 	d := desired(r)
@@ -28,6 +31,11 @@ func (a *Agent) inState(r *statev1.Workload, state supervise.State, healthy bool
 	} else {
 		s.Reason = "exited with status 7"
 		s.LastExit = &supervise.Exit{Instance: fmt.Sprint("of-", d.Run), Reason: s.Reason, Cause: supervise.Exited}
+		kept := &supervise.Instance{ID: "kept", Revision: d.Revision, StartedAt: time.Now()}
+		s.Kept = &supervise.Status{State: supervise.Running, Run: r.GetFallback().GetRun(), Instance: kept}
+	}
+	if state == bereft {
+		s.State, s.Kept = supervise.Failed, nil
 	}
 	w := newWorkload(a, r, s)
 	a.workloads[w.key] = w
@@ -148,6 +156,10 @@ func TestRollout(t *testing.T) {
 	a.inState(began(1), supervise.Failed, false)
 	if r := a.step(t); r.GetFallback().GetTry() != 2 || r.GetRun() != 8 || r.GetSpec().GetResources().GetMemory() != "2Mi" {
 		t.Errorf("once it has failed: %v", r)
+	}
+	a.inState(began(1), bereft, false)
+	if r := a.step(t); r.GetRun() != 3 || r.GetBackedOut() == nil {
+		t.Errorf("once it has failed while nothing serves: %v", r)
 	}
 	w = a.inState(began(2), supervise.Failed, false)
 	r := a.step(t)

@@ -27,9 +27,15 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 			return errStale
 		}
 		t.Run, t.Instance = sub.record.GetRun(), i.ID
+	} else if err := r.haveImage(ctx, sub.workload, sub.record.GetSpec()); errors.Is(err, errFetching) {
+		r.planner.Defer(action.Workload, t, err.Error(), time.Now())
+		return nil
+	} else if err != nil {
+		r.putOff(sub, action, err.Error())
+		return nil
 	}
 	err := r.write(sub, action, func(record *statev1.Workload) error {
-		if s.outdated(sub.environment(), t.GetSet()) || !r.agent.learnt.get().Same(s.book) {
+		if s.gone(sub.environment(), t.GetSet()) || !r.agent.learnt.get().Same(s.book) {
 			return errStale
 		}
 		if !files(t) {
@@ -42,7 +48,7 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 	failpoint.Here("rotation.begun")
 	switch {
 	case isA[*Refusal](err):
-		r.putOff(sub, err.Error())
+		r.putOff(sub, action, err.Error())
 		return nil
 	case err != nil:
 		return err
@@ -62,8 +68,8 @@ func isA[T error](err error) bool {
 }
 
 // putOff puts a move off that cannot be begun.
-func (r *rotator) putOff(sub subject, reason string) {
-	r.planner.Defer(sub.key, reason, time.Now())
+func (r *rotator) putOff(sub subject, action rotate.Action, reason string) {
+	r.planner.Defer(action.Workload, action.Trial, reason, time.Now())
 	r.agent.metrics.RotationEnded(strategyOf(sub.record), rotate.ResultDeferred, 0)
 	sub.emit(warning, "RotationDeferred", "it is tried again in a while: %s", reason)
 }
@@ -110,6 +116,9 @@ func strategyOf(r *statev1.Workload) string {
 func (r *rotator) commit(ctx context.Context, s *survey, sub subject, action rotate.Action) error {
 	t := sub.record.GetTrial()
 	err := r.write(sub, action, func(record *statev1.Workload) error {
+		if !r.agent.learnt.get().Same(s.book) {
+			return errStale // it may be held by now
+		}
 		record.Pins, record.Trial = t.GetPins(), nil
 		if t.GetMode() == rotate.ModeRestart {
 			record.Run = t.GetRun()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/supervise"
@@ -131,11 +132,12 @@ func (s *survey) versions(environment, name string) []uint32 {
 	return got
 }
 
-// outdated says whether there are newer versions by now of any secret of a set: writers may
-// have been waited for.
-func (s *survey) outdated(environment string, set []*purserv1.Pin) bool {
+// gone says whether any version of a set is there no more: writers may have been waited for.
+// That there are newer ones is for the next plan, or those who write all the time would keep
+// everybody from moving.
+func (s *survey) gone(environment string, set []*purserv1.Pin) bool {
 	return slices.ContainsFunc(set, func(p *purserv1.Pin) bool {
-		return !slices.Equal(s.versions(environment, p.GetSecret()), s.agent.secrets.Live(environment, p.GetSecret()))
+		return !slices.Contains(s.agent.secrets.Live(environment, p.GetSecret()), p.GetVersion())
 	})
 }
 
@@ -274,9 +276,11 @@ func (m *mover) takes(r *statev1.Workload, name string) bool {
 
 // checked is what was found of pins that a workload is to move to.
 type checked struct {
-	spec   *purserv1.LaunchSpec
-	pins   []*purserv1.Pin
-	broken string
+	// of is the record's time of creation, which tells it from an earlier one of its ID.
+	of         *timestamppb.Timestamp
+	generation uint64
+	pins       []*purserv1.Pin
+	broken     string
 }
 
 // broken says what no instance can be made of a move for: a secret that moves lacks a key
@@ -284,11 +288,11 @@ type checked struct {
 func (s *survey) broken(sub subject, move rotate.Move) (string, error) {
 	spec := sub.record.GetSpec()
 	known, ok := s.checked[sub.key]
-	if ok && known.spec == spec && slices.EqualFunc(known.pins, move.Pins, samePin) {
+	if ok && proto.Equal(known.of, sub.record.GetCreatedAt()) && known.generation == sub.record.GetGeneration() && slices.EqualFunc(known.pins, move.Pins, samePin) {
 		return known.broken, nil
 	}
 	_, err := sub.resolution(s.ctx, spec, move.Pins)
-	found := checked{spec: spec, pins: move.Pins}
+	found := checked{of: sub.record.GetCreatedAt(), generation: sub.record.GetGeneration(), pins: move.Pins}
 	if err != nil {
 		if found.broken = fault(err, move.Set); found.broken == "" {
 			return "", err

@@ -44,6 +44,7 @@ type rotator struct {
 	// deliveries of files, by workload, and the workloads whose files are seen to.
 	deliveries map[string]delivery
 	attended   map[string]bool
+	fetches    fetches
 }
 
 // noticed is a change of a secret.
@@ -62,12 +63,23 @@ func newRotator(a *Agent) *rotator {
 			Quiet: time.Duration(a.cfg.Rotation.Quiet), MaxDelay: time.Duration(a.cfg.Rotation.MaxDelay), MaxParallel: a.cfg.Rotation.MaxParallel,
 		}, mathrand.Float64),
 		checked: map[string]checked{}, standings: map[string]rotate.Standing{},
-		deliveries: map[string]delivery{}, attended: map[string]bool{},
+		deliveries: map[string]delivery{}, attended: map[string]bool{}, fetches: newFetches(),
 	}
 }
 
 // poke asks for a plan.
 func (r *rotator) poke() { raise(r.due) }
+
+// hear asks for a plan as what a workload does has changed: at once if it is on trial, and
+// soon if it may have something to move to.
+func (r *rotator) hear(record *statev1.Workload) {
+	switch {
+	case record.GetTrial() != nil || record.GetFallback() != nil:
+		r.poke()
+	case len(record.GetSpec().GetSecrets()) > 0:
+		raise(r.heard)
+	}
+}
 
 func raise(signal chan<- struct{}) {
 	select {
@@ -138,7 +150,8 @@ func (r *rotator) retryBy(next time.Time, err error) time.Time {
 }
 
 // pace is how long it is at least from one plan to the next that is made because a secret
-// has changed. Of many changes in a moment nothing follows before they have come to rest.
+// has changed, or what a workload does. Of many changes in a moment nothing follows before
+// they have come to rest.
 const pace = 100 * time.Millisecond
 
 // wait waits until a plan is asked for, or due.
@@ -197,17 +210,18 @@ func (r *rotator) plan(ctx context.Context) (*survey, rotate.Plan) {
 // listen has the planner hear of what has changed.
 func (r *rotator) listen() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, n := range r.noticed {
+	heard, forgive := r.noticed, r.forgive
+	r.noticed, r.forgive = nil, false
+	r.mu.Unlock()
+	for _, n := range heard {
 		r.planner.Notice(n.environment, n.secret, n.at)
 	}
-	if len(r.noticed) > 0 {
+	if len(heard) > 0 {
 		r.agent.secretChanges.Forget(r.agent.exists)
 	}
-	if r.noticed = nil; r.forgive {
+	if forgive {
 		r.planner.Forgive()
 		clear(r.checked)
-		r.forgive = false
 	}
 }
 
@@ -296,7 +310,7 @@ func (r *rotator) write(sub subject, action rotate.Action, change func(*statev1.
 		return errStale
 	}
 	if err == nil {
-		r.agent.releasePins(sub.environment(), old.GetPins())
+		r.agent.releaseDropped(old, sub.workload.record())
 	}
 	return err
 }

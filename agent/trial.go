@@ -1,9 +1,13 @@
 package agent
 
 import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserd/purser/agent/rotate"
+	"github.com/purserd/purser/agent/state"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
@@ -64,6 +68,36 @@ func try(r *statev1.Workload, pins []*purserv1.Pin) {
 	}
 	r.TriedRun = lastRun(r) + 1
 	r.Trial = &statev1.Trial{Pins: pins, Set: set, Run: r.GetTriedRun(), Mode: rotate.ModeRestart, Try: 1, Asked: true, BeganAt: timestamppb.Now()}
+}
+
+// giveUpTrials has all workloads be wanted as they are known to be well, as the next agent
+// is to bring them back: there will be nothing beside what is tried. The caller holds writing.
+func (a *Agent) giveUpTrials() {
+	for _, w := range a.all("", "") {
+		r := proto.CloneOf(w.record())
+		if replacing(r) == nil {
+			continue
+		}
+		giveUpTrial(r)
+		if err := a.db.Update(func(tx *state.Tx) error { return tx.PutWorkload(r) }); err != nil {
+			a.log.Error("a workload comes back on versions that it tries", "environment", r.GetEnvironment(), "workload", r.GetId(), "error", err)
+			continue
+		}
+		w.accept(r, nil)
+		w.emit(normal, "RotationSuperseded", "goes back to %s: the node is stopping", pinsText(r.GetPins()))
+	}
+}
+
+// releaseDropped is releasePins for the versions that a workload was on, or tried, and is
+// and does no more.
+func (a *Agent) releaseDropped(old, now *statev1.Workload) {
+	stay := slices.Concat(now.GetPins(), now.GetTrial().GetPins(), now.GetFallback().GetPins())
+	dropped := slices.DeleteFunc(slices.Concat(old.GetPins(), old.GetTrial().GetPins()), func(p *purserv1.Pin) bool {
+		return slices.ContainsFunc(stay, func(q *purserv1.Pin) bool { return samePin(p, q) })
+	})
+	if len(dropped) > 0 {
+		a.releasePins(old.GetEnvironment(), dropped)
+	}
 }
 
 // onTrial says whether it is not known yet of the instance that is wanted by a record how it

@@ -72,8 +72,16 @@ func (p *Planner) Notice(environment, name string, now time.Time) {
 // Forgive has what was deferred be tried at once.
 func (p *Planner) Forgive() { clear(p.deferrals) }
 
-// Defer puts a workload's move off.
-func (p *Planner) Defer(key, reason string, now time.Time) {
+// Defer puts a trial of a workload off: one that would go first for all of its group, as the
+// next one to go would lack the same.
+func (p *Planner) Defer(w *Workload, t *statev1.Trial, reason string, now time.Time) {
+	p.defers(w.Key, reason, now)
+	if t.GetCanary() {
+		p.defers(group(w.Who, t.GetSet(), t.GetKeys()), reason, now)
+	}
+}
+
+func (p *Planner) defers(key, reason string, now time.Time) {
 	pause := min(max(2*p.deferrals[key].pause, minPause), maxPause)
 	p.deferrals[key] = deferral{until: now.Add(pause), pause: pause, reason: reason}
 }
@@ -174,7 +182,9 @@ func (p *Planner) Plan(workloads []*Workload, book Book, now time.Time) Plan {
 func (p *Planner) forget(workloads []*Workload) {
 	waits, tries := map[string]bool{}, map[string]bool{}
 	for _, w := range workloads {
-		waits[w.Key], tries[w.Key] = w.Move != nil, w.Trial != nil
+		if waits[w.Key], tries[w.Key] = w.Move != nil, w.Trial != nil; w.Move != nil {
+			waits[w.group()] = true
+		}
 	}
 	maps.DeleteFunc(p.splays, func(key string, _ splay) bool { return !waits[key] })
 	maps.DeleteFunc(p.deferrals, func(key string, _ deferral) bool { return !waits[key] })
@@ -266,7 +276,7 @@ func (d *draft) judge(w *Workload) {
 	case t.Result == Lost:
 		d.again(w, t.GetTry())
 	case t.Result == Deferred && !d.waitsUntil(w).After(d.now):
-		d.Defer(w.Key, t.Reason, d.now)
+		d.defers(w.Key, t.Reason, d.now)
 		d.withdraw(w, ResultDeferred, t.Reason)
 	default:
 		d.goesOn(w)
@@ -278,7 +288,7 @@ func (d *draft) judge(w *Workload) {
 // is what is tried that is waited for.
 func (d *draft) comeBack(w *Workload) {
 	reason := "the instance that served has ended, and is started again first"
-	d.Defer(w.Key, reason, d.now)
+	d.defers(w.Key, reason, d.now)
 	d.withdraw(w, ResultDeferred, reason)
 }
 
@@ -493,7 +503,7 @@ func (d *draft) pending(w *Workload) bool {
 		return false
 	}
 	due := d.due(w)
-	late := d.deferrals[w.Key]
+	late := d.late(w)
 	verdict := d.against(w)
 	switch {
 	case verdict != nil:
@@ -512,6 +522,15 @@ func (d *draft) pending(w *Workload) bool {
 		return true
 	}
 	return false
+}
+
+// late is for how long a workload, or who would go first of its group, is put off.
+func (d *draft) late(w *Workload) deferral {
+	own, all := d.deferrals[w.Key], d.deferrals[w.group()]
+	if all.until.After(own.until) {
+		return all
+	}
+	return own
 }
 
 // due is when a workload has waited for long enough for its secrets to come to rest: at

@@ -479,7 +479,7 @@ func TestSecondTryThatIsRefused(t *testing.T) {
 	f.set()
 	f.after(time.Second).expect("w00 tries 2")
 	f.all[0].Trial.Result = rotate.Failed
-	f.planner.Defer("w00", "no room", f.now)
+	f.planner.Defer(f.all[0], f.all[0].Trial.Trial, "no room", f.now)
 	f.step()
 	f.expect("w00 goes back, deferred")
 	f.after(14 * time.Second).expect()
