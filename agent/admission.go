@@ -78,7 +78,7 @@ func (a *Agent) refuseShortage(err error) error {
 }
 
 // counts says whether a workload has what it asks for: it is to run, and has not
-// ended. The goal is the record's, so that a drained node keeps the room of what will
+// ended for good. The goal is the record's, so that a drained node keeps the room of what will
 // come back.
 func (w *workload) counts() bool {
 	r := w.record()
@@ -86,7 +86,7 @@ func (w *workload) counts() bool {
 		return false
 	}
 	v, _ := w.supervisor.View()
-	return v.Status.Run != runOf(r) || !v.Status.State.Ended()
+	return v.Status.Run != runOf(r) || !v.Status.State.Ended() || onTrial(r) || v.Status.Kept != nil
 }
 
 // uses are what workloads ask for that have it.

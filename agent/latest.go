@@ -49,6 +49,12 @@ func (l latest) Get(ctx context.Context, environment, name string, version uint3
 	return l.Source.Get(ctx, environment, name, chosen)
 }
 
+// resolveLatest has the values of references, in the versions of pins where these have one
+// and in the latest otherwise.
+func (a *Agent) resolveLatest(ctx context.Context, environment string, refs []*purserv1.SecretRef, pins []*purserv1.Pin) (*inject.Resolution, error) {
+	return inject.Resolve(ctx, a.latestFor(environment, refs), inject.Request{Environment: environment, Refs: refs, Pins: pins})
+}
+
 // book is what the node has learnt of versions of secrets.
 func (a *Agent) book() rotate.Book { return a.learnt.get() }
 

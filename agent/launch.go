@@ -177,7 +177,7 @@ func (a *Agent) lookInside(ctx context.Context, image *runtime.Image, spec *purs
 	if !slices.ContainsFunc(spec.GetSecrets(), func(ref *purserv1.SecretRef) bool { return ref.GetFile() != nil }) {
 		return
 	}
-	resolution, err := inject.Resolve(ctx, a.latestFor(launchspec.Environment(spec), spec.GetSecrets()), inject.Request{Environment: launchspec.Environment(spec), Refs: spec.GetSecrets()})
+	resolution, err := a.resolveLatest(ctx, launchspec.Environment(spec), spec.GetSecrets(), nil)
 	if err == nil {
 		_ = a.runtime.CheckFiles(ctx, image, spec, resolution.Directories)
 	}
@@ -335,9 +335,7 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	}
 	refused = errors.Join(refused, a.checkLogin(ctx, spec))
 	refused = errors.Join(refused, a.refuseQuarantined(p.record.GetEnvironment(), spec.GetSecrets(), r.force))
-	resolution, err := inject.Resolve(ctx, a.latestFor(p.record.GetEnvironment(), spec.GetSecrets()), inject.Request{
-		Environment: p.record.GetEnvironment(), Refs: spec.GetSecrets(), Pins: r.pins,
-	})
+	resolution, err := a.resolveLatest(ctx, p.record.GetEnvironment(), spec.GetSecrets(), r.pins)
 	if refused = errors.Join(refused, err); refused != nil {
 		return &Refusal{Reason: Precondition, Err: refused}
 	}

@@ -14,7 +14,6 @@ import (
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/failpoint"
-	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/audit"
 )
 
@@ -182,7 +181,7 @@ func (a *Agent) Restart(ctx context.Context, environment, id string, secrets boo
 			renew(r)
 			return nil
 		}
-		resolution, err := inject.Resolve(ctx, a.latestFor(r.GetEnvironment(), r.GetSpec().GetSecrets()), inject.Request{Environment: r.GetEnvironment(), Refs: r.GetSpec().GetSecrets()})
+		resolution, err := a.resolveLatest(ctx, r.GetEnvironment(), r.GetSpec().GetSecrets(), nil)
 		switch {
 		case err != nil:
 			return &Refusal{Reason: Precondition, Err: err}

@@ -31,8 +31,10 @@ func (a *Agent) inState(r *statev1.Workload, state supervise.State, healthy bool
 	} else {
 		s.Reason = "exited with status 7"
 		s.LastExit = &supervise.Exit{Instance: fmt.Sprint("of-", d.Run), Reason: s.Reason, Cause: supervise.Exited}
-		kept := &supervise.Instance{ID: "kept", Revision: d.Revision, StartedAt: time.Now()}
-		s.Kept = &supervise.Status{State: supervise.Running, Run: r.GetFallback().GetRun(), Instance: kept}
+		if r.GetFallback() != nil {
+			kept := &supervise.Instance{ID: "kept", Revision: d.Revision, StartedAt: time.Now()}
+			s.Kept = &supervise.Status{State: supervise.Running, Run: r.GetFallback().GetRun(), Instance: kept}
+		}
 	}
 	if state == bereft {
 		s.State, s.Kept = supervise.Failed, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,6 +155,9 @@ func (s *survey) propagated(last subject, t *statev1.Trial) {
 			continue
 		}
 		for _, p := range t.GetSet() {
+			if slices.ContainsFunc(r.GetTrial().GetSet(), func(q *purserv1.Pin) bool { return samePin(p, q) }) {
+				return // it tries it yet, or its commit is the next
+			}
 			if from := versionOf(r.GetPins(), p.GetSecret()); from != 0 && from < p.GetVersion() && s.standing(key).State != rotate.Current {
 				return // somebody is to move yet
 			}
