@@ -375,3 +375,20 @@ func TestStandingsAreToldAmongOtherChanges(t *testing.T) {
 	}
 	<-ended
 }
+
+// Who writes all the time keeps nobody from moving: what was planned is begun although
+// there is something newer by then, which has its turn after that.
+func TestBegunBehindAWriter(t *testing.T) {
+	a, _ := rotating(t, "f")
+	a.set(t, "two")
+	s, all := a.survey(t)
+	w := all["a/f"]
+	begin := rotate.Action{Kind: rotate.Begin, Workload: w, Trial: &statev1.Trial{Pins: w.Move.Pins, Set: w.Move.Set, Mode: rotate.ModeRestart, Try: 1}}
+	a.set(t, "three")
+	if err := a.rotator.do(t.Context(), s, begin); err != nil {
+		t.Fatal(err)
+	}
+	if got := versionOf(a.lookup("dev", "a/f").record().GetTrial().GetPins(), "s"); got != 2 {
+		t.Errorf("it tries version %d", got)
+	}
+}
