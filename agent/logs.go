@@ -143,19 +143,28 @@ func (w *workload) logs(ctx context.Context, request *purserv1.LogsRequest, send
 func (w *workload) follow(ctx context.Context, options logs.ReadOptions, send func(*purserv1.LogsResponse) error) error {
 	readers, ctx := errgroup.WithContext(ctx)
 	send = oneByOne(send)
-	last := ""                // instance that is, or was, read
-	var reading chan struct{} // closed when it has been read; nil from then on
+	began := time.Now()
+	ends := map[string]chan struct{}{} // of instances that are, or were, read: closed when they have been
+	last := ""                         // the one of them that was wanted last
+	var reading chan struct{}          // its end; nil once that has come
 	for {
 		v, changed := w.supervisor.View()
 		id := instanceOf(v, false)
-		if id != "" && id != last && readable(v, true) && (reading == nil || keeps(v, last)) {
+		switch {
+		case id == "" || id == last:
+		case ends[id] != nil: // the workload has gone back to it, which is read already
+			last, reading = id, ends[id]
+			continue
+		case readable(v, true) && (reading == nil || keeps(v, last)):
 			last, reading = id, make(chan struct{})
+			ends[id] = reading
 			read, done := options, reading
 			readers.Go(func() error {
 				defer close(done)
 				return w.send(ctx, id, read, send)
 			})
-			options.Tail, options.Since = -1, time.Time{} // a later instance is shown from its beginning
+			// A later instance is shown from its beginning; one that was gone back to from now on.
+			options.Tail, options.Since = -1, began
 			continue
 		}
 		if reading == nil && (v.Gone || v.Settled()) {

@@ -162,7 +162,7 @@ func (f *follower) updated(ctx context.Context, w *purserv1.Workload) {
 		one.said = said
 		text := strings.TrimSuffix(stateText(w, time.Now())+"; "+printable(backedOutText(w)), "; ")
 		f.console.state(one.function, text, stateStyle(w.GetState()))
-		if w.GetState() == "backing_off" {
+		if w.GetState() == "backing_off" || w.GetState() == "failed" {
 			f.running.Go(func() {
 				pause(ctx, endPause)
 				f.finishLines(one)
