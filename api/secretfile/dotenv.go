@@ -13,6 +13,11 @@ import (
 // as it is: a password with a $ in it must arrive whole, whatever variables purser happens
 // to have. The parser expands variables and cannot be told not to, so it is not shown the $.
 func ParseDotenv(source []byte) (map[string][]byte, error) {
+	return ParseDotenvAs(source, AsWritten)
+}
+
+// ParseDotenvAs is ParseDotenv with keys made of the names.
+func ParseDotenvAs(source []byte, names Names) (map[string][]byte, error) {
 	text := string(source)
 	dollar := unusedRune(text)
 	var bare []string
@@ -26,13 +31,13 @@ func ParseDotenv(source []byte) (map[string][]byte, error) {
 	if len(bare) > 0 {
 		return nil, errors.New("a line has no =; each must be K=V")
 	}
-	values := make(map[string][]byte, len(parsed))
-	for key, value := range parsed {
-		if err := add(values, key, strings.ReplaceAll(value, dollar, "$")); err != nil {
+	all := newPairs(names)
+	for name, value := range parsed {
+		if err := all.add(name, strings.ReplaceAll(value, dollar, "$")); err != nil {
 			return nil, err
 		}
 	}
-	return values, nil
+	return all.values, nil
 }
 
 // unusedRune finds a character of Unicode's private use area that text has not.

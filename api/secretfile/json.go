@@ -6,11 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode/utf8"
 )
+
+// byteOrderMark is what some editors begin a file with.
+const byteOrderMark = "\uFEFF"
 
 // ParseJSON reads an object of strings. Numbers and booleans are taken as they are
 // written.
-func ParseJSON(source []byte) (map[string][]byte, error) {
+func ParseJSON(source []byte) (map[string][]byte, error) { return ParseJSONAs(source, AsWritten) }
+
+// ParseJSONAs is ParseJSON with keys made of the names.
+func ParseJSONAs(source []byte, names Names) (map[string][]byte, error) {
+	if !utf8.Valid(source) {
+		return nil, errors.New("not UTF-8, which JSON is; a value of bytes can be stored encoded, in base64 for example")
+	}
+	source = bytes.TrimPrefix(source, []byte(byteOrderMark))
 	decoder := json.NewDecoder(bytes.NewReader(source))
 	decoder.UseNumber()
 	malformed := func() error { return fmt.Errorf("not JSON, at byte %d", decoder.InputOffset()) }
@@ -19,17 +31,18 @@ func ParseJSON(source []byte) (map[string][]byte, error) {
 	} else if open != json.Delim('{') {
 		return nil, errors.New("must be a JSON object of strings")
 	}
-	values := map[string][]byte{}
+	all := newPairs(names)
 	for decoder.More() {
-		key, err := decoder.Token()
+		name, err := decoder.Token()
 		if err != nil {
 			return nil, malformed()
 		}
+		before := decoder.InputOffset()
 		value, err := decoder.Token()
 		if err != nil {
 			return nil, malformed()
 		}
-		if err := addJSON(values, key.(string), value); err != nil {
+		if err := all.addJSON(name.(string), value, source[before:decoder.InputOffset()]); err != nil {
 			return nil, err
 		}
 	}
@@ -39,21 +52,34 @@ func ParseJSON(source []byte) (map[string][]byte, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more follows after the JSON object")
 	}
-	return values, nil
+	return all.values, nil
 }
 
-func addJSON(values map[string][]byte, key string, value json.Token) error {
+// addJSON adds a value, which is written like that.
+func (p pairs) addJSON(name string, value json.Token, written []byte) error {
+	key, ok := p.names(name)
+	if !ok {
+		return errNoKey
+	}
 	switch v := value.(type) {
 	case string:
-		return add(values, key, v)
-	case json.Number:
-		return add(values, key, v.String())
-	case bool:
-		return add(values, key, fmt.Sprint(v))
-	default:
-		if !IsKey(key) {
-			return errNoKey
+		if !faithful(v, written) {
+			return fmt.Errorf("%s has half of a surrogate pair (\\ud800 to \\udfff), which is no text", key)
 		}
+		return p.add(name, v)
+	case json.Number:
+		return p.add(name, v.String())
+	case bool:
+		return p.add(name, fmt.Sprint(v))
+	default:
 		return fmt.Errorf("%s must be a string, a number or a boolean", key)
 	}
+}
+
+// faithful says whether a string is what is written: the decoder puts U+FFFD in the place
+// of what is no text, without a word.
+func faithful(value string, written []byte) bool {
+	const replacement = "\uFFFD"
+	have := strings.Count(value, replacement)
+	return have == 0 || have <= bytes.Count(written, []byte(replacement))+bytes.Count(bytes.ToLower(written), []byte(`\ufffd`))
 }

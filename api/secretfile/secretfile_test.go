@@ -18,6 +18,9 @@ func TestParseDotenv(t *testing.T) {
 		"private use":      {"A=\uE000$\n", map[string]string{"A": "\uE000$"}},
 		"several lines":    {"A=\"-----BEGIN\nx==\n-----END\"\n", map[string]string{"A": "-----BEGIN\nx==\n-----END"}},
 		"byte order mark":  {"\uFEFFA=1\r\nB=2\r\n", map[string]string{"A": "1", "B": "2"}},
+		"bytes":            {"A=\xff\xfe\nB=\"x\x80\"\n", map[string]string{"A": "\xff\xfe", "B": "x\x80"}},
+		"NUL":              {"A=x\x00y\n", map[string]string{"A": "x\x00y"}},
+		"CRLF in quotes":   {"A=\"x\r\ny\"\r\nB='z'\r\nC=\r\nD=w", map[string]string{"A": "x\r\ny", "B": "z", "C": "", "D": "w"}},
 		"empty value":      {"A=\n", map[string]string{"A": ""}},
 		"last wins":        {"A=1\nA=2\n", map[string]string{"A": "2"}},
 		"empty":            {"# nothing\n", map[string]string{}},
@@ -70,6 +73,43 @@ func FuzzParseDotenv(f *testing.F) {
 	})
 }
 
+func TestParseJSON(t *testing.T) {
+	const source = "\uFEFF{\"A\": \"x\", \"N\": 1.10, \"E\": 1e400, \"L\": 12345678901234567890123, \"B\": true,\r\n\"R\": \"\uFFFD\\ufffd\\uFFFD\", \"P\": \"\\ud83d\\ude00\", \"Z\": \"\\u0000\"}"
+	want := map[string]string{
+		"A": "x", "N": "1.10", "E": "1e400", "L": "12345678901234567890123", "B": "true", "R": "\uFFFD\uFFFD\uFFFD", "P": "😀", "Z": "\x00",
+	}
+	if got, err := ParseJSON([]byte(source)); err != nil || !same(got, want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+// Names of files, and of what writes them, become keys as the caller says.
+func TestNames(t *testing.T) {
+	names := func(name string) (string, bool) {
+		key, ok := map[string]string{"tls.crt": "TLS_CRT", "A": "A", "a": "A", "tls-key": "TLS_KEY"}[name]
+		return key, ok
+	}
+	want := map[string]string{"TLS_CRT": "1", "A": "2"}
+	for _, source := range []struct {
+		parse func([]byte, Names) (map[string][]byte, error)
+		text  string
+	}{
+		{ParseJSONAs, `{"tls.crt": "1", "A": 2}`}, {ParseYAMLAs, "tls.crt: 1\nA: 2\n"}, {ParseDotenvAs, "tls.crt=1\nA=2\n"},
+	} {
+		if got, err := source.parse([]byte(source.text), names); err != nil || !same(got, want) {
+			t.Errorf("%s: got %q, %v; want %q", source.text, got, err, want)
+		}
+		twice := strings.NewReplacer("tls.crt", "a").Replace(source.text)
+		if got, err := source.parse([]byte(twice), names); err == nil || !strings.Contains(err.Error(), "A is given twice") {
+			t.Errorf("%s: got %q, %v", twice, got, err)
+		}
+		other := strings.NewReplacer("tls.crt", "hunter2.crt").Replace(source.text)
+		if got, err := source.parse([]byte(other), names); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %q, %v", other, got, err)
+		}
+	}
+}
+
 func TestParseJSONRefuses(t *testing.T) {
 	for name, source := range map[string]string{
 		"list":       `["hunter2"]`,
@@ -83,6 +123,10 @@ func TestParseJSONRefuses(t *testing.T) {
 		"odd key":    `{"hunter2!": "x"}`,
 		"truncated":  `{"A": "hunter2`,
 		"empty file": ``,
+		"surrogate":  `{"A": "hunter2\ud800"}`,
+		"surrogates": `{"A": "hunter2\ude00\ud83d\ufffd"}`,
+		"not UTF-8":  "{\"A\": \"hunter2\xff\"}",
+		"deep":       `{"A": ` + strings.Repeat("[", 1<<20),
 	} {
 		got, err := ParseJSON([]byte(source))
 		if err == nil {
@@ -142,6 +186,12 @@ func TestParseYAMLRefuses(t *testing.T) {
 		"no YAML":    "A: hunter2: x\n",
 		"tab":        "A:\n\thunter2: x\n",
 		"empty file": "",
+		"not UTF-8":  "A: hunter2\xff\n",
+		"NUL":        "A: hunter2\x00\n",
+		"surrogate":  "A: \"hunter2\\ud800\"\n",
+		"deep":       "A: " + strings.Repeat("[", 1<<20),
+		"deep keys":  strings.Repeat("? ", 1<<20),
+		"bomb":       "a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n",
 	} {
 		got, err := ParseYAML([]byte(source))
 		if err == nil {

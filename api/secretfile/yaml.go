@@ -11,7 +11,10 @@ import (
 
 // ParseYAML reads one document with a mapping of strings. Numbers, booleans and dates are
 // taken as they are written. Anchors, aliases, tags and null are refused.
-func ParseYAML(source []byte) (map[string][]byte, error) {
+func ParseYAML(source []byte) (map[string][]byte, error) { return ParseYAMLAs(source, AsWritten) }
+
+// ParseYAMLAs is ParseYAML with keys made of the names.
+func ParseYAMLAs(source []byte, names Names) (map[string][]byte, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	var document yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
@@ -28,26 +31,27 @@ func ParseYAML(source []byte) (map[string][]byte, error) {
 	if len(document.Content) != 1 || document.Content[0].Kind != yaml.MappingNode {
 		return nil, errNoMapping
 	}
-	return mapping(document.Content[0])
+	return mapping(document.Content[0], names)
 }
 
 var errNoMapping = errors.New("must be a YAML mapping of strings")
 
-func mapping(node *yaml.Node) (map[string][]byte, error) {
-	values := map[string][]byte{}
+func mapping(node *yaml.Node, names Names) (map[string][]byte, error) {
+	all := newPairs(names)
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		if key.Kind != yaml.ScalarNode || !IsKey(key.Value) {
-			return nil, fmt.Errorf("line %d: %w", key.Line, errNoKey)
+		name, value := node.Content[i], node.Content[i+1]
+		key, ok := names(name.Value)
+		if name.Kind != yaml.ScalarNode || !ok {
+			return nil, fmt.Errorf("line %d: %w", name.Line, errNoKey)
 		}
-		if !isText(key) || !isText(value) {
-			return nil, fmt.Errorf("line %d: %s must be a string, a number or a boolean, without anchor, alias or tag", value.Line, key.Value)
+		if !isText(name) || !isText(value) {
+			return nil, fmt.Errorf("line %d: %s must be a string, a number or a boolean, without anchor, alias or tag", value.Line, key)
 		}
-		if err := add(values, key.Value, valueOf(value)); err != nil {
-			return nil, fmt.Errorf("line %d: %w", key.Line, err)
+		if err := all.add(name.Value, valueOf(value)); err != nil {
+			return nil, fmt.Errorf("line %d: %w", name.Line, err)
 		}
 	}
-	return values, nil
+	return all.values, nil
 }
 
 // valueOf is what a scalar has.
