@@ -50,7 +50,7 @@ func (a *Agent) openSources() {
 		o := &origin{agent: a, name: name, place: c.Path, troubles: map[source.Name]bool{}}
 		from := dir.New(dir.Options{
 			Path: c.Path, Environment: c.Environment, Secret: c.Secret, Prefix: c.Prefix,
-			Ignore: []string{identityCredential}, Polling: o.polling,
+			Rename: c.Rename, Ignore: []string{identityCredential}, Polling: o.polling,
 		})
 		o.mirror = mirror.New(mirror.Options{Source: from, Target: o, Poll: time.Duration(c.Poll), Watching: o.watchEnded})
 		a.origins[name] = o

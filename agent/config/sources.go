@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/purserd/purser/api/secretfile"
 )
 
 // Source is a place that secrets come from besides the embedded store.
@@ -22,6 +24,8 @@ type Source struct {
 	Secret string `toml:"secret"`
 	// Prefix, unless empty, is how the names of those secrets begin that are taken.
 	Prefix string `toml:"prefix"`
+	// Rename gives keys to names of files, and to names in files with all keys.
+	Rename map[string]string `toml:"rename"`
 	// Poll is how often it is looked for changes that nothing told of; a minute when zero.
 	Poll Duration `toml:"poll"`
 }
@@ -54,7 +58,7 @@ func (c *Config) checkSource(s Source) []error {
 	if s.Type != SourceDir {
 		return []error{fmt.Errorf("type: %q is not a type of source; there is dir, a directory", s.Type)}
 	}
-	errs := append(c.checkSourcePath(s), s.checkSecrets()...)
+	errs := slices.Concat(c.checkSourcePath(s), s.checkSecrets(), s.checkRename())
 	if p := time.Duration(s.Poll); p > 0 && p < time.Second {
 		errs = append(errs, fmt.Errorf("poll: %s is less than a second", p))
 	}
@@ -81,6 +85,26 @@ func (s Source) checkSecrets() []error {
 	}
 	if s.Prefix != "" && !namePattern.MatchString(s.Prefix) {
 		errs = append(errs, fmt.Errorf("prefix: %q is not the beginning of a name (letters, digits, '.', '_', '-')", s.Prefix))
+	}
+	return errs
+}
+
+// checkRename wants a key of its own for each name of a file.
+func (s Source) checkRename() []error {
+	var errs []error
+	names := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(s.Rename)) {
+		key := s.Rename[name]
+		other, twice := names[key]
+		switch {
+		case name == "" || name == "." || strings.HasPrefix(name, "..") || strings.Contains(name, "/"):
+			errs = append(errs, fmt.Errorf("rename: %q is not the name of a file", name))
+		case !secretfile.IsKey(key):
+			errs = append(errs, fmt.Errorf("rename.%q: %q is not a key: %s", name, key, secretfile.KeyRule))
+		case twice:
+			errs = append(errs, fmt.Errorf("rename.%q: %s is the key of %q already", name, key, other))
+		}
+		names[key] = name
 	}
 	return errs
 }

@@ -1,17 +1,18 @@
 package config
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 )
 
 func TestSources(t *testing.T) {
-	c, err := Parse("config.toml", []byte("[sources.a]\ntype = 'dir'\npath = '/s/a'\nenvironment = '*'\nprefix = 'x-'\npoll = '10s'\n[sources.b]\ntype = 'dir'\npath = '/s/a'\nenvironment = 'dev'\nsecret = 'db'"))
+	c, err := Parse("config.toml", []byte("[sources.a]\ntype = 'dir'\npath = '/s/a'\nenvironment = '*'\nprefix = 'x-'\npoll = '10s'\nrename = {'tls.crt' = 'TLS_CRT'}\n[sources.b]\ntype = 'dir'\npath = '/s/a'\nenvironment = 'dev'\nsecret = 'db'"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := c.Sources["a"], c.Sources["b"]; a != (Source{"dir", "/s/a", "*", "", "x-", Duration(10 * time.Second)}) || b != (Source{"dir", "/s/a", "dev", "db", "", 0}) {
+	if a, b := c.Sources["a"], c.Sources["b"]; !reflect.DeepEqual(a, Source{"dir", "/s/a", "*", "", "x-", map[string]string{"tls.crt": "TLS_CRT"}, Duration(10 * time.Second)}) || !reflect.DeepEqual(b, Source{"dir", "/s/a", "dev", "db", "", nil, 0}) {
 		t.Errorf("got %+v", c.Sources)
 	}
 }
@@ -31,6 +32,10 @@ func TestSourcesThatCannotBe(t *testing.T) {
 		good + "secret = 'db'\nprefix = 'd'":                                  "sources.x.prefix",
 		good + "prefix = '-a'":                                                "sources.x.prefix",
 		good + "poll = '10ms'":                                                "sources.x.poll: 10ms is less than a second",
+		good + "rename = {'tls.crt' = 'TLS.CRT'}":                             `sources.x.rename."tls.crt": "TLS.CRT" is not a key`,
+		good + "rename = {'a/b' = 'A'}":                                       `sources.x.rename: "a/b" is not the name of a file`,
+		good + "rename = {'..data' = 'A'}":                                    `sources.x.rename: "..data" is not the name of a file`,
+		good + "rename = {'a' = 'K', 'b' = 'K'}":                              `sources.x.rename."b": K is the key of "a" already`,
 		good + "pol = '10s'":                                                  "unknown key sources.x.pol",
 		good + "[sources.store]\n" + good:                                     `sources: "store" is not a name`,
 		good + "[sources.'a b']\n" + good:                                     `sources: "a b" is not a name`,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/source"
@@ -27,7 +28,10 @@ type Options struct {
 	Secret string
 	// Prefix, unless empty, leaves alone the secrets whose names do not begin so.
 	Prefix string
-	// Ignore are entries of the directory to leave alone.
+	// Rename gives keys to names of files, and to names in files with all keys. Others are
+	// keys as they are, with _ for what a key cannot have.
+	Rename map[string]string
+	// Ignore are entries of the directory, and files of its secrets, to leave alone.
 	Ignore []string
 	// Polling, unless nil, is told why changes have to be looked for every few seconds
 	// instead of being told by the kernel.
@@ -37,16 +41,22 @@ type Options struct {
 // Dir is a directory of secrets. It holds nothing open.
 type Dir struct {
 	Options
+	naming  naming
 	inotify func() (notifier, error)
+	// wait lets time pass while a secret comes to rest.
+	wait func(ctx context.Context, d time.Duration) error
 }
 
 var _ source.Source = (*Dir)(nil)
 
 // New returns the source without looking at it.
-func New(options Options) *Dir { return &Dir{Options: options, inotify: newInotify} }
+func New(options Options) *Dir {
+	return &Dir{Options: options, naming: newNaming(options), inotify: newInotify, wait: sleep}
+}
 
 // Get implements [source.Source].
 func (d *Dir) Get(ctx context.Context, name source.Name, unless source.Revision) (source.Content, error) {
+	var outdated *source.Content
 	var last error
 	for range tries {
 		if err := ctx.Err(); err != nil {
@@ -56,16 +66,23 @@ func (d *Dir) Get(ctx context.Context, name source.Name, unless source.Revision)
 		if err != nil {
 			return source.Content{}, err
 		}
-		content, err := e.try(ctx, unless)
-		if err == nil {
-			return content, nil
+		g, err := e.try(ctx, unless)
+		switch {
+		case err == nil && !g.outdated:
+			return g.Content, nil
+		case err == nil:
+			outdated = &g.Content
+		case !errors.Is(err, errAgain):
+			return source.Content{}, fmt.Errorf("%s: %w", name, err)
+		default:
+			last = fmt.Errorf("%s: %w", name, err)
 		}
-		if last = fmt.Errorf("%s: %w", name, err); !errors.Is(err, errAgain) {
-			break
-		}
-		if err := sleep(ctx, settle); err != nil {
+		if err := d.wait(ctx, settle); err != nil {
 			return source.Content{}, err
 		}
+	}
+	if outdated != nil {
+		return *outdated, nil
 	}
 	return source.Content{}, last
 }
@@ -75,12 +92,8 @@ func (d *Dir) find(name source.Name) (entry, error) {
 	if !d.has(name) {
 		return entry{}, fmt.Errorf("%s: %w", name, inject.ErrNotFound)
 	}
-	candidates := candidates(d.environmentDir(name.Environment), name)
-	if d.Secret != "" {
-		candidates = []entry{{name: name, path: d.Path, form: directory}}
-	}
 	var found []entry
-	for _, c := range candidates {
+	for _, c := range d.candidates(name) {
 		ok, err := c.there()
 		if err != nil {
 			return entry{}, d.unreadable(err)

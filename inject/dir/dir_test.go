@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -123,8 +124,9 @@ func TestOptions(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	path := t.TempDir()
 	long := strings.Repeat("hunter2 ", store.MaxValue/8+1)
+	half := long[:store.MaxSecret/2]
 	write(t, path, map[string]string{
-		"twice/A": "hunter2", "twice.env": "A=hunter2", "badkey/tls.crt": "hunter2", "nested/sub/A": "hunter2", "empty/": "",
+		"twice/A": "hunter2", "twice.env": "A=hunter2", "badkey/tls crt": "hunter2", "both/tls.crt": "hunter2", "both/tls_crt": "hunter2", "total/A": half, "total/B": half + "h", "nested/sub/A": "hunter2", "empty/": "",
 		"dangling": "->nowhere", "inner/A": "->nowhere", "loop": "->loop", "long/A": long, "long.env": "",
 		"huge": long, "text.env": "hunter2", "odd.json": `{"hunter2!": "x"}`, "none.json": "{}", "list.yaml": "- hunter2",
 		"big.json": fmt.Sprintf("{%q: %q}", "A", long), "my secret/A": "hunter2",
@@ -133,7 +135,7 @@ func TestMistakes(t *testing.T) {
 	must(t, unix.Mkfifo(filepath.Join(path, "pipe"), 0o600))
 	d := dir.New(dir.Options{Path: path, Environment: "prod"})
 	for secret, want := range map[string][]string{
-		"twice": {"twice, as", "twice.env"}, "badkey": {"badkey/tls.crt", "no key"}, "nested": {"nested/sub", "directory"}, "empty": {"empty", "no file"},
+		"twice": {"twice, as", "twice.env"}, "badkey": {"badkey/tls crt", "no key", "rename"}, "both": {"both/tls.crt", "both/tls_crt", "key tls_crt", "rename"}, "total": {"total", "1048577", "1048576"}, "nested": {"nested/sub", "directory"}, "empty": {"empty", "no file"},
 		"dangling": {"dangling", "no such file"}, "inner": {"inner/A", "no such file"}, "loop": {"loop", "too many"}, "long": {"long/A", "1048576"},
 		"huge": {"huge", "1048576"}, "text": {"text.env", "not a key"}, "odd": {"odd.json", "not a key"}, "none": {"none.json", "no key"}, "list": {"list.yaml", "mapping"},
 		"big": {"big.json", "value of A", "1048576"}, "pipe": {"pipe", "regular"}, "my secret": {"my secret", "no name"},
@@ -195,7 +197,7 @@ func TestFileThatIsOpenForWriting(t *testing.T) {
 	_, err = file.WriteString("A=half")
 	must(t, err)
 	d := dir.New(dir.Options{Path: path, Environment: "prod"})
-	if got := get(d, "prod", "db"); !strings.Contains(got, "is open") {
+	if got := get(d, "prod", "db"); !strings.Contains(got, "is open") || !strings.Contains(got, "rename it") {
 		t.Fatalf("got %q", got)
 	}
 	read := make(chan string)
@@ -243,15 +245,49 @@ func TestFileOfTheFuture(t *testing.T) {
 	}
 }
 
+// What may not be read is no absence, and is read when it may be.
 func TestPermissions(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("root may read everything")
-	}
 	path := t.TempDir()
 	write(t, path, map[string]string{"db/A": "1"})
-	must(t, os.Chmod(filepath.Join(path, "db", "A"), 0))
+	must(t, os.Chmod(filepath.Dir(path), 0o755))
 	d := dir.New(dir.Options{Path: path, Environment: "prod"})
-	if _, err := d.Get(t.Context(), source.Name{Environment: "prod", Secret: "db"}, ""); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("got %v", err)
+	for _, at := range []string{"db/A", "db", "."} {
+		at = filepath.Join(path, at)
+		info, err := os.Stat(at)
+		must(t, err)
+		must(t, os.Chmod(at, 0))
+		asNobody(t, func() {
+			_, err := d.Get(context.Background(), source.Name{Environment: "prod", Secret: "db"}, "")
+			if !errors.Is(err, fs.ErrPermission) || errors.Is(err, inject.ErrNotFound) || errors.Is(err, source.ErrUnavailable) != (at == path) {
+				t.Errorf("%s: got %v", at, err)
+			}
+		})
+		must(t, os.Chmod(at, info.Mode()|0o055))
 	}
+	must(t, os.Chmod(filepath.Join(path, "db", "A"), 0o644))
+	asNobody(t, func() {
+		if got := get(d, "prod", "db"); got != "A=1" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// asNobody does something without root's right to read everything.
+func asNobody(t *testing.T, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		do()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with its rights
+		if _, err := unix.SetfsuidRetUid(65534); err != nil {
+			t.Error(err)
+			return
+		}
+		do()
+	}()
+	<-done
 }

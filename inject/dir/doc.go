@@ -10,8 +10,11 @@
 //	db/               a directory: a key for each file, of the file's name
 //	db.env            K=V lines
 //	db.json, db.yaml  (.yml) a mapping of strings
-//	db-password       any other file: one key of the file's name, with _ for what a key
-//	                  cannot have (db_password), and the file's bytes as its value
+//	db-password       any other file: one key of the file's name, and the file's bytes as
+//	                  its value
+//
+// A name becomes a key with _ for what a key cannot have (tls.crt is tls_crt), unless
+// [Options].Rename gives it another (see keys.go).
 //
 // With [Options].Secret the directory itself is one secret, a file a key. With [Options].Environment
 // "*" each directory in it is an environment with entries as above.
@@ -26,7 +29,9 @@
 // A secret is read when its files have been as they are for a moment (see settle in
 // read.go), are not open for writing as far as the file system tells, and are the same
 // before and after they are read. A directory with ..data, which changes at one moment, is
-// not waited for.
+// not waited for. Of a secret that is one file it is the opened file that has to have been
+// left alone: when others take its place all the time, the last one is taken that was,
+// after a second at most. What is written in place all the time is not taken.
 //
 // # Nothing missed
 //

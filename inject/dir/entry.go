@@ -25,14 +25,14 @@ const (
 var bundles = []string{".env", ".json", ".yaml", ".yml"}
 
 // parse reads a file with all keys by its suffix.
-func parse(path string, content []byte) (map[string][]byte, error) {
+func parse(path string, content []byte, names secretfile.Names) (map[string][]byte, error) {
 	switch filepath.Ext(path) {
 	case ".env":
-		return secretfile.ParseDotenv(content)
+		return secretfile.ParseDotenvAs(content, names)
 	case ".json":
-		return secretfile.ParseJSON(content)
+		return secretfile.ParseJSONAs(content, names)
 	default:
-		return secretfile.ParseYAML(content)
+		return secretfile.ParseYAMLAs(content, names)
 	}
 }
 
@@ -41,17 +41,21 @@ type entry struct {
 	name source.Name
 	path string
 	form form
+	dir  *Dir
 }
 
 // candidates are the entries that a secret could be.
-func candidates(dir string, name source.Name) []entry {
-	path := filepath.Join(dir, name.Secret)
-	all := []entry{{name, path, directory}}
+func (d *Dir) candidates(name source.Name) []entry {
+	if d.Secret != "" {
+		return []entry{{name, d.Path, directory, d}}
+	}
+	path := filepath.Join(d.environmentDir(name.Environment), name.Secret)
+	all := []entry{{name, path, directory, d}}
 	if stem(name.Secret) == name.Secret {
-		all = append(all, entry{name, path, whole})
+		all = append(all, entry{name, path, whole, d})
 	}
 	for _, suffix := range bundles {
-		all = append(all, entry{name, path + suffix, bundle})
+		all = append(all, entry{name, path + suffix, bundle, d})
 	}
 	return all
 }
@@ -108,18 +112,4 @@ func (e entry) checkName() error {
 		}
 	}
 	return nil
-}
-
-// keyOf is the key of a secret that is one file.
-func keyOf(file string) string {
-	key := strings.Map(func(r rune) rune {
-		if r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
-			return r
-		}
-		return '_'
-	}, file)
-	if key[0] >= '0' && key[0] <= '9' {
-		return "_" + key
-	}
-	return key
 }

@@ -1,16 +1,11 @@
 package dir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/source"
@@ -23,7 +18,8 @@ const (
 	// the steps of a file system's clock, so that what is written after a read shows in a
 	// file's times.
 	settle = 50 * time.Millisecond
-	// tries is how often a secret that changes all the time is tried to be read.
+	// tries is how often a secret that changes all the time is tried to be read, which
+	// takes about a second. Then the last glimpse that was had of it has to do, if any was.
 	tries = 10
 	// maxBundle is the most bytes of a file with all keys: names and escapes take room.
 	maxBundle = 4 << 20
@@ -32,29 +28,36 @@ const (
 // errAgain is wrapped by what may be right a moment later.
 var errAgain = errors.New("it is read again a moment later")
 
+// restless is the error for what changes between one look and the next. It is the same
+// text whatever it is that was noticed, lest each try is another trouble to tell of.
+func (e entry) restless() error {
+	do := "write another file and rename it over this one"
+	if e.form == directory {
+		do = "write another directory and rename it, or lead a link " + dataLink + " to it"
+	}
+	return fmt.Errorf("%s is written all the time, or is open in a process that may be writing it: %s: %w", e.path, do, errAgain)
+}
+
+// glimpse is what a secret held at one moment, and for a moment after that.
+type glimpse struct {
+	source.Content
+	// outdated: others have taken the place of its files meanwhile.
+	outdated bool
+}
+
 // try reads the entry once. The error wraps errAgain when it was not left alone.
-func (e entry) try(ctx context.Context, unless source.Revision) (source.Content, error) {
+func (e entry) try(ctx context.Context, unless source.Revision) (glimpse, error) {
 	seen, err := e.look()
 	if err != nil {
-		return source.Content{}, again(err)
+		return glimpse{}, again(err)
 	}
 	if seen.revision() == unless {
-		return source.Content{}, source.ErrUnchanged
+		return glimpse{}, source.ErrUnchanged
 	}
-	if !seen.settled(time.Now()) {
-		if err := sleep(ctx, settle); err != nil {
-			return source.Content{}, err
-		}
+	if e.form == directory {
+		return e.tryDirectory(ctx, seen)
 	}
-	data, err := e.values(seen)
-	// Looked at after the pause and the read: neither has seen a change.
-	if now, lost := e.look(); lost != nil || !now.equal(seen) {
-		return source.Content{}, fmt.Errorf("%s changes while it is read: %w", e.path, errAgain)
-	}
-	if err != nil {
-		return source.Content{}, err
-	}
-	return source.Content{Revision: seen.revision(), Data: data}, nil
+	return e.tryFile(ctx, seen)
 }
 
 // again marks the error for a file that is gone: it was there just now.
@@ -74,49 +77,113 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// values reads the files that were seen.
-func (e entry) values(seen view) (map[string]inject.Value, error) {
-	if e.form == bundle {
-		return e.parsed(seen.files[0])
+// pause lets what is seen come to rest, if it has not yet.
+func (e entry) pause(ctx context.Context, seen view) error {
+	if seen.settled(time.Now()) {
+		return nil
 	}
-	data := map[string]inject.Value{}
+	return e.dir.wait(ctx, settle)
+}
+
+// tryDirectory reads the files of a directory, which have to belong together: neither the
+// pause nor the read has seen a change.
+func (e entry) tryDirectory(ctx context.Context, seen view) (glimpse, error) {
+	if err := e.pause(ctx, seen); err != nil {
+		return glimpse{}, err
+	}
+	data, err := e.keys(seen)
+	if now, lost := e.look(); lost != nil || !now.equal(seen) {
+		return glimpse{}, e.restless()
+	}
+	return glimpse{Content: source.Content{Revision: seen.revision(), Data: data}}, err
+}
+
+// keys reads a file for each key.
+func (e entry) keys(seen view) (map[string]inject.Value, error) {
+	if err := seen.fits(e.path); err != nil {
+		return nil, err
+	}
+	data, files := map[string]inject.Value{}, map[string]string{}
 	for _, f := range seen.files {
-		key := filepath.Base(f.path)
-		if e.form == whole {
-			key = keyOf(key)
+		key, ok := e.dir.naming.key(filepath.Base(f.path))
+		if !ok {
+			return nil, fmt.Errorf("%q: the file's name can be no key: %s", f.path, keyRule)
 		}
-		if !store.ValidKey(key) {
-			return nil, fmt.Errorf("%s: the file's name is no key: %s", f.path, keyRule)
+		if other, twice := files[key]; twice {
+			return nil, fmt.Errorf("%s and %s are both the key %s: give one of them another with rename", other, f.path, key)
 		}
-		content, err := readFile(f, store.MaxValue)
+		value, err := e.value(f)
 		if err != nil {
 			return nil, err
 		}
-		data[key] = inject.NewValue(content)
-		clear(content)
+		data[key], files[key] = value, f.path
 	}
 	return data, nil
 }
 
-var keyRule = fmt.Sprintf("a key has 1 to %d letters, digits and _, and does not begin with a digit", store.MaxKey)
+func (e entry) value(f file) (inject.Value, error) {
+	h, err := e.hold(f)
+	if err != nil {
+		return inject.Value{}, err
+	}
+	defer h.Close()
+	content, err := h.read(store.MaxValue)
+	defer clear(content)
+	return inject.NewValue(content), err
+}
+
+// tryFile reads a file that is a whole secret. It is the file that is opened at first that
+// has to rest, and not what its name leads to: one that others take the place of all the
+// time is whole all the same.
+func (e entry) tryFile(ctx context.Context, seen view) (glimpse, error) {
+	h, err := e.hold(seen.files[0])
+	if err != nil {
+		return glimpse{}, err
+	}
+	defer h.Close()
+	if err := e.pause(ctx, seen); err != nil {
+		return glimpse{}, err
+	}
+	data, err := e.contentOf(h)
+	now, lost := e.look()
+	outdated := lost != nil || !now.equal(seen)
+	if err == nil && !h.rested || err != nil && outdated {
+		err = e.restless()
+	}
+	return glimpse{Content: source.Content{Revision: seen.revision(), Data: data}, outdated: outdated}, err
+}
+
+// contentOf is what a file with all keys, or the only one, holds.
+func (e entry) contentOf(h *held) (map[string]inject.Value, error) {
+	if e.form == bundle {
+		return e.parsed(h)
+	}
+	key, ok := e.dir.naming.key(filepath.Base(h.path))
+	if !ok {
+		return nil, fmt.Errorf("%q: the file's name can be no key: %s", h.path, keyRule)
+	}
+	content, err := h.read(store.MaxValue)
+	defer clear(content)
+	return map[string]inject.Value{key: inject.NewValue(content)}, err
+}
 
 // parsed reads a file with all keys.
-func (e entry) parsed(f file) (map[string]inject.Value, error) {
-	content, err := readFile(f, maxBundle)
+func (e entry) parsed(h *held) (map[string]inject.Value, error) {
+	content, err := h.read(maxBundle)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(content)
-	values, err := parse(f.path, content)
+	values, err := parse(h.path, content, e.dir.naming.key)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
+		return nil, fmt.Errorf("%s: %w", h.path, err)
 	}
 	data := map[string]inject.Value{}
 	for key, value := range values {
 		data[key] = inject.NewValue(value)
 		clear(value)
 	}
-	return data, f.check(data)
+	return data, h.check(data)
 }
 
 // check names the file and the key for what no secret can hold.
@@ -125,54 +192,9 @@ func (f file) check(data map[string]inject.Value) error {
 		return fmt.Errorf("%s has no key", f.path)
 	}
 	for key, value := range data {
-		if !store.ValidKey(key) {
-			return fmt.Errorf("%s: one of its names is no key: %s", f.path, keyRule)
-		}
 		if value.Len() > store.MaxValue {
 			return fmt.Errorf("%s: the value of %s has %d bytes, the limit is %d (1 MiB)", f.path, key, value.Len(), store.MaxValue)
 		}
 	}
 	return nil
-}
-
-// readFile returns the bytes of a file that is as it was seen; the caller clears them.
-func readFile(f file, limit int64) ([]byte, error) {
-	// What is no regular file, a pipe above all, must not be waited for.
-	opened, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, again(err)
-	}
-	defer opened.Close()
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(opened.Fd()), &stat); err != nil {
-		return nil, fmt.Errorf("looking at %s: %w", f.path, err)
-	}
-	switch now := identify(&stat); {
-	case now != f.id:
-		return nil, fmt.Errorf("%s changes while it is read: %w", f.path, errAgain)
-	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, fmt.Errorf("%s is no regular file", f.path)
-	case stat.Size > limit:
-		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", f.path, stat.Size, limit)
-	case beingWritten(int(opened.Fd())):
-		return nil, fmt.Errorf("%s is open in another process that may be writing it: %w", f.path, errAgain)
-	}
-	// Large enough from the start: growing would leave a copy behind.
-	content := bytes.NewBuffer(make([]byte, 0, stat.Size+bytes.MinRead))
-	if _, err := content.ReadFrom(io.LimitReader(opened, stat.Size)); err != nil {
-		clear(content.Bytes())
-		return nil, fmt.Errorf("reading %s: %w", f.path, err)
-	}
-	return content.Bytes(), nil
-}
-
-// beingWritten says whether anybody has a file open to write to it. The kernel grants a
-// read lease on no such file; where it grants none at all, that is not known. It is
-// given back at once, since who opens the file to write would wait for it.
-func beingWritten(fd int) bool {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
-		return errors.Is(err, unix.EAGAIN)
-	}
-	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
-	return false
 }

@@ -59,12 +59,13 @@ func (e entry) trail() []step {
 	}
 	dir := e.path
 	data := filepath.Join(dir, dataLink)
-	if _, err := os.Lstat(data); err == nil {
+	_, err := os.Lstat(data)
+	if err == nil {
 		steps, dir = append(steps, trail(data)...), data
 	}
 	entries, _ := os.ReadDir(dir)
 	for _, f := range entries {
-		if !leftAlone(f.Name()) && f.Type()&os.ModeSymlink != 0 {
+		if e.dir.naming.takes(f.Name(), err == nil) && f.Type()&os.ModeSymlink != 0 {
 			steps = append(steps, trail(filepath.Join(dir, f.Name()))...)
 		}
 	}

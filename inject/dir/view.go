@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/purserd/purser/inject/source"
+	"github.com/purserd/purser/inject/store"
 )
 
 // dataLink leads to the files of a directory that changes at one moment: as in
@@ -58,7 +59,7 @@ func (e entry) look() (view, error) {
 		dir = filepath.Join(dir, link)
 	}
 	v := view{atomic: err == nil}
-	err = v.lookIn(dir)
+	err = v.lookIn(dir, e.dir.naming)
 	return v, err
 }
 
@@ -71,7 +72,7 @@ func lookAt(path string) (file, error) {
 }
 
 // lookIn looks at the files of a directory.
-func (v *view) lookIn(dir string) error {
+func (v *view) lookIn(dir string, naming naming) error {
 	at, err := lookAt(dir)
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func (v *view) lookIn(dir string) error {
 	}
 	newest := max(at.mtime, at.ctime)
 	for _, e := range entries {
-		if leftAlone(e.Name()) {
+		if !naming.takes(e.Name(), v.atomic) {
 			continue
 		}
 		f, err := lookAt(filepath.Join(dir, e.Name()))
@@ -99,6 +100,21 @@ func (v *view) lookIn(dir string) error {
 	if len(v.files) == 0 {
 		// Who makes the directory anew fills it next.
 		return fmt.Errorf("%s has no file, and a secret needs a key at least: %w", dir, errAgain)
+	}
+	return nil
+}
+
+// fits refuses more than a secret can hold before any of it is read.
+func (v view) fits(path string) error {
+	var total int64
+	for _, f := range v.files {
+		if f.size > store.MaxValue {
+			return fmt.Errorf("%s has %d bytes, the limit is %d (1 MiB)", f.path, f.size, store.MaxValue)
+		}
+		total += f.size
+	}
+	if total > store.MaxSecret {
+		return fmt.Errorf("the %d files of %s have %d bytes together, the limit is %d (1 MiB)", len(v.files), path, total, store.MaxSecret)
 	}
 	return nil
 }

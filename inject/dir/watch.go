@@ -165,7 +165,7 @@ func (w *watches) touch(t *touched, e fsnotify.Event) {
 	if on := w.on[filepath.Dir(e.Name)]; on != nil {
 		base := filepath.Base(e.Name)
 		for why := range on.reasons {
-			if why.base == base || why.base == "" && !leftAlone(base) {
+			if why.heeds(base) {
 				t.add(w.dir, why, base)
 			}
 		}

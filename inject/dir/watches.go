@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
@@ -59,6 +60,18 @@ type reason struct {
 	name source.Name
 	// entries: the secret is the entry, in the environment of name.
 	entries bool
+}
+
+// heeds says whether an entry of the directory matters to who watches it for that reason.
+func (why reason) heeds(base string) bool {
+	switch {
+	case why.base != "":
+		return why.base == base
+	case why.name.Secret != "": // any file may be a key
+		return !strings.HasPrefix(base, "..")
+	default:
+		return !leftAlone(base)
+	}
 }
 
 func newWatches(d *Dir, n notifier) *watches {
@@ -136,11 +149,8 @@ func (d *Dir) way(environment string) []step {
 
 // trailOf are the steps to the files of a secret.
 func (d *Dir) trailOf(name source.Name) []step {
-	if d.Secret != "" {
-		return sorted(entry{name: name, path: d.Path, form: directory}.trail())
-	}
 	var steps []step
-	for _, c := range candidates(d.environmentDir(name.Environment), name) {
+	for _, c := range d.candidates(name) {
 		if ok, err := c.there(); ok || err != nil {
 			steps = append(steps, c.trail()...)
 		}
