@@ -58,6 +58,7 @@ func TestDirectories(t *testing.T) {
 		"some, renamed":        {[]*purserv1.SecretRef{ref("s", inFile("/run/s", "keys"), renamed(map[string]string{"B": "other"}))}, "/run/s other"},
 		"one file":             {[]*purserv1.SecretRef{ref("s", inFile("/run/s.json", "json"))}, "/run! s.json"},
 		"files side by side":   {[]*purserv1.SecretRef{ref("t", inFile("/run/t.env", "dotenv")), ref("s", inFile("/run/s.json", "json"))}, "/run! s.json t.env"},
+		"named as programs do": {[]*purserv1.SecretRef{ref("s", inFile("/run/s", "keys"), renamed(map[string]string{"A": "tls.crt", "B": ".b-1"}), notInEnv)}, "/run/s .b-1 tls.crt"},
 		"a directory in one":   {[]*purserv1.SecretRef{ref("s", inFile("/run/x/keys", "keys")), ref("t", inFile("/run/t.json", "json"))}, "/run! t.json x/keys/; /run/x/keys A B"},
 		"names that are alike": {[]*purserv1.SecretRef{ref("s", inFile("/run/a", "keys")), ref("t", inFile("/run/ab", "keys"))}, "/run/a A B; /run/ab B C"},
 		"two in one directory": {[]*purserv1.SecretRef{ref("s", inFile("/run/s", "keys"), renamed(map[string]string{"A": "A"})), ref("t", inFile("/run/s", "keys"))}, "/run/s A B C"},

@@ -168,9 +168,30 @@ func (c *collector) renamed(at path, ref *purserv1.SecretRef) {
 			c.add(at.join(mapKey(key)), "keys.unique", "gives the same variable as key %s", other)
 		}
 		taken[name] = key
+		if matches(deliveryPattern, name) && !matches(keyPattern, name) && namesVariables(ref) {
+			c.add(at.join(mapKey(key)), "string.pattern", "%s", noVariable(ref))
+		}
 		if becomesReserved(ref.GetPrefix(), name) {
 			c.add(at.join(mapKey(key)), "env.reserved", "must, with the prefix, not start with PURSER_: purser alone sets those variables")
 		}
+	}
+}
+
+// namesVariables says whether keys become variables, of the container or in a file of them.
+// Other files may have names that no variable can have.
+func namesVariables(ref *purserv1.SecretRef) bool {
+	return SecretEnv(ref) || FileFormat(ref.GetFile()) == FormatDotenv
+}
+
+// noVariable says what is wrong with a name that only a file could have.
+func noVariable(ref *purserv1.SecretRef) string {
+	switch {
+	case ref.GetFile() == nil:
+		return patterns[keyPattern]
+	case FileFormat(ref.GetFile()) == FormatDotenv:
+		return patterns[keyPattern] + ", as dotenv files are read"
+	default:
+		return patterns[keyPattern] + "; the name of a file alone, with env: false, may have '.' and '-', too"
 	}
 }
 

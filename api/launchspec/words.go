@@ -13,6 +13,7 @@ const (
 	namePattern     = `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`
 	idPattern       = `^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`
 	keyPattern      = `^[A-Za-z_][A-Za-z0-9_]*$`
+	deliveryPattern = `^\.?[A-Za-z0-9_-][A-Za-z0-9._-]*$`
 	durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
 	periodPattern   = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 	quantityPattern = `^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$`
@@ -30,6 +31,7 @@ var patterns = map[string]string{
 	namePattern:     "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
 	idPattern:       "must be letters, digits, '.', '_' and '-', in parts separated by '/' that each start with a letter or digit",
 	keyPattern:      "must be letters, digits and '_', the first no digit",
+	deliveryPattern: "must be letters, digits, '_', '.' and '-', with one '.' at most to begin with",
 	durationPattern: "must be a duration such as 500ms, 30s or 1h30m",
 	periodPattern:   "must be a duration such as 500ms, 30s or 1h30m, or 0",
 	quantityPattern: "must be a number of bytes such as 256Mi, 1Gi or 500M",

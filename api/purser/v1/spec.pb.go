@@ -393,8 +393,9 @@ type SecretRef struct {
 	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// Keys that must be there, named as in the secret.
 	RequiredKeys []string `protobuf:"bytes,2,rep,name=required_keys,json=requiredKeys,proto3" json:"required_keys,omitempty"`
-	// Subset and rename: the secret's key to the variable's name. Every key
-	// under its own name when absent. A key listed here must be there.
+	// Subset and rename: the secret's key to the variable's name, or with env: false to
+	// the file's. Every key under its own name when absent. A key listed here must be
+	// there.
 	Keys map[string]string `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// An exact version; the newest when absent.
 	Version *uint32 `protobuf:"varint,4,opt,name=version,proto3,oneof" json:"version,omitempty"`
@@ -1800,12 +1801,12 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
 	"\x04_refB\a\n" +
 	"\x05_pullB\x0e\n" +
-	"\f_auth_secret\"\x9f\t\n" +
+	"\f_auth_secret\"\xa8\t\n" +
 	"\tSecretRef\x12D\n" +
 	"\x04name\x18\x01 \x01(\tB+\xbaH(\xc8\x01\x01r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$H\x00R\x04name\x88\x01\x01\x12N\n" +
-	"\rrequired_keys\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\frequiredKeys\x12\xee\x01\n" +
-	"\x04keys\x18\x03 \x03(\v2\x1e.purser.v1.SecretRef.KeysEntryB\xb9\x01\xbaH\xb5\x01\x9a\x01\xb1\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$*\x8d\x01\xba\x01k\n" +
-	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\x04keys\x12&\n" +
+	"\rrequired_keys\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x18\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$R\frequiredKeys\x12\xf7\x01\n" +
+	"\x04keys\x18\x03 \x03(\v2\x1e.purser.v1.SecretRef.KeysEntryB\xc2\x01\xbaH\xbe\x01\x9a\x01\xba\x01\"\x1fr\x1d\x18\x80\x022\x18^[A-Za-z_][A-Za-z0-9_]*$*\x96\x01\xba\x01k\n" +
+	"\fenv.reserved\x12>must not start with PURSER_: purser alone sets those variables\x1a\x1b!this.startsWith('PURSER_')r&\x18\x80\x022!^\\.?[A-Za-z0-9_-][A-Za-z0-9._-]*$R\x04keys\x12&\n" +
 	"\aversion\x18\x04 \x01(\rB\a\xbaH\x04*\x02(\x01H\x01R\aversion\x88\x01\x01\x12\x1f\n" +
 	"\boptional\x18\x05 \x01(\bH\x02R\boptional\x88\x01\x01\x12\xaf\x01\n" +
 	"\x06prefix\x18\x06 \x01(\tB\x91\x01\xbaH\x8d\x01\xba\x01k\n" +
