@@ -42,7 +42,9 @@ type Options struct {
 type Dir struct {
 	Options
 	naming  naming
+	homes   *homes
 	inotify func() (notifier, error)
+	network func(path string) (kind string, ok bool)
 	// wait lets time pass while a secret comes to rest.
 	wait func(ctx context.Context, d time.Duration) error
 }
@@ -51,7 +53,7 @@ var _ source.Source = (*Dir)(nil)
 
 // New returns the source without looking at it.
 func New(options Options) *Dir {
-	return &Dir{Options: options, naming: newNaming(options), inotify: newInotify, wait: sleep}
+	return &Dir{Options: options, naming: newNaming(options), homes: &homes{of: map[string]home{}}, inotify: newInotify, network: network, wait: sleep}
 }
 
 // Get implements [source.Source].
@@ -104,6 +106,7 @@ func (d *Dir) find(name source.Name) (entry, error) {
 	}
 	switch len(found) {
 	case 1:
+		d.homes.found(d.environmentDir(name.Environment))
 		return found[0], found[0].checkName()
 	case 0:
 		return entry{}, d.absent(name)
@@ -144,7 +147,19 @@ func (d *Dir) absent(name source.Name) error {
 	if d.Secret != "" { // has come in between
 		return fmt.Errorf("%s: %s was missing for a moment", name, path)
 	}
+	if err := d.homes.bare(path); err != nil {
+		return d.down(err)
+	}
 	return fmt.Errorf("%s: nothing in %s: %w", name, path, inject.ErrNotFound)
+}
+
+// down is an error that keeps secrets from being read: all of them, or those of one of
+// the environments.
+func (d *Dir) down(err error) error {
+	if d.Environment == AllEnvironments {
+		return err
+	}
+	return fmt.Errorf("%w: %w", source.ErrUnavailable, err)
 }
 
 // readable fails when the directory itself cannot be read.
@@ -189,8 +204,11 @@ func (d *Dir) List(ctx context.Context) ([]source.Name, error) {
 	var names []source.Name
 	for _, environment := range environments {
 		in, err := d.listIn(environment)
+		if err == nil && len(in) == 0 {
+			err = d.homes.bare(d.environmentDir(environment))
+		}
 		if err != nil && d.Environment != AllEnvironments {
-			return nil, fmt.Errorf("%w: %w", source.ErrUnavailable, err)
+			return nil, d.down(err)
 		}
 		// What is in one that cannot be read is not listed, and Get says why.
 		names = append(names, in...)

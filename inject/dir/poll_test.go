@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,25 +21,33 @@ import (
 // scarce gives so many watches and no more.
 type scarce struct {
 	left   int
+	on     map[string]bool
 	events chan fsnotify.Event
 	errors chan error
 }
 
-func (s *scarce) Add(string) error {
+func (s *scarce) Add(dir string) error {
+	if s.on[dir] {
+		return nil
+	}
 	if s.left == 0 {
 		return fmt.Errorf("inotify_add_watch: %w", unix.ENOSPC)
 	}
 	s.left--
+	if s.on == nil {
+		s.on = map[string]bool{}
+	}
+	s.on[dir] = true
 	return nil
 }
 
-func (s *scarce) Remove(string) error           { return nil }
+func (s *scarce) Remove(dir string) error       { delete(s.on, dir); s.left++; return nil }
 func (s *scarce) Events() <-chan fsnotify.Event { return s.events }
 func (s *scarce) Errors() <-chan error          { return s.errors }
 func (s *scarce) Close() error                  { return nil }
 
 // told are the times at which a watch of an hour said to look at all, and why it polled.
-func told(t *testing.T, inotify func() (notifier, error)) (times []time.Duration, why []string, err error) {
+func told(t *testing.T, inotify func() (notifier, error), kinds ...func(string) (string, bool)) (times []time.Duration, why []string, err error) {
 	path := t.TempDir()
 	for i := range 10 {
 		if err := os.Mkdir(filepath.Join(path, fmt.Sprint("s", i)), 0o700); err != nil {
@@ -48,6 +57,9 @@ func told(t *testing.T, inotify func() (notifier, error)) (times []time.Duration
 	synctest.Test(t, func(t *testing.T) {
 		d := New(Options{Path: path, Environment: "prod", Polling: func(err error) { why = append(why, err.Error()) }})
 		d.inotify = inotify
+		for _, kind := range kinds {
+			d.network = kind
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		began := time.Now()
@@ -98,6 +110,20 @@ func TestWatchThatWorksIsNotPolled(t *testing.T) {
 	}
 }
 
+// What is mounted later, and others write to unseen, is polled from then on, and that is
+// told once.
+func TestNetworkFileSystemThatComesLater(t *testing.T) {
+	looks := 0
+	later := func(string) (string, bool) { looks++; return "NFS", looks > 60 }
+	times, why, err := told(t, func() (notifier, error) { return &scarce{left: 1000}, nil }, later)
+	if !errors.Is(err, context.DeadlineExceeded) || len(why) != 1 || !strings.Contains(why[0], "NFS") {
+		t.Errorf("it ended with %v, and polled for %q", err, why)
+	}
+	if n := len(times); n < 200 || n > 280 { // half an hour each
+		t.Errorf("told %d times in an hour", n)
+	}
+}
+
 // An error that is no lack of watches ends the watch.
 func TestWatchThatBreaks(t *testing.T) {
 	for _, breaks := range []func() (notifier, error){
@@ -115,11 +141,10 @@ func TestWatchThatBreaks(t *testing.T) {
 }
 
 func TestNetworkFileSystems(t *testing.T) {
-	if kind, ok := network(t.TempDir()); ok {
-		t.Skipf("the test's directory is on %s", kind)
-	}
-	if kind, ok := network("/proc"); ok {
-		t.Errorf("/proc is taken for %s", kind)
+	for _, path := range []string{"/proc", "/dev/null", "/none"} {
+		if kind, ok := network(path); ok {
+			t.Errorf("%s is taken for %s", path, kind)
+		}
 	}
 	if _, ok := elsewhere[0x6969]; !ok {
 		t.Error("NFS is not known")

@@ -82,15 +82,18 @@ func (d *Dir) watch(ctx context.Context, changed func(...source.Name)) error {
 		return err
 	}
 	changed()
-	ticker := time.NewTicker(jittered(d.upkeep()))
-	defer ticker.Stop()
+	every, on := d.upkeep("")
+	timer := time.NewTimer(jittered(every))
+	defer timer.Stop()
 	for {
 		var names []source.Name
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ticker.C:
+		case <-timer.C:
 			err = w.all()
+			every, on = d.upkeep(on)
+			timer.Reset(jittered(every))
 		case e := <-n.Events():
 			names, err = w.gather(ctx, e)
 			if err == nil && names != nil && len(names) == 0 { // nothing of ours
@@ -111,14 +114,16 @@ func (d *Dir) watch(ctx context.Context, changed func(...source.Name)) error {
 
 // upkeep is how often it is looked whether the right directories are watched: no event
 // tells that something is mounted on one. Where others may change files without the
-// kernel seeing it, it is to find their changes.
-func (d *Dir) upkeep() time.Duration {
-	kind, ok := network(d.Path)
-	if !ok {
-		return lookEvery
+// kernel seeing it, it is to find their changes; what that is on is told unless it was.
+func (d *Dir) upkeep(told string) (every time.Duration, on string) {
+	on, elsewhere := d.network(d.Path)
+	if !elsewhere {
+		return lookEvery, ""
 	}
-	d.degraded(fmt.Errorf("%s is on %s, which others may write to unseen", d.Path, kind))
-	return pollEvery
+	if on != told {
+		d.degraded(fmt.Errorf("%s is on %s, which others may write to unseen", d.Path, on))
+	}
+	return pollEvery, on
 }
 
 // gather returns the secrets that an event, and those that follow it closely, are about;

@@ -178,7 +178,8 @@ func (w *watches) drop(dir string) {
 	delete(w.on, dir)
 }
 
-// add watches a directory, anew if another is in its place.
+// add watches a directory, anew if another is in its place; also if it seems to be the
+// same, as the kernel watches none any more that was unmounted in between.
 func (w *watches) add(dir string, reasons map[reason]bool) error {
 	var s unix.Stat_t
 	if err := unix.Stat(dir, &s); err != nil {
@@ -186,11 +187,7 @@ func (w *watches) add(dir string, reasons map[reason]bool) error {
 		return nil // gone, which the next look at what is wanted will see
 	}
 	now := &watched{dev: uint64(s.Dev), ino: s.Ino, reasons: reasons}
-	if have, ok := w.on[dir]; ok {
-		if have.dev == now.dev && have.ino == now.ino {
-			have.reasons = reasons
-			return nil
-		}
+	if have, ok := w.on[dir]; ok && (have.dev != now.dev || have.ino != now.ino) {
 		w.drop(dir)
 	}
 	err := w.notifier.Add(dir)
