@@ -343,13 +343,13 @@ func TestDamagedVersionIsNotPolled(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { a.rotator.run(ctx) })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if got := source.got.Load(); got < 10 || got > 150 {
 			t.Errorf("it was read %d times in an hour", got)
 		}
 		a.set(t, "three")
 		a.rotator.notice("dev", "s")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if r := a.lookup("dev", "a/f").record(); versionOf(pinsOf(r), "s") != 3 {
 			t.Errorf("it does not move to a version that can be read: %v", r)
 		}

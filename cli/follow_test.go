@@ -114,12 +114,12 @@ func TestFollowerPrintsEachLineOnce(t *testing.T) {
 		f := &follower{api: n.dial(t), app: "a", from: began.AsTime(), console: &console{out: &out, err: &out}, followed: map[string]*followed{}}
 		stop := beside(t.Context(), f.run)
 		n.tell <- running("a/f")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		n.tell <- &purserv1.WatchResponse{Type: "removed", Workload: &purserv1.Workload{Id: "a/f"}}
 		n.tell <- running("a/f")
 		synctest.Wait()
 		n.away.Store(false)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		stop()
 		want := []string{
 			"f : running", "what f writes cannot be read (the log is damaged); trying again", "f : removed",

@@ -188,51 +188,6 @@ func TestDirectoryThatIsMissing(t *testing.T) {
 	}
 }
 
-// A file that somebody writes is read when they have closed it, however long they pause.
-func TestFileThatIsOpenForWriting(t *testing.T) {
-	path := t.TempDir()
-	at := filepath.Join(path, "db.env")
-	file, err := os.Create(at)
-	must(t, err)
-	_, err = file.WriteString("A=half")
-	must(t, err)
-	d := dir.New(dir.Options{Path: path, Environment: "prod"})
-	if got := get(d, "prod", "db"); !strings.Contains(got, "is open") || !strings.Contains(got, "rename it") {
-		t.Fatalf("got %q", got)
-	}
-	read := make(chan string)
-	go func() { read <- get(d, "prod", "db") }()
-	select {
-	case got := <-read:
-		t.Errorf("got %q", got)
-	case <-time.After(200 * time.Millisecond):
-	}
-	_, err = file.WriteString("=whole\n")
-	must(t, errors.Join(err, file.Close()))
-	if got := <-read; got != "A=half=whole" {
-		t.Errorf("got %q", got)
-	}
-}
-
-// Who writes into a directory file after file is given the time.
-func TestDirectoryThatIsBeingFilled(t *testing.T) {
-	path := t.TempDir()
-	write(t, path, map[string]string{"db/A": "1"})
-	d := dir.New(dir.Options{Path: path, Environment: "prod"})
-	read := make(chan string)
-	go func() { read <- get(d, "prod", "db") }()
-	want := "A=1"
-	for i := range 10 {
-		time.Sleep(10 * time.Millisecond)
-		key := fmt.Sprintf("B%d", i)
-		write(t, path, map[string]string{"db/" + key: "1"})
-		want += " " + key + "=1"
-	}
-	if got := <-read; got != want {
-		t.Errorf("got %q", got)
-	}
-}
-
 // A clock that was set back does not make files of the future be waited for.
 func TestFileOfTheFuture(t *testing.T) {
 	path := t.TempDir()

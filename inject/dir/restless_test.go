@@ -2,6 +2,7 @@ package dir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,10 +17,9 @@ import (
 // restless is a directory in which something is done each time that it is waited for it
 // to come to rest.
 func restless(t *testing.T, do func(path string, i int) error) (d *Dir, path string) {
+	t.Helper()
 	path = t.TempDir()
-	if err := os.Mkdir(filepath.Join(path, "db"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(filepath.Join(path, "db"), 0o700))
 	d = New(Options{Path: path, Environment: "prod"})
 	i := 0
 	d.wait = func(context.Context, time.Duration) error {
@@ -27,9 +27,7 @@ func restless(t *testing.T, do func(path string, i int) error) (d *Dir, path str
 		return do(path, i)
 	}
 	for _, name := range []string{"db/A", "db/B", "one"} {
-		if err := overwrite(filepath.Join(path, name), "0", 0); err != nil {
-			t.Fatal(err)
-		}
+		must(t, overwrite(filepath.Join(path, name), "0", 0))
 	}
 	return d, path
 }
@@ -111,5 +109,54 @@ func TestFilesThatAreWrittenAllTheTime(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file that somebody has open to write to it is read when they have closed it, however
+// long they pause.
+func TestFileThatIsOpenForWriting(t *testing.T) {
+	var file *os.File
+	closed := false
+	d, path := restless(t, func(_ string, i int) error {
+		if i < 15 || closed {
+			return nil
+		}
+		closed = true
+		_, err := file.WriteString("=whole\n")
+		return errors.Join(err, file.Close())
+	})
+	var err error
+	file, err = os.Create(filepath.Join(path, "open.env"))
+	must(t, err)
+	_, err = file.WriteString("A=half")
+	must(t, err)
+	if got := d.text("open"); got != "A=half=whole" || !closed {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Who never closes it is told to.
+func TestFileThatStaysOpenForWriting(t *testing.T) {
+	d, path := restless(t, func(string, int) error { return nil })
+	file, err := os.OpenFile(filepath.Join(path, "one"), os.O_WRONLY, 0)
+	must(t, err)
+	defer file.Close()
+	if got := d.text("one"); !strings.Contains(got, "is open in a process") || !strings.Contains(got, "rename it") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Who writes into a directory file after file is given the time.
+func TestDirectoryThatIsBeingFilled(t *testing.T) {
+	want := "A=0 B=0"
+	d, _ := restless(t, func(path string, i int) error {
+		if i > 10 {
+			return nil
+		}
+		want += fmt.Sprintf(" C%02d=1", i)
+		return overwrite(filepath.Join(path, "db", fmt.Sprintf("C%02d", i)), "1", i)
+	})
+	if got := d.text("db"); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -196,7 +196,7 @@ func TestWhatWasChangedMeanwhile(t *testing.T) {
 		f.has[db("db")], f.has[db("same")] = "2", "1"
 	}, func(t *testing.T, f *fake) {
 		f.want(t, "0s put db 2", "0s up")
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		f.want(t, "1s gone old")
 	})
 }
@@ -205,9 +205,9 @@ func TestWhatNobodyToldOfIsFoundByThePoll(t *testing.T) {
 	running(t, func(f *fake) { f.has[db("db")], f.deaf = "1", true }, func(t *testing.T, f *fake) {
 		f.want(t, "0s put db 1", "0s up")
 		f.set(func() { f.has[db("db")] = "2" })
-		time.Sleep(50 * time.Second)
+		<-time.After(50 * time.Second)
 		f.want(t)
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.kept[db("db")] != "2" {
@@ -219,7 +219,7 @@ func TestWhatNobodyToldOfIsFoundByThePoll(t *testing.T) {
 // What has not changed is not read again.
 func TestUnchangedIsNotPut(t *testing.T) {
 	running(t, func(f *fake) { f.has[db("db")] = "1" }, func(t *testing.T, f *fake) {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.puts != 1 || f.gets < 50 {
@@ -231,7 +231,7 @@ func TestUnchangedIsNotPut(t *testing.T) {
 // Polls of many nodes do not come at one moment.
 func TestPollsAreJittered(t *testing.T) {
 	running(t, func(f *fake) { f.has[db("db")] = "1" }, func(t *testing.T, f *fake) {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		pauses := map[time.Duration]bool{}
@@ -254,7 +254,7 @@ func TestSourceThatIsDownChangesNothing(t *testing.T) {
 		f.want(t, "0s put db 1", "0s up")
 		f.set(func() { f.down = down })
 		f.want(t, "0s down: "+down.Error())
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		f.want(t) // told once, and nothing is taken away
 		f.mu.Lock()
 		if n := len(f.lists); n < 100 || n > 150 {
@@ -269,9 +269,9 @@ func TestSourceThatIsDownChangesNothing(t *testing.T) {
 func TestSourceThatIsDownAtFirst(t *testing.T) {
 	running(t, func(f *fake) { f.kept[db("db")], f.down = "1", errors.New("not there") }, func(t *testing.T, f *fake) {
 		f.want(t, "0s down: not there")
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		f.set(func() { f.down, f.has[db("db")] = nil, "1" })
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		f.want(t, "5s up")
 	})
 }
@@ -281,11 +281,11 @@ func TestSourceThatIsDownAtFirst(t *testing.T) {
 func TestEmptySource(t *testing.T) {
 	running(t, func(f *fake) { f.kept[db("db")] = "1" }, func(t *testing.T, f *fake) {
 		f.want(t, "0s down: the source cannot be read: it has nothing, where 1 secrets are known of it, such as secret db in environment prod")
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		f.set(func() { f.has[db("db")] = "1" })
 		f.want(t, "3600s up")
 		f.set(func() { delete(f.has, db("db")) })
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		f.want(t, "3601s gone db")
 	})
 	running(t, func(*fake) {}, func(t *testing.T, f *fake) { f.want(t, "0s up") })
@@ -296,15 +296,15 @@ func TestSecretThatIsAbsentForAMoment(t *testing.T) {
 	running(t, func(f *fake) { f.has[db("db")], f.has[db("x")] = "1", "1" }, func(t *testing.T, f *fake) {
 		f.want(t, "0s put db 1", "0s put x 1", "0s up")
 		f.set(func() { delete(f.has, db("db")) })
-		time.Sleep(900 * time.Millisecond)
+		<-time.After(900 * time.Millisecond)
 		f.set(func() { f.has[db("db")] = "1" })
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		f.want(t)
 		f.set(func() { delete(f.has, db("db")) })
-		time.Sleep(900 * time.Millisecond)
+		<-time.After(900 * time.Millisecond)
 		f.set(func() {}) // looked at again, and still waited
 		f.want(t)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		f.want(t, "12s gone db")
 	})
 }
@@ -315,7 +315,7 @@ func TestSecretThatCannotBeRead(t *testing.T) {
 		f.want(t, "0s put db 1", "0s put x 1", "0s up")
 		f.set(func() { f.failing[db("db")] = errors.New("half written"); f.has[db("x")] = "2" })
 		f.want(t, "0s trouble db: half written")
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		f.mu.Lock()
 		if f.kept[db("x")] != "2" || f.kept[db("db")] != "1" { // by the poll, as nothing told of it
 			t.Errorf("kept are %v", f.kept)
@@ -330,14 +330,14 @@ func TestSecretThatCannotBeRead(t *testing.T) {
 func TestWhatTheTargetRefusesIsTriedAgain(t *testing.T) {
 	running(t, func(f *fake) { f.has[db("db")] = "1"; f.refused[db("db")] = errors.New("conflict") }, func(t *testing.T, f *fake) {
 		f.want(t, "0s trouble db: conflict", "0s up")
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		f.want(t)
 		f.set(func() { delete(f.refused, db("db")) })
 		f.want(t, "20s put db 1", "20s trouble db: <nil>")
 		f.set(func() { f.refused[db("db")] = errors.New("no disk"); delete(f.has, db("db")); f.deaf = true })
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		f.set(func() { delete(f.refused, db("db")) })
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if len(f.kept) > 0 {
@@ -354,7 +354,7 @@ func TestConflictEnds(t *testing.T) {
 	}, func(t *testing.T, f *fake) {
 		f.want(t, "0s trouble db: conflict", "0s put x 1", "0s up")
 		f.set(func() { delete(f.has, db("db")); delete(f.refused, db("db")) })
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		f.want(t, "1s gone db", "1s trouble db: <nil>")
 	})
 }
@@ -362,7 +362,7 @@ func TestConflictEnds(t *testing.T) {
 func TestWatchThatFails(t *testing.T) {
 	running(t, func(f *fake) { f.has[db("db")], f.broken = "1", 3 }, func(t *testing.T, f *fake) {
 		f.want(t, "0s put db 1", "0s up")
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		f.set(func() { f.has[db("db")] = "2" })
 		f.want(t, "20s put db 2")
 	})
