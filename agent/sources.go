@@ -151,7 +151,17 @@ func (o *origin) Gone(ctx context.Context, name source.Name) error {
 	defer a.writing.Unlock()
 	deleted, err := a.deleteSecret(name.Environment, name.Secret, "gone from source "+o.name, false)
 	changing.end(err, audit.Secret{Name: AuditName(name.Secret), Versions: deleted.GetKept()})
+	o.handOn(name)
 	return err
+}
+
+// handOn has the other sources look at a secret that this one has no more.
+func (o *origin) handOn(name source.Name) {
+	for _, other := range o.agent.origins {
+		if other != o {
+			other.mirror.Look(name)
+		}
+	}
 }
 
 // Up implements [mirror.Target]. That a source is there when the agent starts goes without

@@ -17,6 +17,8 @@ import (
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/audit"
 	"github.com/purserd/purser/inject/keyring"
+	"github.com/purserd/purser/inject/mirror"
+	"github.com/purserd/purser/inject/source"
 	"github.com/purserd/purser/inject/store"
 	"github.com/purserd/purser/metrics"
 )
@@ -29,6 +31,55 @@ type sourced struct {
 	cfg *config.Config
 	// quiet has the sources not be looked at any more.
 	quiet func()
+	bell  bell
+}
+
+// bell rings for whoever has listened.
+type bell struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+func (b *bell) listen() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.next
+}
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
+	}
+}
+
+// ringing rings a bell when something was done to a target.
+type ringing struct {
+	mirror.Target
+	*bell
+}
+
+func (r ringing) Put(ctx context.Context, name source.Name, data map[string]inject.Value) error {
+	defer r.ring()
+	return r.Target.Put(ctx, name, data)
+}
+
+func (r ringing) Gone(ctx context.Context, name source.Name) error {
+	defer r.ring()
+	return r.Target.Gone(ctx, name)
+}
+
+func (r ringing) Up()                 { defer r.ring(); r.Target.Up() }
+func (r ringing) Down(why error)      { defer r.ring(); r.Target.Down(why) }
+func (r ringing) Looked(at time.Time) { defer r.ring(); r.Target.Looked(at) }
+func (r ringing) Trouble(name source.Name, why error) {
+	defer r.ring()
+	r.Target.Trouble(name, why)
 }
 
 // withSources starts an agent; text is its configuration, in which DIR is a directory.
@@ -68,6 +119,9 @@ func (s *sourced) start() {
 	a.copies = inject.NewCopies(a.secrets)
 	a.rotator = newRotator(a)
 	a.openSources()
+	for _, o := range a.origins {
+		o.mirror.Target = ringing{o, &s.bell}
+	}
 	a.gate.open()
 	s.Agent = a
 	ctx, cancel := context.WithCancel(context.Background())
@@ -126,29 +180,53 @@ func (s *sourced) until(kind, subject string) string {
 	return text
 }
 
+// eventually waits until something is so that comes of what sources have done.
+func (s *sourced) eventually(ok func() bool) bool {
+	for timeout := time.After(20 * time.Second); ; {
+		next := s.bell.listen()
+		if ok() {
+			return true
+		}
+		select {
+		case <-next:
+		case <-timeout:
+			return false
+		}
+	}
+}
+
 // holds waits until a secret of dev has a version with a content; A is its key.
 func (s *sourced) holds(name string, version uint32, value string) {
 	s.t.Helper()
 	var got *inject.Secret
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	arrived := s.eventually(func() bool {
 		got, err = s.secrets.Get(s.t.Context(), "dev", name, 0)
-		if err == nil && got.Version == version {
-			break
-		}
-	}
-	if err != nil || got.Version != version || string(got.Data["A"].Reveal()) != value {
+		return err == nil && got.Version == version
+	})
+	if !arrived || string(got.Data["A"].Reveal()) != value {
 		s.t.Fatalf("got %+v, %v; want version %d", got, err, version)
 	}
+}
+
+// holding starts an agent whose source has secrets, and has taken them.
+func holding(t *testing.T, secrets ...string) *sourced {
+	t.Helper()
+	s := withSources(t, oneSource)
+	for _, name := range secrets {
+		s.write("files/"+name+".env", "A=1")
+	}
+	s.start()
+	for _, name := range secrets {
+		s.holds(name, 1, "1")
+	}
+	return s
 }
 
 const oneSource = "[sources.files]\ntype = \"dir\"\npath = \"DIR/files\"\nenvironment = \"dev\"\n"
 
 func TestSourceIsMirrored(t *testing.T) {
-	s := withSources(t, oneSource)
-	s.write("files/db.env", "A=1")
-	s.start()
-	s.holds("db", 1, "1")
+	s := holding(t, "db")
 	if text := s.until("SecretSet", "db"); text != "version 1, keys A, from source files" {
 		t.Errorf("the event says %s", text)
 	}
@@ -171,10 +249,7 @@ func TestSourceIsMirrored(t *testing.T) {
 
 // A secret of a source is changed in the source alone.
 func TestSecretOfSourceIsNotSet(t *testing.T) {
-	s := withSources(t, oneSource)
-	s.write("files/db.env", "A=1")
-	s.start()
-	s.holds("db", 1, "1")
+	s := holding(t, "db")
 	s.write("files/db.env", "A=2")
 	s.holds("db", 2, "2")
 	_, put := s.PutSecret(t.Context(), &purserv1.PutRequest{Environment: "dev", Name: "db", Data: map[string][]byte{"A": []byte("3")}})
@@ -196,10 +271,7 @@ func TestSecretOfSourceIsNotSet(t *testing.T) {
 }
 
 func TestSourceThatIsDown(t *testing.T) {
-	s := withSources(t, oneSource)
-	s.write("files/db.env", "A=1")
-	s.start()
-	s.holds("db", 1, "1")
+	s := holding(t, "db")
 	s.remove("files")
 	if text := s.until("SecretSourceDown", "files"); !strings.Contains(text, "last read") || !strings.Contains(text, filepath.Join(s.dir, "files")) {
 		t.Errorf("the event says %s", text)
@@ -221,20 +293,13 @@ func TestSourceThatIsDown(t *testing.T) {
 func (s *sourced) measured(name string, want func(m metrics.SecretSource) bool) {
 	s.t.Helper()
 	var m metrics.SecretSource
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if m = s.origins[name].measure(); m.Name == name && want(m) {
-			return
-		}
+	if !s.eventually(func() bool { m = s.origins[name].measure(); return m.Name == name && want(m) }) {
+		s.t.Errorf("measured are %+v", m)
 	}
-	s.t.Errorf("measured are %+v", m)
 }
 
 func TestSecretThatVanishes(t *testing.T) {
-	s := withSources(t, oneSource)
-	s.write("files/db.env", "A=1")
-	s.write("files/other.env", "A=1")
-	s.start()
-	s.holds("db", 1, "1")
+	s := holding(t, "db", "other")
 	s.remove("files/db.env")
 	if text := s.until("SecretDeleted", "db"); text != "gone from source files" {
 		t.Errorf("the event says %s", text)
@@ -288,12 +353,7 @@ func TestSecretInTwoPlaces(t *testing.T) {
 
 // Secrets of a source that is not configured any more are whose who wants them.
 func TestSourceThatIsRenamed(t *testing.T) {
-	s := withSources(t, oneSource)
-	s.write("files/db.env", "A=1")
-	s.write("files/api.env", "A=1")
-	s.start()
-	s.holds("db", 1, "1")
-	s.holds("api", 1, "1")
+	s := holding(t, "db", "api")
 	s.stop()
 	s.cfg.Sources = nil
 	s.start()
@@ -315,12 +375,12 @@ func TestSecretThatIsNotTaken(t *testing.T) {
 	s.write("files/db/A", "1")
 	s.start()
 	s.holds("db", 1, "1")
-	s.write("files/db/tls.crt", "hunter2")
-	if text := s.until("SecretNotTaken", "db"); !strings.Contains(text, "files/db/tls.crt") || strings.Contains(text, "hunter2") {
+	s.write("files/db/tls crt", "hunter2")
+	if text := s.until("SecretNotTaken", "db"); !strings.Contains(text, "files/db/tls crt") || strings.Contains(text, "hunter2") {
 		t.Errorf("the event says %s", text)
 	}
 	s.holds("db", 1, "1")
-	s.remove("files/db/tls.crt")
+	s.remove("files/db/tls crt")
 	s.write("files/db/A", "2")
 	s.until("SecretTaken", "db")
 	s.holds("db", 2, "2")
@@ -340,12 +400,7 @@ func TestIdentityIsNoSecret(t *testing.T) {
 
 // Every version is in the audit trail before it is there, as one that is set is.
 func TestSourcesAreRecorded(t *testing.T) {
-	s := withSources(t, oneSource)
-	s.write("files/db.env", "A=1")
-	s.write("files/other.env", "A=1")
-	s.start()
-	s.holds("db", 1, "1")
-	s.holds("other", 1, "1")
+	s := holding(t, "db", "other")
 	s.remove("files/db.env")
 	s.until("SecretDeleted", "db")
 	s.stop()
@@ -374,6 +429,73 @@ func TestSourcesAreRecorded(t *testing.T) {
 		if strings.Contains(what, string(audit.Unchanged)) {
 			t.Errorf("a record of %q", what)
 		}
+	}
+}
+
+// Files named as programs want them are keys, by a rule or as the source says.
+func TestKeysAreRenamed(t *testing.T) {
+	s := withSources(t, oneSource+"rename = {\"tls.key\" = \"A\"}\n")
+	s.write("files/tls/tls.crt", "certificate")
+	s.write("files/tls/tls.key", "hunter2")
+	s.start()
+	s.holds("tls", 1, "hunter2")
+	if text := s.until("SecretSet", "tls"); text != "version 1, keys A, tls_crt, from source files" {
+		t.Errorf("the event says %s", text)
+	}
+}
+
+// A content that was there before is a version of its own; one that is back before anybody
+// has looked is none.
+func TestOldContentIsANewVersion(t *testing.T) {
+	s := holding(t, "db")
+	s.write("files/db.env", "A=2")
+	s.holds("db", 2, "2")
+	s.stop()
+	s.write("files/db.env", "A=1")
+	s.start()
+	s.holds("db", 3, "1")
+	s.stop()
+	s.write("files/db.env", "A=2")
+	s.write("files/db.env", "A=1")
+	s.write("files/zz.env", "A=1") // which is looked at last
+	s.start()
+	s.holds("zz", 1, "1")
+	s.holds("db", 3, "1")
+}
+
+// A secret that two sources have goes over to the other when the first has it no more.
+func TestSecretThatAppearsInASecondSource(t *testing.T) {
+	s := withSources(t, oneSource+"[sources.more]\ntype = \"dir\"\npath = \"DIR/more\"\nenvironment = \"dev\"\n")
+	s.write("files/db.env", "A=1")
+	s.write("files/x.env", "A=1")
+	s.write("more/y.env", "A=1")
+	s.start()
+	s.holds("db", 1, "1")
+	s.holds("y", 1, "1")
+	s.write("more/db.env", "A=2")
+	s.until("SecretConflict", "db")
+	s.write("files/db.env", "A=3") // its source goes on to have it
+	s.eventually(func() bool {
+		got, err := s.secrets.Get(t.Context(), "dev", "db", 2)
+		return err == nil && got.Version == 2
+	})
+	if _, err := s.secrets.Get(t.Context(), "dev", "db", 0); !errors.As(err, new(*store.ConflictError)) {
+		t.Errorf("got %v", err)
+	}
+	for range 7 { // and so it is not tried again soon
+		tried := s.bell.listen()
+		s.origins["more"].mirror.Look(source.Name{Environment: "dev", Secret: "db"})
+		<-tried
+	}
+	s.remove("files/db.env")
+	removed := time.Now()
+	s.holds("db", 3, "2")
+	if took := time.Since(removed); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	described, err := s.DescribeSecret("dev", "db")
+	if err != nil || described.GetSecret().GetSource() != "more" {
+		t.Errorf("got %v, %v", described, err)
 	}
 }
 
