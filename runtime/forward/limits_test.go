@@ -143,9 +143,6 @@ func TestUDPClientsAreForgotten(t *testing.T) {
 
 // A test has both ends of each connection, and cannot have many more.
 func TestManyConnectionsAtOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
