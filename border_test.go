@@ -32,10 +32,14 @@ var plaintext = []string{
 	"cli.secretData.values",
 	"cli.readStdinValue",
 	"api/secretfile.ParseDotenv",
+	"api/secretfile.ParseDotenvAs",
 	"api/secretfile.ParseJSON",
+	"api/secretfile.ParseJSONAs",
 	"api/secretfile.ParseYAML",
+	"api/secretfile.ParseYAMLAs",
+	"api/secretfile.Names.Key", // of a name, which may be a value by mistake
 	"api/secretfile.valueOf",
-	"inject/dir.readFile",
+	"inject/dir.held.read",
 }
 
 // cleared are functions that use plain values and return none, for a reason that

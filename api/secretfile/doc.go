@@ -23,12 +23,6 @@ var keyPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // IsKey says whether text can be a key of a secret.
 func IsKey(text string) bool { return len(text) <= MaxKey && keyPattern.MatchString(text) }
 
-// Names makes keys of the names in a file; ok is false for a name that none can be made of.
-type Names func(name string) (key string, ok bool)
-
-// AsWritten takes names that are keys, and no others.
-func AsWritten(name string) (key string, ok bool) { return name, IsKey(name) }
-
 var errNoKey = errors.New("a name is not a key: " + KeyRule)
 
 // pairs are the values of a file by their keys.
@@ -41,7 +35,7 @@ func newPairs(names Names) pairs { return pairs{names: names, values: map[string
 
 // add puts a value under the key that a name makes, which is new.
 func (p pairs) add(name, value string) error {
-	key, ok := p.names(name)
+	key, ok := p.names.Key(name)
 	if !ok {
 		return errNoKey
 	}

@@ -13,7 +13,7 @@ import (
 // as it is: a password with a $ in it must arrive whole, whatever variables purser happens
 // to have. The parser expands variables and cannot be told not to, so it is not shown the $.
 func ParseDotenv(source []byte) (map[string][]byte, error) {
-	return ParseDotenvAs(source, AsWritten)
+	return ParseDotenvAs(source, Names{})
 }
 
 // ParseDotenvAs is ParseDotenv with keys made of the names.

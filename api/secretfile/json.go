@@ -15,7 +15,7 @@ const byteOrderMark = "\uFEFF"
 
 // ParseJSON reads an object of strings. Numbers and booleans are taken as they are
 // written.
-func ParseJSON(source []byte) (map[string][]byte, error) { return ParseJSONAs(source, AsWritten) }
+func ParseJSON(source []byte) (map[string][]byte, error) { return ParseJSONAs(source, Names{}) }
 
 // ParseJSONAs is ParseJSON with keys made of the names.
 func ParseJSONAs(source []byte, names Names) (map[string][]byte, error) {
@@ -57,7 +57,7 @@ func ParseJSONAs(source []byte, names Names) (map[string][]byte, error) {
 
 // addJSON adds a value, which is written like that.
 func (p pairs) addJSON(name string, value json.Token, written []byte) error {
-	key, ok := p.names(name)
+	key, ok := p.names.Key(name)
 	if !ok {
 		return errNoKey
 	}

@@ -85,10 +85,7 @@ func TestParseJSON(t *testing.T) {
 
 // Names of files, and of what writes them, become keys as the caller says.
 func TestNames(t *testing.T) {
-	names := func(name string) (string, bool) {
-		key, ok := map[string]string{"tls.crt": "TLS_CRT", "A": "A", "a": "A", "tls-key": "TLS_KEY"}[name]
-		return key, ok
-	}
+	names := Names{Rename: map[string]string{"tls.crt": "TLS_CRT", "a": "A"}}
 	want := map[string]string{"TLS_CRT": "1", "A": "2"}
 	for _, source := range []struct {
 		parse func([]byte, Names) (map[string][]byte, error)
@@ -106,6 +103,23 @@ func TestNames(t *testing.T) {
 		other := strings.NewReplacer("tls.crt", "hunter2.crt").Replace(source.text)
 		if got, err := source.parse([]byte(other), names); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %q, %v", other, got, err)
+		}
+	}
+}
+
+func TestKeyOfAName(t *testing.T) {
+	long := strings.Repeat("x", MaxKey)
+	for _, test := range []struct {
+		names     Names
+		name, key string // none is wanted when empty
+	}{
+		{Names{}, "A_1", "A_1"}, {Names{}, "a.b", ""}, {Names{}, "1", ""}, {Names{}, "", ""},
+		{Names{Fit: true}, "a.b-c_D", "a_b_c_D"}, {Names{Fit: true}, ".x", "_x"}, {Names{Fit: true}, "1x", "_1x"}, {Names{Fit: true}, "-", "_"},
+		{Names{Fit: true}, "a b", ""}, {Names{Fit: true}, "a/b", ""}, {Names{Fit: true}, "\u00e4", ""}, {Names{Fit: true}, "a\xff", ""}, {Names{Fit: true}, "", ""},
+		{Names{Fit: true}, long, long}, {Names{Fit: true}, long + "x", ""}, {Names{Fit: true, Rename: map[string]string{"a b": "K"}}, "a b", "K"},
+	} {
+		if got, ok := test.names.Key(test.name); ok != (test.key != "") || ok && got != test.key {
+			t.Errorf("%+v: %.20q is %.20q, %v", test.names, test.name, got, ok)
 		}
 	}
 }

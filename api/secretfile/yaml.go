@@ -11,7 +11,7 @@ import (
 
 // ParseYAML reads one document with a mapping of strings. Numbers, booleans and dates are
 // taken as they are written. Anchors, aliases, tags and null are refused.
-func ParseYAML(source []byte) (map[string][]byte, error) { return ParseYAMLAs(source, AsWritten) }
+func ParseYAML(source []byte) (map[string][]byte, error) { return ParseYAMLAs(source, Names{}) }
 
 // ParseYAMLAs is ParseYAML with keys made of the names.
 func ParseYAMLAs(source []byte, names Names) (map[string][]byte, error) {
@@ -40,12 +40,12 @@ func mapping(node *yaml.Node, names Names) (map[string][]byte, error) {
 	all := newPairs(names)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], node.Content[i+1]
-		key, ok := names(name.Value)
+		_, ok := names.Key(name.Value)
 		if name.Kind != yaml.ScalarNode || !ok {
 			return nil, fmt.Errorf("line %d: %w", name.Line, errNoKey)
 		}
 		if !isText(name) || !isText(value) {
-			return nil, fmt.Errorf("line %d: %s must be a string, a number or a boolean, without anchor, alias or tag", value.Line, key)
+			return nil, fmt.Errorf("line %d: %s must be a string, a number or a boolean, without anchor, alias or tag", value.Line, name.Value)
 		}
 		if err := all.add(name.Value, valueOf(value)); err != nil {
 			return nil, fmt.Errorf("line %d: %w", name.Line, err)

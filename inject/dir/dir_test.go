@@ -135,7 +135,7 @@ func TestMistakes(t *testing.T) {
 	must(t, unix.Mkfifo(filepath.Join(path, "pipe"), 0o600))
 	d := dir.New(dir.Options{Path: path, Environment: "prod"})
 	for secret, want := range map[string][]string{
-		"twice": {"twice, as", "twice.env"}, "badkey": {"badkey/tls crt", "no key", "rename"}, "both": {"both/tls.crt", "both/tls_crt", "key tls_crt", "rename"}, "total": {"total", "1048577", "1048576"}, "nested": {"nested/sub", "directory"}, "empty": {"empty", "no file"},
+		"twice": {"twice, as", "twice.env"}, "badkey": {"badkey/tls crt", "no key", "rename"}, "both": {"both/tls.crt", "both/tls_crt", "one key", "rename"}, "total": {"total", "1048577", "1048576"}, "nested": {"nested/sub", "directory"}, "empty": {"empty", "no file"},
 		"dangling": {"dangling", "no such file"}, "inner": {"inner/A", "no such file"}, "loop": {"loop", "too many"}, "long": {"long/A", "1048576"},
 		"huge": {"huge", "1048576"}, "text": {"text.env", "not a key"}, "odd": {"odd.json", "not a key"}, "none": {"none.json", "no key"}, "list": {"list.yaml", "mapping"},
 		"big": {"big.json", "value of A", "1048576"}, "pipe": {"pipe", "regular"}, "my secret": {"my secret", "no name"},

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/purserd/purser/inject/store"
+	"github.com/purserd/purser/api/secretfile"
 )
 
 // known are names that others have for what purser has keys for: the docker
@@ -15,20 +15,20 @@ var known = map[string]string{".dockerconfigjson": "DOCKERCONFIGJSON"}
 
 // naming says which files of a directory are keys, and which keys.
 type naming struct {
-	rename map[string]string
+	secretfile.Names
 	ignore []string
 }
 
 func newNaming(o Options) naming {
 	rename := maps.Clone(known)
 	maps.Copy(rename, o.Rename)
-	return naming{rename: rename, ignore: o.Ignore}
+	return naming{Names: secretfile.Names{Rename: rename, Fit: true}, ignore: o.Ignore}
 }
 
 // takes says whether a file is a key of the secret that its directory is. Of one that
 // changes at one moment all are: a single program writes there.
 func (n naming) takes(file string, atomic bool) bool {
-	_, named := n.rename[file]
+	_, named := n.Rename[file]
 	switch {
 	case slices.Contains(n.ignore, file):
 		return false
@@ -41,25 +41,5 @@ func (n naming) takes(file string, atomic bool) bool {
 	}
 }
 
-// key is the key that a name stands for: the one that it was given, or the name with _ for
-// what a key cannot have. There is none for a name that Kubernetes would not have either.
-func (n naming) key(name string) (key string, ok bool) {
-	if key, ok := n.rename[name]; ok {
-		return key, true
-	}
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return !inKey(r) && r != '.' && r != '-' }) {
-		return "", false
-	}
-	key = strings.NewReplacer(".", "_", "-", "_").Replace(name)
-	if key[0] >= '0' && key[0] <= '9' {
-		key = "_" + key
-	}
-	return key, store.ValidKey(key)
-}
-
-func inKey(r rune) bool {
-	return r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
-}
-
 // keyRule says in words what can be a key.
-var keyRule = fmt.Sprintf("it may have letters, digits, '.', '_' and '-', %d at most, or is to be given a key with rename", store.MaxKey)
+var keyRule = fmt.Sprintf("it may have letters, digits, '.', '_' and '-', %d at most, or is to be given a key with rename", secretfile.MaxKey)

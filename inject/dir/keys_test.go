@@ -53,7 +53,7 @@ func TestKeysThatAreOne(t *testing.T) {
 	path := t.TempDir()
 	write(t, path, map[string]string{"a/tls.crt": "hunter2", "a/tls-crt": "hunter2", "b.json": `{"tls.crt": "hunter2", "tls-crt": "hunter2"}`, "c/A": "hunter2", "c/B": "hunter2"})
 	d := dir.New(dir.Options{Path: path, Environment: "prod", Rename: map[string]string{"A": "B"}})
-	for secret, want := range map[string][]string{"a": {"a/tls.crt", "a/tls-crt", "tls_crt"}, "b": {"b.json", "tls_crt is given twice"}, "c": {"c/A", "c/B", "key B"}} {
+	for secret, want := range map[string][]string{"a": {"a/tls.crt", "a/tls-crt", "one key", "rename"}, "b": {"b.json", "tls_crt is given twice"}, "c": {"c/A", "c/B", "one key"}} {
 		_, err := d.Get(context.Background(), source.Name{Environment: "prod", Secret: secret}, "")
 		if err == nil || errors.Is(err, inject.ErrNotFound) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v", secret, err)

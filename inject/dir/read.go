@@ -105,12 +105,12 @@ func (e entry) keys(seen view) (map[string]inject.Value, error) {
 	}
 	data, files := map[string]inject.Value{}, map[string]string{}
 	for _, f := range seen.files {
-		key, ok := e.dir.naming.key(filepath.Base(f.path))
+		key, ok := e.dir.naming.Key(filepath.Base(f.path))
 		if !ok {
 			return nil, fmt.Errorf("%q: the file's name can be no key: %s", f.path, keyRule)
 		}
 		if other, twice := files[key]; twice {
-			return nil, fmt.Errorf("%s and %s are both the key %s: give one of them another with rename", other, f.path, key)
+			return nil, fmt.Errorf("%s and %s are one key: give one of them another with rename", other, f.path)
 		}
 		value, err := e.value(f)
 		if err != nil {
@@ -158,7 +158,7 @@ func (e entry) contentOf(h *held) (map[string]inject.Value, error) {
 	if e.form == bundle {
 		return e.parsed(h)
 	}
-	key, ok := e.dir.naming.key(filepath.Base(h.path))
+	key, ok := e.dir.naming.Key(filepath.Base(h.path))
 	if !ok {
 		return nil, fmt.Errorf("%q: the file's name can be no key: %s", h.path, keyRule)
 	}
@@ -174,7 +174,7 @@ func (e entry) parsed(h *held) (map[string]inject.Value, error) {
 		return nil, err
 	}
 	defer clear(content)
-	values, err := parse(h.path, content, e.dir.naming.key)
+	values, err := parse(h.path, content, e.dir.naming.Names)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.path, err)
 	}
