@@ -60,6 +60,9 @@ func rotation(rounds int, containerds string) error {
 		if err := measureRotation(context.Background(), path, rounds); err != nil {
 			return err
 		}
+		if err := measureDirectory(context.Background(), path, rounds); err != nil {
+			return err
+		}
 	}
 	return nil
 }
