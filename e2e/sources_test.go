@@ -104,3 +104,24 @@ func (n *node) onLastKnown() {
 	n.eventually("its output", func() bool { return n.must("logs", "a/f") == "two\n" })
 	n.awaitSecret(2, "cluster")
 }
+
+// A certificate that Kubernetes mounts is in the container under the name that servers look
+// for, and a new one is there without a restart.
+func TestCertificateFromAVolume(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tls")
+	swapVolume(t, dir, "tls.crt", "one")
+	n := emptyNodeWith(t, rig.V24, fmt.Sprintf("[sources.web]\ntype = 'dir'\npath = %q\nenvironment = 'dev'\nsecret = 's'\n", dir))
+	n.must("image", "import", boxImage(t))
+	n.awaitSecret(1, "web")
+	n.deploy(strings.Replace(sleeper, "{name: s}", "{name: s, env: false, keys: {tls_crt: tls.crt}, file: {path: /etc/tls}}", 1), "--wait")
+	before := n.get("a/f")
+	if got := n.must("exec", "a/f", "--", "cat", "/etc/tls/tls.crt"); got != "one" {
+		t.Errorf("got %q", got)
+	}
+	swapVolume(t, dir, "tls.crt", "two")
+	n.eventually("the second certificate", func() bool { return n.must("exec", "a/f", "--", "cat", "/etc/tls/tls.crt") == "two" })
+	if after := n.get("a/f"); after.pid() != before.pid() {
+		t.Errorf("%+v became %+v", before, after)
+	}
+}

@@ -156,13 +156,12 @@ func FuzzParseJSON(f *testing.F) {
 		f.Add([]byte(source))
 	}
 	f.Fuzz(func(t *testing.T, source []byte) {
-		values, err := ParseJSON(source)
-		if err != nil {
-			return
-		}
-		for key := range values {
-			if !IsKey(key) {
-				t.Errorf("%q is not a key", key)
+		for _, names := range []Names{{}, {Fit: true}, {Rename: map[string]string{"A": "B"}}} {
+			values, _ := ParseJSONAs(source, names)
+			for key := range values {
+				if !IsKey(key) {
+					t.Errorf("%q is not a key", key)
+				}
 			}
 		}
 	})
@@ -221,13 +220,12 @@ func FuzzParseYAML(f *testing.F) {
 		f.Add([]byte(source))
 	}
 	f.Fuzz(func(t *testing.T, source []byte) {
-		values, err := ParseYAML(source)
-		if err != nil {
-			return
-		}
-		for key := range values {
-			if !IsKey(key) {
-				t.Errorf("%q is not a key", key)
+		for _, names := range []Names{{}, {Fit: true}, {Rename: map[string]string{"A": "B"}}} {
+			values, _ := ParseYAMLAs(source, names)
+			for key := range values {
+				if !IsKey(key) {
+					t.Errorf("%q is not a key", key)
+				}
 			}
 		}
 	})

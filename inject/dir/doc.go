@@ -33,6 +33,11 @@
 // left alone: when others take its place all the time, the last one is taken that was,
 // after a second at most. What is written in place all the time is not taken.
 //
+// # Nothing taken for gone
+//
+// A secret is absent when its directory can be read and has nothing of its name. An empty
+// directory on another mount than the secrets were on (see homes.go) says nothing of them.
+//
 // # Nothing missed
 //
 // [Dir.Watch] has inotify watch the directory and all in it that matters, also where links
