@@ -85,7 +85,7 @@ func TestRollingToWhatFails(t *testing.T) {
 		serves("one that cannot be made")
 		n.must("app", "rollback", "a", "1")
 		last := n.await("a/f", "rolled back", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 })
-		if last.pid() == first.pid() || alive(first.pid()) {
+		if last.pid() != first.pid() || last.BackedOut != nil {
 			t.Errorf("it was %+v and is %+v", first, last)
 		}
 	})

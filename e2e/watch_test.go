@@ -257,7 +257,7 @@ func TestDeployWatchOfOne(t *testing.T) {
 	w = n.watch(path, one("echo begun; exec sleep 100000"))
 	w.prints("revision ", "nothing to change\n", "one : running\n")
 	w.write(one("printf unfinished; exit 3"))
-	w.prints("one : failed: exited with status 3", "generation 2 failed, and generation 1 is in force again", "one | unfinishedunfinished\n")
+	w.prints("one : failed: exited with status 3", "generation 2 failed, and generation 1 is in force again", "one | unfinished")
 	w.write(one("echo finished"))
 	w.prints("one | finished\n", "one : completed")
 	w.write(one("echo finished again"))
