@@ -42,6 +42,43 @@ type anchors struct {
 	// held counts the containers that are being made, by anchor: those that may have
 	// no record yet.
 	held map[string]int
+	// serving has the anchors of containers, which never change, by container: of those that
+	// were heard of, and may be gone.
+	serving map[string]string
+}
+
+// note keeps in mind whose shim serves a container; with no anchor nobody else's does.
+func (a *anchors) note(id, anchor string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if anchor == "" {
+		delete(a.serving, id)
+		return
+	}
+	if a.serving == nil {
+		a.serving = map[string]string{}
+	}
+	a.serving[id] = anchor
+}
+
+// of is the anchor of a container, as far as is known.
+func (a *anchors) of(id string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.serving[id]
+}
+
+// user is a container that an anchor's shim may serve, other than except; empty when none
+// is known.
+func (a *anchors) user(anchor, except string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, its := range a.serving {
+		if its == anchor && id != except {
+			return id
+		}
+	}
+	return ""
 }
 
 func (a *anchors) get(group string) string {
@@ -232,14 +269,29 @@ func (r *Runtime) removeUnused(ctx context.Context, id, except string) (removed 
 	return true, r.removeAnchor(ctx, id)
 }
 
-// used says whether an anchor serves a container other than except, or is about to.
+// used says whether an anchor serves a container other than except, or is about to. One
+// that is known to be served, and still there, says enough: to list them all for each that
+// goes takes a second where there are hundreds. That there is none only the list can say.
 func (r *Runtime) used(ctx context.Context, id, except string) (bool, error) {
 	if r.anchors.hold(id, 0) > 0 {
 		return true, nil
 	}
+	for user := r.anchors.user(id, except); user != ""; user = r.anchors.user(id, except) {
+		_, err := r.client.ContainerService().Get(ctx, user)
+		if err == nil {
+			return true, nil
+		}
+		if !isNotFound(err) {
+			return false, fmt.Errorf("looking for what shim %s serves: %w", id, err)
+		}
+		r.anchors.note(user, "")
+	}
 	users, err := r.client.ContainerService().List(ctx, fmt.Sprintf("labels.%q==%q", labelShim, id))
 	if err != nil {
 		return false, fmt.Errorf("looking for what shim %s serves: %w", id, err)
+	}
+	for _, c := range users {
+		r.anchors.note(c.ID, id)
 	}
 	return slices.ContainsFunc(users, func(c containers.Container) bool { return c.ID != except }), nil
 }
@@ -276,6 +328,7 @@ func (r *Runtime) removeRecord(ctx context.Context, record containers.Container)
 	if err := r.client.ContainerService().Delete(ctx, record.ID); err != nil && !isNotFound(err) {
 		return fmt.Errorf("removing its record: %w", err)
 	}
+	r.anchors.note(record.ID, "")
 	return nil
 }
 

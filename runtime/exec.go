@@ -276,7 +276,11 @@ func (x *execution) start(ctx context.Context, p *specs.Process) error {
 		}
 		return err
 	}
-	answer, err := x.r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: x.id, ExecID: x.exec})
+	var answer *tasks.StartResponse
+	err = x.r.callShim(ctx, x.id, func() (err error) {
+		answer, err = x.r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: x.id, ExecID: x.exec})
+		return err
+	})
 	if err != nil {
 		// It may run nevertheless when it was ctx that ended.
 		return errors.Join(err, x.abort())

@@ -140,6 +140,7 @@ func (r *Runtime) containerRecord(ctx context.Context, in Instance, shim *assign
 		return record, forget, err
 	}
 	shim.label(&record)
+	r.anchors.note(in.ID, shim.anchor)
 	return record, forget, nil
 }
 
@@ -264,7 +265,12 @@ func step(ctx context.Context, do func(context.Context) error) error {
 
 // makeTask starts the shim, which makes the container up to its command.
 func (r *Runtime) makeTask(ctx context.Context, id string, rootfs []mount.Mount, s *streams) error {
-	_, err := r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{
+	done, err := r.turns.take(ctx, r.anchors.of(id))
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = r.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{
 		ContainerID: id,
 		Rootfs:      protoMounts(rootfs),
 		Stdin:       s.paths.stdin,

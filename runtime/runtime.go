@@ -121,6 +121,7 @@ type Runtime struct {
 	leased    locks // of pulls
 	shims     shims
 	anchors   anchors
+	turns     turns        // of calls to shared shims
 	network   *cni.Network // nil for none
 	limits    atomic.Bool  // the kernel is known to limit what containers reach
 	versions  byExecutable[string]

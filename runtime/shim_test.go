@@ -184,6 +184,62 @@ func TestSharedShimsManyAtOnce(t *testing.T) {
 	})
 }
 
+// All containers of a shim can be stopped at the same time, as an agent does that ends.
+func TestSharedShimStopsManyAtOnce(t *testing.T) {
+	n := combination{rig.V24, "runc"}.node(t, true)
+	var starts, ends errgroup.Group
+	starts.SetLimit(8)
+	var ids []string
+	for i := range 60 {
+		in := n.instance(fmt.Sprintf("many%d", i), spec("sleep", "1000"))
+		ids = append(ids, in.ID)
+		starts.Go(func() error {
+			if err := n.Create(t.Context(), in); err != nil {
+				return err
+			}
+			_, err := n.Start(t.Context(), in.ID)
+			return err
+		})
+	}
+	if err := starts.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for _, id := range ids {
+		ends.Go(func() error {
+			err := n.Kill(t.Context(), id, syscall.SIGKILL)
+			if err == nil {
+				_, err = n.Wait(t.Context(), id)
+			}
+			return errors.Join(err, n.Delete(t.Context(), id))
+		})
+	}
+	if err := ends.Wait(); err != nil {
+		t.Error(err)
+	}
+	// A shim that is asked all at once takes a second or more for each.
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("to stop %d took %v", len(ids), took)
+	}
+	n.wantNoShim()
+}
+
+// That a container was there is no reason to keep its shim once it is gone, whoever has
+// removed it.
+func TestSharedShimGoesWithItsLast(t *testing.T) {
+	eachSharing(t, func(t *testing.T, n *node) {
+		for _, id := range []string{"a", "b", "c"} {
+			n.start(id, spec("sleep", "1000"))
+		}
+		n.delete("a") // which has all of them known
+		n.forget("b")
+		n.delete("c")
+		// Of the others nothing is left in containerd.
+		n.delete("b")
+		n.wantNoShim()
+	})
+}
+
 // A shim that a container is about to be made on does not go with the last one there is.
 func TestSharedShimIsHeld(t *testing.T) {
 	eachSharing(t, func(t *testing.T, n *node) {

@@ -36,6 +36,11 @@ const unknownCode = 255
 // Start executes the command of a created container and returns its process
 // ID on the node. A [StartError] means that the command can't be executed.
 func (r *Runtime) Start(ctx context.Context, id string) (uint32, error) {
+	done, err := r.turns.take(ctx, r.anchors.of(id))
+	if err != nil {
+		return 0, r.wrap(err, "starting container %s", id)
+	}
+	defer done()
 	answer, err := r.client.TaskService().Start(r.ctx(ctx), &tasks.StartRequest{ContainerID: id})
 	failpoint.Here("run.started")
 	if err == nil {
@@ -132,16 +137,21 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig syscall.Signal) error
 }
 
 func (r *Runtime) kill(ctx context.Context, id, exec string, sig syscall.Signal) error {
-	asked, cancel := context.WithTimeout(r.ctx(ctx), signalTime)
-	defer cancel()
-	_, err := r.client.TaskService().Kill(asked, &tasks.KillRequest{
-		ContainerID: id, ExecID: exec, Signal: uint32(sig),
+	late := false
+	err := r.callShim(r.ctx(ctx), id, func() error {
+		asked, cancel := context.WithTimeout(r.ctx(ctx), signalTime)
+		defer cancel()
+		_, err := r.client.TaskService().Kill(asked, &tasks.KillRequest{
+			ContainerID: id, ExecID: exec, Signal: uint32(sig),
+		})
+		late = err != nil && asked.Err() != nil
+		return err
 	})
 	switch err = notRunning(err); {
 	case exec != "":
 	case absent(err):
 		err = r.killUnknown(ctx, id, sig, err)
-	case err != nil && asked.Err() != nil:
+	case err != nil && late:
 		err = r.killUnheard(ctx, id, sig, err)
 	}
 	return r.wrap(err, "sending %s to %s", sig, id)
@@ -272,7 +282,10 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	// Nothing of it runs any more. Plugins take about as long as the shim, so both at once.
 	disconnected := make(chan error, 1)
 	go func() { disconnected <- r.disconnect(ctx, id) }()
-	_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	err = r.callShim(ctx, id, func() error {
+		_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+		return err
+	})
 	if isNotFound(err) {
 		err = r.endForgotten(ctx, id)
 	}
@@ -281,8 +294,11 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 
 // killAll kills every process of a container and waits for the first one's end.
 func (r *Runtime) killAll(ctx context.Context, id string) error {
-	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{
-		ContainerID: id, Signal: uint32(syscall.SIGKILL), All: true,
+	err := r.callShim(ctx, id, func() error {
+		_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{
+			ContainerID: id, Signal: uint32(syscall.SIGKILL), All: true,
+		})
+		return err
 	})
 	if err = notRunning(err); absent(err) {
 		_ = r.killUnknown(ctx, id, syscall.SIGKILL, err)
