@@ -86,8 +86,12 @@ type Agent struct {
 	imagesDue chan struct{}
 	// gate is closed until the node's containers are known.
 	gate gate
-	// unpruned are secrets to be pruned once it opens; guarded by writing.
-	unpruned     map[[2]string]bool
+	// unpruned are secrets to be pruned once it is open, and how often that was noted; noted
+	// is how far the secret store has come by the database. Both are guarded by writing.
+	unpruned map[[2]string]int
+	noted    uint64
+	// versionsDue, of capacity 1, asks for what follows new versions of secrets.
+	versionsDue  chan struct{}
 	lossReported bool
 	background   sync.WaitGroup // the pulls
 	closing      context.Context
@@ -116,7 +120,8 @@ func Open(cfg *config.Config, log *slog.Logger) (*Agent, error) {
 		workloads: map[string]*workload{},
 		since:     time.Now(),
 		imagesDue: make(chan struct{}, 1),
-		unpruned:  map[[2]string]bool{},
+
+		versionsDue: make(chan struct{}, 1),
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
 	if a.capacity, err = findCapacity(cfg.Capacity, cfg.CgroupParent); err != nil {
@@ -298,7 +303,7 @@ func (a *Agent) Run(ctx context.Context) {
 	a.running.Go(func() { a.sweepLeaks(ctx) })
 	a.running.Go(func() { a.keepImages(ctx) })
 	a.running.Go(func() { a.runSources(ctx) })
-	a.running.Go(func() { a.learnValues(ctx, a.secrets.Environments()...) })
+	a.running.Go(func() { a.keepSecrets(ctx) })
 	<-ctx.Done()
 	a.running.Wait()
 }
@@ -357,5 +362,8 @@ func (a *Agent) Close() error {
 	a.close()
 	a.background.Wait()
 	a.publisher.Close()
-	return errors.Join(a.forwarder.close(), a.runtime.Close(), a.secrets.Close(), a.audit.Close(), a.db.Close())
+	a.writing.Lock()
+	noted := a.noteSequence()
+	a.writing.Unlock()
+	return errors.Join(noted, a.forwarder.close(), a.runtime.Close(), a.secrets.Close(), a.audit.Close(), a.db.Close())
 }

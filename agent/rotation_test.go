@@ -47,7 +47,6 @@ func rotating(t *testing.T, functions ...string) (_ *Agent, secrets string) {
 	}
 	dir := t.TempDir()
 	a.cfg = &config.Config{StateDir: dir, Secrets: config.Secrets{KeepVersions: 10}, Rotation: config.Rotation{MaxParallel: 4}}
-	a.unpruned = map[[2]string]bool{}
 	keys, err := keyring.Open(filepath.Join(dir, "identity.age"))
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func (r *rotator) retryBy(next time.Time, err error) time.Time {
 // pace is how long it is at least from one plan to the next that is made because a secret
 // has changed, or what a workload does. Of many changes in a moment nothing follows before
 // they have come to rest.
-const pace = 100 * time.Millisecond
+const pace = 250 * time.Millisecond
 
 // wait waits until a plan is asked for, or due.
 func (r *rotator) wait(ctx context.Context, next time.Time) {

@@ -25,7 +25,8 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 		options.Data[key] = inject.NewValue(value)
 		clear(value)
 	}
-	if err := a.refusal(a.secrets.CheckPut(ctx, environment, request.GetName(), options)); err != nil {
+	options, err := a.secrets.CheckPut(ctx, environment, request.GetName(), options)
+	if err := a.refusal(err); err != nil {
 		return nil, err
 	}
 	changing, err := a.audit.begin(ctx, audit.Record{
@@ -61,20 +62,10 @@ func (a *Agent) put(ctx context.Context, environment, name string, options store
 		return result, a.storeError(err)
 	}
 	if result.Changed {
-		if err := a.noteSequence(); err != nil {
-			return result, err
-		}
 		a.emit(normal, "SecretSet", environment, name, "version %d, keys %s%s", result.Version, strings.Join(result.Keys, ", "), fromSource(options.Source))
-		a.newVersion(ctx, environment, name)
+		a.newVersion(environment, name)
 	}
 	return result, nil
-}
-
-// newVersion does what follows a new version of a secret. The caller holds writing.
-func (a *Agent) newVersion(ctx context.Context, environment, name string) {
-	a.prune(environment, name)
-	a.learnValues(ctx, environment)
-	a.rotator.notice(environment, name)
 }
 
 // RollbackSecret writes a new version with the content of an old one.
@@ -102,21 +93,9 @@ func (a *Agent) rollback(ctx context.Context, environment, name string, version 
 	if err != nil {
 		return 0, a.storeError(err)
 	}
-	if err := a.noteSequence(); err != nil {
-		return 0, err
-	}
 	a.emit(normal, "SecretRolledBack", environment, name, "version %d has the content of an earlier one", number)
-	a.newVersion(ctx, environment, name)
+	a.newVersion(environment, name)
 	return number, nil
-}
-
-// learnValues does now what the next launch would have to do first: get to know the
-// values that its spec must not contain.
-func (a *Agent) learnValues(ctx context.Context, environments ...string) {
-	for _, environment := range environments {
-		// It fails with ctx alone; then the next launch does it.
-		_ = a.copies.Learn(ctx, environment)
-	}
 }
 
 // DeleteSecret ends a secret. Versions that workloads are pinned to are kept
@@ -173,7 +152,7 @@ func (a *Agent) spared(environment, name string) []uint32 {
 	if a.gate.isOpen() {
 		return a.pinned(environment, name)
 	}
-	a.unpruned[[2]string{environment, name}] = true
+	a.toPrune(environment, name)
 	var all []uint32
 	if info, err := a.secrets.Describe(environment, name); err == nil {
 		for _, v := range info.Versions {
@@ -337,9 +316,10 @@ func (a *Agent) releasePins(environment string, pins []*purserv1.Pin) {
 func (a *Agent) prune(environment, name string) {
 	if !a.gate.isOpen() {
 		// A container that is not known yet may be on any version.
-		a.unpruned[[2]string{environment, name}] = true
+		a.toPrune(environment, name)
 		return
 	}
+	delete(a.unpruned, [2]string{environment, name})
 	needed, err := a.needed(environment, name)
 	if err == nil {
 		err = a.pruneBut(environment, name, needed)
@@ -349,11 +329,11 @@ func (a *Agent) prune(environment, name string) {
 	}
 }
 
-// pruneHeld prunes what was to be pruned before the containers were known. The caller
-// holds writing.
+// pruneHeld prunes what is still to be pruned, as there are new versions or the containers
+// were not known. The caller holds writing.
 func (a *Agent) pruneHeld() {
 	held := a.unpruned
-	a.unpruned = map[[2]string]bool{}
+	a.unpruned = nil
 	for at := range held {
 		a.prune(at[0], at[1])
 	}
@@ -368,15 +348,6 @@ func (a *Agent) pruneBut(environment, name string, needed []uint32) error {
 		Action: audit.Prune, Outcome: audit.Done, Environment: environment, Secrets: []audit.Secret{{Name: name, Versions: removed}},
 	})
 	return a.noteSequence()
-}
-
-// noteSequence remembers how far the store has come, so that an older copy put
-// in its place is noticed at the next start.
-func (a *Agent) noteSequence() error {
-	if err := a.db.SetSecretsSequence(a.secrets.Sequence()); err != nil {
-		return fmt.Errorf("noting the state of the secret store: %w", err)
-	}
-	return nil
 }
 
 // refusal returns the store's error with its code if it is a refusal. It is asked for

@@ -37,11 +37,16 @@ var rotationSettings = fmt.Sprintf("[rotation]\nmax_parallel = %d\n[capacity]\no
 
 // measureRotation measures how workloads move to new versions of their secrets.
 func measureRotation(ctx context.Context, containerd string, rounds int) error {
+	began := time.Now()
 	n, err := startNode(ctx, containerd, "app", rotationSettings)
 	if err != nil {
 		return err
 	}
-	defer n.stop()
+	defer func() {
+		stopping := time.Now()
+		n.stop()
+		fmt.Printf("  the node stopped in %.0f s; the whole took %.0f s\n", time.Since(stopping).Seconds(), time.Since(began).Seconds())
+	}()
 	fmt.Printf("rotation, containerd %s\n", n.version)
 	for _, strategy := range []string{"restart", "rolling"} {
 		if err := n.measureFirst(ctx, strategy, rounds); err != nil {

@@ -22,6 +22,16 @@ type PutOptions struct {
 	// has no claim any more.
 	Source   string
 	TakeFrom func(owner string) bool
+
+	// opened is the newest version as it was checked with, so that Put need not open it
+	// again.
+	opened opened
+}
+
+// opened is what a version's file holds, by the hash of that. Its data is never changed.
+type opened struct {
+	sum  string
+	data map[string]inject.Value
 }
 
 // PutResult says what Put did.
@@ -86,10 +96,22 @@ func (s *Store) own(environment, name string, r record, by string) error {
 	return nil
 }
 
-// CheckPut returns the error that Put would return before it writes anything.
-func (s *Store) CheckPut(ctx context.Context, environment, name string, options PutOptions) error {
-	_, err := s.PreviewPut(ctx, environment, name, options)
-	return err
+// CheckPut returns the error that Put would return before it writes anything. With the
+// options that it returns Put has less to do.
+func (s *Store) CheckPut(ctx context.Context, environment, name string, options PutOptions) (PutOptions, error) {
+	if err := options.check(environment, name); err != nil {
+		return options, err
+	}
+	r, done, err := s.startChange(ctx, environment, name)
+	if err != nil {
+		return options, err
+	}
+	defer done()
+	base, _, err := s.merge(environment, name, r, options)
+	if newest, ok := r.newest(); ok && err == nil && base != nil {
+		options.opened = opened{newest.SHA256, base}
+	}
+	return options, err
 }
 
 // PreviewPut returns what Put would, without a number for a version that it would
@@ -126,7 +148,7 @@ func (s *Store) merge(environment, name string, r record, options PutOptions) (b
 	if err := r.mayChange(environment, name, options.Source, options.TakeFrom); err != nil {
 		return nil, nil, err
 	}
-	if base, err = s.base(environment, name, r, options.Replace); err != nil {
+	if base, err = s.base(environment, name, r, options); err != nil {
 		return nil, nil, err
 	}
 	data, err = options.apply(environment, name, base)
@@ -135,15 +157,18 @@ func (s *Store) merge(environment, name string, r record, options PutOptions) (b
 
 // base returns the content that a new version starts from, empty when there is none.
 // To replace a damaged version is the way to mend it, so that one is empty too.
-func (s *Store) base(environment, name string, r record, replace bool) (map[string]inject.Value, error) {
+func (s *Store) base(environment, name string, r record, options PutOptions) (map[string]inject.Value, error) {
 	newest, ok := r.newest()
-	if !ok {
+	switch {
+	case !ok:
 		return nil, nil
+	case options.opened.sum == newest.SHA256:
+		return options.opened.data, nil
 	}
 	data, err := s.load(environment, name, newest)
 	var damage *DamageError
 	switch {
-	case errors.As(err, &damage) && replace:
+	case errors.As(err, &damage) && options.Replace:
 		return nil, nil
 	case errors.As(err, &damage):
 		return nil, fmt.Errorf("%w; replace it with all of its keys, or roll back", err)

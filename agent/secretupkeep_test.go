@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/store"
+)
+
+// putOne writes a version of a secret, as a request does.
+func (a *Agent) putOne(t *testing.T, name, value string) {
+	t.Helper()
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	options := store.PutOptions{Data: map[string]inject.Value{"K": inject.NewValue([]byte(value))}}
+	if _, err := a.put(t.Context(), "dev", name, options); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Old versions go a while after there are newer ones, and never become many.
+func TestOldVersionsGo(t *testing.T) {
+	a, _ := rotating(t, "f")
+	a.cfg.Secrets.KeepVersions = 3
+	a.gate.open()
+	most := 0
+	for i := range 20 {
+		a.putOne(t, "s", fmt.Sprint("value ", i))
+		most = max(most, len(a.secrets.Live("dev", "s")))
+	}
+	if most > 7 {
+		t.Errorf("there were %d versions, 3 to be kept and one in use", most)
+	}
+	a.tendSecrets(t.Context())
+	if got := a.secrets.Live("dev", "s"); !slices.Equal(got, []uint32{21, 20, 19, 1}) {
+		t.Errorf("left are versions %v", got)
+	}
+}
+
+// As long as a container may be there that is not known, all are kept; afterwards they go.
+func TestOldVersionsGoOnceContainersAreKnown(t *testing.T) {
+	a, _ := rotating(t, "f")
+	a.cfg.Secrets.KeepVersions = 1
+	for i := range 5 {
+		a.putOne(t, "s", fmt.Sprint("value ", i))
+		a.tendSecrets(t.Context())
+	}
+	if got := len(a.secrets.Live("dev", "s")); got != 6 {
+		t.Errorf("%d versions of 6 are kept", got)
+	}
+	a.gate.open()
+	a.tendSecrets(t.Context())
+	if got := a.secrets.Live("dev", "s"); !slices.Equal(got, []uint32{6, 1}) {
+		t.Errorf("left are versions %v", got)
+	}
+}
+
+// What the database has of the store follows it.
+func TestSequenceIsNoted(t *testing.T) {
+	a, _ := rotating(t, "f")
+	for _, value := range []string{"two", "three"} {
+		a.putOne(t, "s", value)
+		a.tendSecrets(t.Context())
+		if noted, err := a.db.SecretsSequence(); err != nil || noted != a.secrets.Sequence() {
+			t.Errorf("noted is %d of %d, %v", noted, a.secrets.Sequence(), err)
+		}
+	}
+}
