@@ -23,7 +23,7 @@ func (n *node) betweenAgents(do func()) {
 	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
 		n.t.Fatal(err)
 	}
-	n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+	n.eventually("a new agent", func() bool { return !alive(agent) && n.serves() })
 }
 
 // state is a path in the state directory.
@@ -37,14 +37,6 @@ func copyFile(t testing.TB, from, to string) {
 	}
 	if err := os.WriteFile(to, data, 0o600); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// awaitEvents waits for events of some types.
-func (n *node) awaitEvents(types ...string) {
-	n.t.Helper()
-	for _, kind := range types {
-		n.eventually("the event "+kind, func() bool { return strings.Contains(n.must("events"), " "+kind+" ") })
 	}
 }
 
@@ -75,7 +67,7 @@ func (n *node) deployTicking() (service, job workload) {
 // it knows its containers.
 func (n *node) awaitKnown(id string) {
 	n.t.Helper()
-	n.eventually(id+" to be known", func() bool { return n.run("get", id).code == 0 })
+	n.eventually(id+" to be known", func() bool { return n.knows(id) })
 }
 
 // wantAdopted checks that a workload runs on as it did.
@@ -344,7 +336,7 @@ default_mode = "none"
 	}
 	n.t.Cleanup(func() { _ = end(syscall.SIGKILL) })
 	second = &node{t: n.t, version: n.version, dir: dir, host: "unix://" + filepath.Join(dir, "purser.sock")}
-	second.eventually("the second agent", func() bool { return second.run("node").code == 0 })
+	second.eventually("the second agent", func() bool { return second.serves() })
 	return second, end
 }
 

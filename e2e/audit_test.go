@@ -267,7 +267,7 @@ func TestAuditOnAFullDisk(t *testing.T) {
 			if records := n.trail("lost"); len(records) != lost+1 {
 				t.Errorf("what was lost: %+v", records)
 			}
-			n.eventually("the event", func() bool { return strings.Contains(n.must("events"), "AuditResumed") })
+			n.awaitEvents("AuditResumed")
 			n.wholeTrail()
 		})
 	}

@@ -197,7 +197,7 @@ func TestPortTakenBetweenAgents(t *testing.T) {
 	ended := func() { holder.Process.Kill(); holder.Wait() }
 	defer ended()
 	n.letGo()
-	n.eventually("the next agent", func() bool { return n.run("node").code == 0 })
+	n.eventually("the next agent", func() bool { return n.serves() })
 	n.awaitEvents("PortsNotBound")
 	if said := grep(n.must("events"), "PortsNotBound"); !strings.Contains(said, fmt.Sprint(port)) || !strings.Contains(said, fmt.Sprintf("process %d ", holder.Process.Pid)) {
 		t.Errorf("it does not say who has it: %s", said)

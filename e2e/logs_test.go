@@ -135,7 +135,7 @@ func (n *node) startAgent() (end func()) {
 		_ = agent.Wait()
 	})
 	n.t.Cleanup(end)
-	n.eventually("the agent", func() bool { return n.run("node").code == 0 })
+	n.eventually("the agent", func() bool { return n.serves() })
 	return end
 }
 
@@ -214,7 +214,7 @@ functions:
 	syscall.Kill(n.dev.Process.Pid, syscall.SIGSTOP) // so that it starts no other one
 	defer syscall.Kill(n.dev.Process.Pid, syscall.SIGCONT)
 	syscall.Kill(agent, syscall.SIGKILL)
-	n.eventually("the agent to end", func() bool { return n.run("node").code != 0 })
+	n.eventually("the agent to end", func() bool { return !n.serves() })
 	if r := n.run("logs", "a/f"); r.code != 0 || r.stdout != "first of f\nsecond of f\n" || !strings.Contains(r.stderr, "reading the log files instead") {
 		t.Errorf("logs of a function: %+v", r)
 	}

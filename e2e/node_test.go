@@ -311,10 +311,12 @@ func (w workload) pid() int {
 }
 
 // get returns a workload's state.
-func (n *node) get(id string, more ...string) workload {
+func (n *node) get(id string) workload {
 	n.t.Helper()
 	var answer struct{ Workload workload }
-	n.json(&answer, append([]string{"get", id}, more...)...)
+	if err := n.call("Workloads/Get", fmt.Sprintf(`{"id":%q}`, id), &answer); err != nil {
+		n.t.Fatal(err)
+	}
 	return answer.Workload
 }
 
@@ -328,11 +330,11 @@ func (n *node) json(into any, args ...string) {
 }
 
 // await waits for a workload to be in a state.
-func (n *node) await(id, what string, ok func(workload) bool, more ...string) workload {
+func (n *node) await(id, what string, ok func(workload) bool) workload {
 	n.t.Helper()
 	var w workload
 	n.eventually(fmt.Sprintf("%s to be %s", id, what), func() bool {
-		w = n.get(id, more...)
+		w = n.get(id)
 		return ok(w)
 	})
 	return w
@@ -455,7 +457,7 @@ func (n *node) killAgent() {
 	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
 		n.t.Fatal(err)
 	}
-	n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+	n.eventually("a new agent", func() bool { return !alive(agent) && n.serves() })
 }
 
 // metricsAddress is that of this agent: another one's is another one.
@@ -464,7 +466,9 @@ func (n *node) metricsAddress() string {
 	var answer struct {
 		Address string `json:"metrics_address"`
 	}
-	n.json(&answer, "node")
+	if err := n.call("Node/Get", "{}", &answer); err != nil {
+		n.t.Fatal(err)
+	}
 	return answer.Address
 }
 

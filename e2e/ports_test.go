@@ -285,7 +285,7 @@ func TestPortsOutliveTheAgent(t *testing.T) {
 			}
 			end()
 			n.letGo()
-			n.eventually("purser dev's agent", func() bool { return n.run("node").code == 0 })
+			n.eventually("purser dev's agent", func() bool { return n.serves() })
 		})
 		if len(report.Failures) > 0 || len(report.Answers) != 1 {
 			t.Errorf("while the agent was killed 21 times: %v", report)

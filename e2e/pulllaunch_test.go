@@ -369,7 +369,7 @@ func TestPartialPullsGo(t *testing.T) {
 				t.Fatalf("%v, at %d%%", err, d.percent())
 			}
 			d.must("image", "pull", idle) // which makes the agent look
-			d.eventually("what came to go", func() bool { return strings.Contains(d.must("events"), "PartialPullsRemoved") })
+			d.awaitEvents("PartialPullsRemoved")
 			events := d.must("events")
 			if left := d.refs(); !slices.Contains(left, idle) || d.percent() > 25 || strings.Contains(events, "ImageDiskFull") {
 				t.Errorf("%v are left, at %d%%; events:\n%s", left, d.percent(), events)

@@ -51,7 +51,9 @@ func onEachBrisk(t *testing.T, test func(t *testing.T, n *node)) {
 func (n *node) versionStates(secret string) []string {
 	n.t.Helper()
 	var answer struct{ Versions []struct{ State string } }
-	n.json(&answer, "secret", "versions", secret)
+	if err := n.call("Secrets/Describe", fmt.Sprintf(`{"name":%q}`, secret), &answer); err != nil {
+		n.t.Fatal(err)
+	}
 	var states []string
 	for _, v := range answer.Versions {
 		states = append(states, v.State)

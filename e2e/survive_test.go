@@ -49,14 +49,14 @@ functions:
 				t.Fatal(err)
 			}
 			n.eventually("a new agent", func() bool {
-				return !alive(agent) && n.run("node").code == 0
+				return !alive(agent) && n.serves()
 			})
 			after := n.await("a/f", "running", inState("running"))
 			if after.pid() != before.pid() || after.Instances[0].ID != before.Instances[0].ID {
 				t.Fatalf("it was %+v and is %+v", before, after)
 			}
 		}
-		n.eventually("the event", func() bool { return strings.Contains(n.must("events"), "Adopted") })
+		n.awaitEvents("Adopted")
 		n.must("signal", "a/f", "TERM")
 		w := n.await("a/f", "failed", inState("failed"))
 		if w.LastExit.Code != 7 || w.Restarts != 0 {
@@ -110,7 +110,7 @@ functions:
 		syscall.Kill(agent, syscall.SIGSTOP) // so that purser dev does not start another yet
 		syscall.Kill(pid, syscall.SIGKILL)
 		syscall.Kill(agent, syscall.SIGKILL)
-		n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+		n.eventually("a new agent", func() bool { return !alive(agent) && n.serves() })
 		if w := n.await("a/f", "failed", inState("failed")); w.LastExit.Code != 137 {
 			t.Errorf("exit status %d, want 137", w.LastExit.Code)
 		}

@@ -251,7 +251,7 @@ func TestExecOutlivesNoAgent(t *testing.T) {
 		if strings.Contains(s.Shown(), "\r\r\n") {
 			t.Errorf("the terminal was not the command's from the start: %q", s.Shown())
 		}
-		n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+		n.eventually("a new agent", func() bool { return !alive(agent) && n.serves() })
 		n.await("a/f", "adopted", inState("running"))
 		n.eventually("the command of the client that is gone to end", func() bool {
 			return !strings.Contains(n.procsOf("a/f"), "sleep 424")

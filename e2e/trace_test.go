@@ -168,7 +168,7 @@ functions:
 			if err := syscall.Kill(agent, syscall.SIGQUIT); err != nil {
 				t.Fatal(err)
 			}
-			d.eventually("a new agent", func() bool { return !alive(agent) && d.run("node").code == 0 })
+			d.eventually("a new agent", func() bool { return !alive(agent) && d.serves() })
 			d.await("a/f", "running", inState("running"))
 			check(secrets[0])
 			if log, err := os.ReadFile(filepath.Join(d.dir, "log", "agent.log")); err != nil || !bytes.Contains(log, []byte("goroutine 1 ")) {

@@ -97,7 +97,7 @@ functions:
 			if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			n.eventually("the new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+			n.eventually("the new agent", func() bool { return !alive(agent) && n.serves() })
 			after := n.await("a/f", "adopted", inState("running"))
 			if after.pid() != before.pid() {
 				t.Errorf("process %d has become %d", before.pid(), after.pid())

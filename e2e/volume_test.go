@@ -64,7 +64,7 @@ func TestVolumes(t *testing.T) {
 		starts(2)
 		agent := n.pidOf(t, "purser agent")
 		syscall.Kill(agent, syscall.SIGKILL)
-		n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+		n.eventually("a new agent", func() bool { return !alive(agent) && n.serves() })
 		n.must("restart", "a/writer")
 		starts(3)
 		n.stop()

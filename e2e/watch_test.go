@@ -221,7 +221,7 @@ func TestDeployWatchOutlastsTheAgent(t *testing.T) {
 			w.prints("f | one-")
 			agent := n.pidOf(t, "purser agent")
 			syscall.Kill(agent, syscall.SIGKILL)
-			n.eventually("a new agent", func() bool { return !alive(agent) && n.run("node").code == 0 })
+			n.eventually("a new agent", func() bool { return !alive(agent) && n.serves() })
 			w.seen = len(w.text())
 			w.prints("f | one-")
 		}

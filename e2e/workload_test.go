@@ -94,7 +94,7 @@ func TestJobs(t *testing.T) {
 		if !strings.Contains(w.Reason, "timed out after 1s") {
 			t.Errorf("slow: %s", w.Reason)
 		}
-		n.eventually("brief to be forgotten", func() bool { return n.run("get", "a/brief").code != 0 })
+		n.eventually("brief to be forgotten", func() bool { return !n.knows("a/brief") })
 
 		// The same spec again is the same job, and has its result.
 		before := n.await("a/good", "completed", inState("completed"))
@@ -218,7 +218,7 @@ func TestUpdateAndHistory(t *testing.T) {
 		n.await("a/f", "back on version 1", func(w workload) bool {
 			return w.State == "running" && w.Generation == "3" && w.Pins[0].Version == 1 && w.pid() != second.pid()
 		})
-		n.eventually("g to be removed", func() bool { return n.run("get", "a/g").code != 0 })
+		n.eventually("g to be removed", func() bool { return !n.knows("a/g") })
 		if out := n.must("app", "history", "a"); !strings.Contains(out, "rollback to 1") {
 			t.Errorf("history: %s", out)
 		}
