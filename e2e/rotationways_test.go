@@ -20,28 +20,6 @@ func allergic(spec string) string {
 	return strings.ReplaceAll(spec, "'case ", `'test "$KEY" != "$ALLERGY" || exit 9; case `)
 }
 
-// event is one as -o json shows it.
-type event struct{ Type, Subject, Message string }
-
-// events are those of the node so far, in order.
-func (n *node) events() []event {
-	n.t.Helper()
-	var answer struct{ Events []event }
-	n.json(&answer, "events")
-	return answer.Events
-}
-
-// about counts the events of a kind about somebody.
-func about(events []event, kind, subject string) int {
-	count := 0
-	for _, e := range events {
-		if e.Type == kind && e.Subject == subject {
-			count++
-		}
-	}
-	return count
-}
-
 // pids are the processes of workloads, which are ready.
 func (n *node) pids(ids ...string) map[string]int {
 	n.t.Helper()
@@ -82,7 +60,9 @@ func (n *node) usersOf(secret string) map[string]secretUser {
 
 // A window that is shut and a splay are waited for, but not by versions in a hurry, nor by
 // who is not well.
-func TestWindowsAndSplays(t *testing.T) {
+//
+// Complaints this answers: stakater/Reloader#488, stakater/Reloader#755.
+func TestRestartsWaitForTheirWindow(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one")
 		n.must("secret", "set", "sick", "KEY=bad")
@@ -238,7 +218,7 @@ func TestSecretIsDeletedInUse(t *testing.T) {
 		n.deploy(functions("a", map[string]string{"f": ""}), "--wait")
 		pids := n.pids("a/f")
 		n.must("secret", "delete", "s")
-		n.event("SecretDeleted")
+		n.awaitEvents("SecretDeleted")
 		for _, e := range n.events() {
 			if e.Type == "SecretDeleted" && (e.Subject != "s" || !strings.Contains(e.Message, "a/f")) {
 				t.Errorf("it does not say who uses it: %+v", e)
@@ -336,7 +316,9 @@ func TestQuarantinedVersionIsForced(t *testing.T) {
 
 // Which instance runs on which version, and what keeps it from the newest, is there to see
 // while one tries, and after it.
-func TestWhoRunsOnWhat(t *testing.T) {
+//
+// Complaint this answers: kubernetes/kubernetes#22368.
+func TestEachInstanceTellsWhichVersionItRunsOn(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, rig.V24)
 	n.must("secret", "set", "s", "KEY=one")
@@ -374,8 +356,12 @@ func TestWhoRunsOnWhat(t *testing.T) {
 	}
 }
 
-// However many are to move, no more do at a time than the node lets.
-func TestMaxParallel(t *testing.T) {
+// However many are to move, and of however many secrets, no more do at a time than the node
+// lets.
+//
+// Complaints this answers: hashicorp/nomad#10920, hashicorp/nomad#19171,
+// stakater/Reloader#220, stakater/Reloader#1109.
+func TestChangeDoesNotRestartEverybodyAtOnce(t *testing.T) {
 	t.Parallel()
 	for most := 1; most <= 4; most++ {
 		v := rig.Versions[most%len(rig.Versions)]
@@ -388,22 +374,27 @@ func TestMaxParallel(t *testing.T) {
 	}
 }
 
+// testMaxParallel has ten functions with a secret that they share, and ten with one each.
 func testMaxParallel(t *testing.T, n *node, most int) {
-	n.must("secret", "set", "s", "KEY=one")
-	var ids []string
-	for _, app := range []string{"a", "b"} {
-		spec := "app: " + app + "\ndefaults: {image: {ref: " + image + "}, command: [sleep, '100000'], secrets: [{name: s}], rotation: {min_ready: 500ms}, stop: {grace: 0s}}\nfunctions:\n"
-		for i := range 10 {
-			spec += fmt.Sprintf("  - function: f%d\n", i)
-			ids = append(ids, fmt.Sprintf("%s/f%d", app, i))
-		}
-		n.deploy(spec)
+	secrets, ids := []string{"s"}, []string{}
+	shared, own := "app: a\n", "app: b\n"
+	for _, spec := range []*string{&shared, &own} {
+		*spec += "defaults: {image: {ref: " + image + "}, command: [sleep, '100000'], rotation: {min_ready: 300ms}, stop: {grace: 0s}}\nfunctions:\n"
 	}
+	for i := range 10 {
+		f, secret := fmt.Sprint("f", i), fmt.Sprint("s", i)
+		shared += "  - {function: " + f + ", secrets: [{name: s}]}\n"
+		own += "  - {function: " + f + ", secrets: [{name: " + secret + "}]}\n"
+		secrets, ids = append(secrets, secret), append(ids, "a/"+f, "b/"+f)
+	}
+	n.putAll(secrets, "one")
+	n.deploy(shared)
+	n.deploy(own)
 	for _, id := range ids {
 		n.await(id, "running", inState("running"))
 	}
 	before := len(n.events())
-	n.must("secret", "set", "s", "KEY=two")
+	n.putAll(secrets, "two")
 	for _, id := range ids {
 		n.await(id, "moved", func(w workload) bool { return w.Rotation.State == "current" && w.Pins[0].Version == 2 })
 	}
