@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// serve is the beginning of a script that answers probes with files of /tmp.
+const serve = `httpd -p 127.0.0.1:8080 -h /tmp; `
+
 // rolled is a service that is ready once the file /tmp/ok is there, which command makes.
 func rolled(command string) string {
 	return `
@@ -15,8 +18,8 @@ app: a
 functions:
   - function: f
     image: {ref: ` + image + `}
-    command: [sh, -c, '` + command + `']
-    probes: {ready: {exec: {command: [cat, /tmp/ok]}, period: 100ms}}
+    command: [sh, -c, '` + serve + command + `']
+    probes: {ready: {http: {port: 8080, path: /ok}, period: 100ms}}
     restart: {backoff_max: 1s}
     stop: {grace: 1s}
     network: {mode: none}
