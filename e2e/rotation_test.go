@@ -361,7 +361,7 @@ func careful(name, onChange string) string {
   - function: ` + name + `
     image: {ref: ` + image + `}
     command: [sh, -c, '` + serve + `trap "exit 0" TERM; trap "case \$(cat /run/secrets/s/KEY) in bad*) exit 9; esac" HUP; while :; do case $(cat /run/secrets/s/KEY) in bad*) rm -f /tmp/ok;; *) touch /tmp/ok; esac; sleep 0.1; done']
-    probes: {ready: {http: {port: 8080, path: /ok}, period: 100ms, timeout: 10s, failures: 1}}
+    probes: {ready: {http: {port: 8080, path: /ok}, period: 100ms, timeout: 2s, failures: 1}}
     secrets: [{name: s, env: false, file: {path: /run/secrets/s}, redact: false, on_change: ` + onChange + `}]
     rotation: {min_ready: 500ms, health_timeout: 3s}
     restart: {backoff_min: 100ms, backoff_max: 1s}

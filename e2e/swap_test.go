@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/purserd/purser/e2e/rig"
 )
 
@@ -79,11 +81,15 @@ func TestNoTraceInSwap(t *testing.T) {
 	if err := os.WriteFile(swappiness, []byte("100"), 0); err != nil {
 		t.Fatal(err)
 	}
-	s.squeeze(t, w.pid())
-	s.clean("what is still protected", secrets[0])
-	if found := s.find(secrets[1]); len(found) == 0 {
+	// Of what was used lately the kernel takes nothing yet.
+	if !s.eventuallyIs(func() bool {
+		s.squeeze(t, w.pid())
+		unix.Sync()
+		return len(s.find(secrets[1])) > 0
+	}) {
 		t.Error("without protection the value of a container is not in the swap space: the test shows nothing")
 	}
+	s.clean("what is still protected", secrets[0])
 }
 
 // Where the agent's memory cannot be locked, it does not start; and what it would
@@ -99,11 +105,11 @@ func TestSwapOfTheAgent(t *testing.T) {
 	s.begin(t)
 	s.runWith(value, "secret", "set", "s", "KEY=-")
 	s.deploy(strings.ReplaceAll(sleeperWithSecret, "RUNTIME", "runc"), "--wait")
-	s.squeeze(t)
-	if n := rig.Swapped(t, s.pidOf(t, "purser agent")); n == 0 {
-		t.Error("nothing of the agent is in the swap space")
-	}
-	if found := s.find(value); len(found) == 0 {
+	if !s.eventuallyIs(func() bool {
+		s.squeeze(t)
+		unix.Sync()
+		return rig.Swapped(t, s.pidOf(t, "purser agent")) > 0 && len(s.find(value)) > 0
+	}) {
 		t.Error("without protection the value is not in the swap space: the other test shows nothing")
 	}
 }

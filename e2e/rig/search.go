@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Forms are the ways in which a value may have been written.
@@ -39,7 +42,8 @@ func Forms(value string) map[string][]byte {
 	return all
 }
 
-// FormsOn returns the forms of a value that are anywhere on a device, or in a file.
+// FormsOn returns the forms of a value that are anywhere in a file, such as that of a loop
+// device. Holes, which nobody has written to, are not read.
 func FormsOn(t testing.TB, device, value string) []string {
 	t.Helper()
 	f, err := os.Open(device)
@@ -49,23 +53,50 @@ func FormsOn(t testing.TB, device, value string) []string {
 	defer f.Close()
 	wanted := Forms(value)
 	found := map[string]bool{}
+	for at := int64(0); err == nil; {
+		var part *io.SectionReader
+		if part, at, err = written(f, at); err == nil {
+			err = search(part, wanted, found)
+		}
+	}
+	if err != io.EOF {
+		t.Fatalf("searching %s: %v", device, err)
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// written is what comes next in a file, from a place on, that is no hole, and where it
+// ends; io.EOF if there is nothing more.
+func written(f *os.File, from int64) (part *io.SectionReader, end int64, err error) {
+	start, err := f.Seek(from, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return nil, 0, io.EOF
+	} else if err != nil {
+		return nil, 0, err
+	}
+	end, err = f.Seek(start, unix.SEEK_HOLE)
+	return io.NewSectionReader(f, start, end-start), end, err
+}
+
+// search adds to what is found the names of the forms that are in a part of a file.
+func search(part io.Reader, wanted map[string][]byte, found map[string]bool) error {
 	const overlap = 4096
 	block := make([]byte, overlap+(8<<20))
 	kept := 0
 	for {
-		n, err := f.Read(block[kept:])
+		n, err := part.Read(block[kept:])
 		data := block[:kept+n]
 		for name, form := range wanted {
-			found[name] = found[name] || bytes.Contains(data, form)
+			if bytes.Contains(data, form) {
+				found[name] = true
+			}
 		}
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		kept = copy(block, data[max(0, len(data)-overlap):])
 	}
-	maps.DeleteFunc(found, func(_ string, is bool) bool { return !is })
-	return slices.Sorted(maps.Keys(found))
 }
