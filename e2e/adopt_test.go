@@ -207,6 +207,7 @@ func TestOlderDatabaseOfADrainedNode(t *testing.T) {
 
 // A damaged database is put aside, and rebuilt from what runs.
 func TestDatabaseIsDamaged(t *testing.T) {
+	t.Parallel()
 	for kind, damage := range map[string]func([]byte) []byte{
 		"cut off": func(b []byte) []byte { return b[:len(b)/3] },
 		"zeroed":  func(b []byte) []byte { clear(b[2*4096:]); return b },

@@ -131,6 +131,7 @@ func TestAuditTrail(t *testing.T) {
 // Whatever is done to the trail is named, while the agent runs and after it has been
 // killed, and leaves an exit status.
 func TestAuditVerify(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		damage func([][]byte) [][]byte
 		want   string
@@ -224,6 +225,7 @@ func TestAuditOutlivesTheAgent(t *testing.T) {
 // On a full disk no secret is changed; launches go on, and are said to be without a
 // record.
 func TestAuditOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	for settings, closed := range map[string]bool{"": true, "[audit]\nfail_closed = false\n": false} {
 		t.Run(fmt.Sprintf("closed %v", closed), func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,7 @@ import (
 
 // What containers leave is removed, counted and told of, while what runs is let alone.
 func TestLeaks(t *testing.T) {
+	t.Parallel()
 	for _, v := range rig.Versions {
 		t.Run("containerd "+string(v), func(t *testing.T) {
 			t.Parallel()

@@ -321,6 +321,7 @@ command: [sh, -c, "echo ready; read x; seq 1 40000; sleep 0.5; seq 40001 80000"]
 
 // A full disk, and one that does not answer, take output but never stop who writes it.
 func TestLogsOnABadDisk(t *testing.T) {
+	t.Parallel()
 	d := makeDisk(t, rig.V24)
 	d.config = "[logs]\nsegment_size = '64Mi'\nsegments = 2\n"
 	d.begin(t)

@@ -286,6 +286,7 @@ func TestCredentialHelper(t *testing.T) {
 // The images' disk is a real one of 512 MB. Those that nothing uses go, those used
 // longest ago first; none that is in use, and none that was imported.
 func TestImagesGo(t *testing.T) {
+	t.Parallel()
 	for _, v := range rig.Versions {
 		t.Run("containerd "+string(v), func(t *testing.T) {
 			t.Parallel()
@@ -343,6 +344,7 @@ func TestImagesGo(t *testing.T) {
 // What failed pulls have brought goes before any image does, and at once when it has
 // filled the disk.
 func TestPartialPullsGo(t *testing.T) {
+	t.Parallel()
 	for _, v := range rig.Versions {
 		t.Run("containerd "+string(v), func(t *testing.T) {
 			t.Parallel()

@@ -34,7 +34,7 @@ func nextVersion(t *testing.T) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-overlay", file(t, "overlay.json", string(overlay)), "-o", dir, "..", "../cmd/purser-oci")
+	build := exec.Command("go", "build", "-trimpath", "-overlay", file(t, "overlay.json", string(overlay)), "-o", dir, "..", "../cmd/purser-oci")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if r := finish(t, build); r.code != 0 {
 		t.Fatal(r.stderr)

@@ -28,6 +28,7 @@ import (
 // The OCI's validation suite finds the same of a runtime alone, of one behind the
 // wrapper, and of one whose containers the wrapper completes.
 func TestRuntimeValidation(t *testing.T) {
+	t.Parallel()
 	rig.Root(t)
 	for _, r := range []struct {
 		name string
@@ -50,7 +51,7 @@ func TestRuntimeValidation(t *testing.T) {
 			v := validation{
 				Isolation: rig.Isolate(t), t: t,
 				runtimes: [3]string{path, a.installed.Path, a.front()},
-				what:     r.what, retries: 5,
+				what:     r.what, retries: 10,
 			}
 			if n := v.run(); n < r.passing {
 				t.Errorf("%d checks passed, which is not the suite", n)

@@ -51,7 +51,7 @@ func goBuild(name string, args ...string) (string, error) {
 	path := filepath.Join(root, ".cache", name)
 	// Another process may be building, or executing, it.
 	made := fmt.Sprintf("%s.%d", path, os.Getpid())
-	build := exec.Command("go", append([]string{"build", "-o", made}, args...)...)
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-o", made}, args...)...)
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
