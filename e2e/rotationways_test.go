@@ -17,7 +17,7 @@ func shut() string {
 // allergic has the functions of a spec end with the value that their environment has as
 // ALLERGY.
 func allergic(spec string) string {
-	return strings.ReplaceAll(spec, "'case ", `'test "$KEY" != "$ALLERGY" || exit 9; case `)
+	return strings.ReplaceAll(spec, serve+"case ", serve+`test "$KEY" != "$ALLERGY" || exit 9; case `)
 }
 
 // pids are the processes of workloads, which are ready.
