@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Of a container whose environment has a secret, neither containerd, nor the runtime, nor
@@ -44,14 +46,21 @@ func TestSecretInTheEnvironmentIsNotInInspect(t *testing.T) {
 	})
 }
 
-// holding are the files of the node that hold a text.
+// holding are the files of the node that hold a text. Those that have many names, as an
+// image's programs, are read once.
 func (n *node) holding(text string) []string {
 	n.t.Helper()
 	var found []string
+	seen := map[[2]uint64]bool{}
 	_ = filepath.WalkDir(n.dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return nil
 		}
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil || seen[[2]uint64{st.Dev, st.Ino}] {
+			return nil
+		}
+		seen[[2]uint64{st.Dev, st.Ino}] = true
 		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), text) {
 			found = append(found, path)
 		}
