@@ -298,8 +298,8 @@ func testBurst(t *testing.T, n *node) {
 	n.deploy(functions("a", map[string]string{"f": "secrets: [{name: s}, {name: t, prefix: MORE_}]\n    rotation: {min_ready: 200ms}"}), "--wait")
 	n.await("a/f", "ready", inState("ready"))
 	began := time.Now()
-	for range 4 {
-		n.putAll(slices.Repeat([]string{"s", "t"}, 25), "one")
+	for wave := range 4 {
+		n.putAll(slices.Repeat([]string{"s", "t"}, 25), fmt.Sprint("wave ", wave, ", value "))
 		<-time.After(300 * time.Millisecond)
 	}
 	took := time.Since(began)
