@@ -51,7 +51,7 @@ func TestRuntimeValidation(t *testing.T) {
 			v := validation{
 				Isolation: rig.Isolate(t), t: t,
 				runtimes: [3]string{path, a.installed.Path, a.front()},
-				what:     r.what, retries: 10,
+				what:     r.what, retries: 5,
 			}
 			if n := v.run(); n < r.passing {
 				t.Errorf("%d checks passed, which is not the suite", n)
