@@ -330,14 +330,19 @@ func (c containers) openLogs(ctx context.Context, instance string) error {
 func (c containers) outputOf(ctx context.Context, instance string) (runtime.Instance, error) {
 	spec, resolution, err := c.w.madeFrom(ctx, instance)
 	if err != nil {
-		c.w.emit(warning, "OutputDropped", "the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
+		c.w.emitDropped(instance, err)
 		return runtime.Instance{ID: instance, Spec: c.w.record().GetSpec()}, err
 	}
-	redactions, err := c.w.redactions(ctx, instance, resolution)
+	redactions, err := c.w.redactions(ctx, spec, resolution, givenTo(c.w.record(), instance))
 	if err != nil {
+		c.w.emitDropped(instance, err)
 		return runtime.Instance{ID: instance, Spec: spec}, err
 	}
 	return runtime.Instance{ID: instance, Spec: spec, Redactions: redactions}, nil
+}
+
+func (w *workload) emitDropped(instance string, err error) {
+	w.emit(warning, "OutputDropped", "the output of container %s is dropped, as its secrets cannot be read, which must not be seen in it: %v", instance, err)
 }
 
 // gone translates the runtime's words for a container that is not there, or of

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"syscall"
@@ -47,11 +46,12 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	if err := copied(ctx, w.environment(), start, a.copies); err != nil {
 		return nil, err
 	}
-	redactions, err := w.redactions(ctx, instance, resolution)
+	screen := &screen{workload: w, ctx: ctx, instance: instance, spec: spec, made: resolution}
+	matcher, err := screen.now()
 	if err != nil {
 		return nil, err
 	}
-	program := w.matcher.of(redactions).Text(start.GetCommand()[0])
+	program := matcher.Text(start.GetCommand()[0])
 	w.emit(normal, "Exec", "runs %q", program)
 	record := audit.Record{
 		Action: audit.Exec, Outcome: audit.Begun, Environment: w.environment(), Workload: w.id(), Instance: instance,
@@ -59,7 +59,7 @@ func (a *Agent) Exec(ctx context.Context, start *purserv1.ExecStart, streams Exe
 	}
 	record.Begun = a.audit.note(ctx, record)
 	record.Secrets = nil
-	exit, err := a.exec(ctx, w, instance, secrets, redactions, start, streams)
+	exit, err := a.exec(ctx, screen, secrets, start, streams)
 	a.audit.note(ctx, ended(record, exit, err))
 	return exit, err
 }
@@ -80,10 +80,9 @@ func ended(r audit.Record, exit *purserv1.Exit, err error) audit.Record {
 }
 
 // exec runs a command that may be run.
-func (a *Agent) exec(ctx context.Context, w *workload, instance string, secrets inject.Environ, values inject.Redactions, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
-	began := time.Now()
-	matcher := w.matcher.of(values)
-	stdout, stderr := a.redacted(streams.Stdout, matcher), a.redacted(streams.Stderr, matcher)
+func (a *Agent) exec(ctx context.Context, screen *screen, secrets inject.Environ, start *purserv1.ExecStart, streams ExecIO) (*purserv1.Exit, error) {
+	began, w, instance := time.Now(), screen.workload, screen.instance
+	stdout, stderr := screen.writer(streams.Stdout), screen.writer(streams.Stderr)
 	code, err := a.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command:  start.GetCommand(),
 		Secrets:  secrets,
@@ -181,27 +180,6 @@ func (w *workload) madeFrom(ctx context.Context, instance string) (*purserv1.Lau
 		return nil, nil, &Refusal{Reason: Precondition, Err: err}
 	}
 	return i.Revision.Spec, resolution, nil
-}
-
-// redactions are the values that must not be seen of what an instance says: those that it
-// was made with, and those in files that were replaced since, or are being.
-func (w *workload) redactions(ctx context.Context, instance string, resolution *inject.Resolution) (inject.Redactions, error) {
-	all, r := resolution.Redactions(), w.record()
-	var more [][]*purserv1.Pin
-	if r.GetTrial().GetInstance() == instance {
-		more = append(more, r.GetTrial().GetPins())
-	}
-	if r.GetDeliveredTo() == instance {
-		more = append(more, r.GetPins())
-	}
-	for _, pins := range more {
-		replaced, err := w.resolution(ctx, w.specOf(instance), pins)
-		if err != nil {
-			return all, fmt.Errorf("finding what must not be seen of container %s: %w", instance, err)
-		}
-		all = all.Add(replaced.Redactions())
-	}
-	return all, nil
 }
 
 // specOf is the spec that an instance was made from: in a rolling change that may not be

@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/purserd/purser/agent/supervise"
-	"github.com/purserd/purser/inject/redact"
+	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -49,44 +49,42 @@ func (c containers) command(ctx context.Context, instance string, revision *supe
 	if err != nil {
 		return err
 	}
-	redactions, err := c.w.redactions(ctx, instance, resolution)
-	if err != nil {
-		return err
-	}
-	said := c.w.agent.newAnswer(c.w.matcher.of(redactions))
+	var said answer
+	given := givenTo(c.w.record(), instance)
 	code, err := c.w.agent.runtime.Exec(ctx, instance, runtime.ExecSpec{
 		Command: command, Secrets: c.w.merge(nil, revision.Spec, resolution, instance),
-	}, said.stdout, said.stderr)
+	}, said.stdout(), said.stderr())
+	with := func(happened string) error { return c.w.say(ctx, instance, revision, given, &said, happened) }
 	var refused *runtime.StartError
 	switch {
 	case err == nil && code == 0:
-		_ = said.with("")
 		return nil
 	case err == nil:
-		return commandError{said.with(supervise.ExitReason(code))}
+		return commandError{with(supervise.ExitReason(code))}
 	case ctx.Err() != nil:
-		return &cutShort{said: said.with("was killed before it had ended"), cause: ctx.Err()}
+		return &cutShort{said: with("was killed before it had ended"), cause: ctx.Err()}
 	case errors.As(err, &refused):
-		return commandError{said.with("cannot be executed: " + refused.Message)}
+		return commandError{with("cannot be executed: " + refused.Message)}
 	}
-	return &cutShort{said: said.with(err.Error()), cause: err}
+	return &cutShort{said: with(err.Error()), cause: err}
 }
+
+// say makes an error of what has happened to an instance and of what was said then, without
+// the values that it was given until now. Nothing is shown of it while these cannot be had.
+func (w *workload) say(ctx context.Context, instance string, revision *supervise.Revision, given []*purserv1.Pin, said *answer, happened string) error {
+	matcher, err := w.matcherOf(context.WithoutCancel(ctx), instance, revision, given)
+	if err != nil {
+		w.agent.log.Warn("not shown what was said, as it is not known what must not be seen of it", "workload", w.id(), "instance", instance, "error", err)
+		return errUnshown
+	}
+	return said.with(happened, matcher, w.agent.runtime.Redacted)
+}
+
+// errUnshown stands for what may hold secrets that are not there to be looked for.
+var errUnshown = errors.New("has failed; what it said is not shown, as secrets that its container was given cannot be read")
 
 // cutShort is the error of a command of which nobody knows how it would have ended.
 type cutShort struct{ said, cause error }
 
 func (e *cutShort) Error() string { return e.said.Error() }
 func (e *cutShort) Unwrap() error { return e.cause }
-
-// matcherOf finds the values of a revision's secrets in what an instance of it says.
-func (w *workload) matcherOf(ctx context.Context, instance string, revision *supervise.Revision) (*redact.Matcher, error) {
-	resolution, err := w.resolution(ctx, revision.Spec, revision.Pins)
-	if err != nil {
-		return nil, err
-	}
-	redactions, err := w.redactions(ctx, instance, resolution)
-	if err != nil {
-		return nil, err
-	}
-	return w.matcher.of(redactions), nil
-}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,17 +112,15 @@ func (t *probed) try(ctx context.Context, p *purserv1.Probe) error {
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return notMade(err)
 	}
-	var raw bytes.Buffer
-	if err = network.Try(ctx, p, &raw); err == nil || ctx.Err() != nil {
+	var said answer
+	given := givenTo(t.w.record(), t.instance)
+	if err = network.Try(ctx, p, said.stdout()); err == nil || ctx.Err() != nil {
 		return err
 	}
-	matcher, failed := t.w.matcherOf(context.WithoutCancel(ctx), t.instance, t.now())
-	if failed != nil {
-		return err // which holds nothing of what was said
+	if told := t.w.say(ctx, t.instance, t.now(), given, &said, err.Error()); !errors.Is(told, errUnshown) {
+		return told
 	}
-	said := t.w.agent.newAnswer(matcher)
-	_, _ = said.stdout.Write(raw.Bytes())
-	return said.with(err.Error())
+	return err // which holds nothing of what was said
 }
 
 // openTime bounds the opening of a network. It is not the try's: one with a short timeout

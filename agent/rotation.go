@@ -42,6 +42,8 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 		if !files(t) {
 			t.Run = lastRun(record) + 1
 			record.TriedRun = t.Run
+		} else {
+			give(record, sub.view, sub.view.Status.Instance, t.GetPins())
 		}
 		record.Trial = t
 		return nil

@@ -248,11 +248,11 @@ func (w *workload) versions(name string) []uint32 {
 	return slices.Compact(versions)
 }
 
-// pinned are the versions of a secret that workloads run on.
+// pinned are the versions of a secret that workloads run on, or may say as they have.
 func (a *Agent) pinned(environment, name string) []uint32 {
 	var versions []uint32
 	for _, w := range a.list(environment, "") {
-		versions = append(versions, w.versions(name)...)
+		versions = append(slices.Concat(versions, w.versions(name)), w.givenVersions(name)...)
 	}
 	slices.Sort(versions)
 	return slices.Compact(versions)

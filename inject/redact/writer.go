@@ -43,6 +43,13 @@ func (w *Writer) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
+// Swap goes on with the values of another Matcher; see [Stream.Swap].
+func (w *Writer) Swap(m *Matcher) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stream.Swap(m)
+}
+
 // show passes on what is held back.
 func (w *Writer) show() {
 	w.mu.Lock()

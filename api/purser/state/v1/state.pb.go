@@ -49,7 +49,9 @@ type Workload struct {
 	// out well, and where nothing ran well before it.
 	Fallback *Fallback `protobuf:"bytes,13,opt,name=fallback,proto3" json:"fallback,omitempty"`
 	// A newer spec that was accepted, has failed, and was gone back from.
-	BackedOut     *BackedOut `protobuf:"bytes,14,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
+	BackedOut *BackedOut `protobuf:"bytes,14,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
+	// What instances were given in files that were replaced, for as long as they are there.
+	Given         []*Given `protobuf:"bytes,15,rep,name=given,proto3" json:"given,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +184,68 @@ func (x *Workload) GetBackedOut() *BackedOut {
 	return nil
 }
 
+func (x *Workload) GetGiven() []*Given {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
+
+// Given are versions of secrets that an instance has, has had, or is about to get, whatever
+// has become of the trials that they were of: it may say their values at any time.
+type Given struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Instance string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// In the order in which they were given; of one secret there may be many.
+	Pins          []*v1.Pin `protobuf:"bytes,2,rep,name=pins,proto3" json:"pins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Given) Reset() {
+	*x = Given{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Given) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Given) ProtoMessage() {}
+
+func (x *Given) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Given.ProtoReflect.Descriptor instead.
+func (*Given) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Given) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Given) GetPins() []*v1.Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
 // Fallback is what a workload ran well on before its spec was changed.
 type Fallback struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -198,7 +262,7 @@ type Fallback struct {
 
 func (x *Fallback) Reset() {
 	*x = Fallback{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	mi := &file_purser_state_v1_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +274,7 @@ func (x *Fallback) String() string {
 func (*Fallback) ProtoMessage() {}
 
 func (x *Fallback) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[1]
+	mi := &file_purser_state_v1_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +287,7 @@ func (x *Fallback) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
 func (*Fallback) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Fallback) GetSpec() *v1.LaunchSpec {
@@ -282,7 +346,7 @@ type BackedOut struct {
 
 func (x *BackedOut) Reset() {
 	*x = BackedOut{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +358,7 @@ func (x *BackedOut) String() string {
 func (*BackedOut) ProtoMessage() {}
 
 func (x *BackedOut) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[2]
+	mi := &file_purser_state_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +371,7 @@ func (x *BackedOut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackedOut.ProtoReflect.Descriptor instead.
 func (*BackedOut) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *BackedOut) GetSpec() *v1.LaunchSpec {
@@ -375,7 +439,7 @@ type Trial struct {
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +451,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[3]
+	mi := &file_purser_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +464,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Trial) GetPins() []*v1.Pin {
@@ -530,7 +594,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[4]
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +606,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[4]
+	mi := &file_purser_state_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +619,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Status) GetState() string {
@@ -680,7 +744,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	mi := &file_purser_state_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +756,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[5]
+	mi := &file_purser_state_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +769,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Instance) GetId() string {
@@ -817,7 +881,7 @@ type Ending struct {
 
 func (x *Ending) Reset() {
 	*x = Ending{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[6]
+	mi := &file_purser_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +893,7 @@ func (x *Ending) String() string {
 func (*Ending) ProtoMessage() {}
 
 func (x *Ending) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[6]
+	mi := &file_purser_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +906,7 @@ func (x *Ending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ending.ProtoReflect.Descriptor instead.
 func (*Ending) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Ending) GetCause() string {
@@ -871,7 +935,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[7]
+	mi := &file_purser_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +947,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[7]
+	mi := &file_purser_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +960,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *App) GetEnvironment() string {
@@ -934,7 +998,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[8]
+	mi := &file_purser_state_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1010,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[8]
+	mi := &file_purser_state_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1023,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Drain) GetSince() *timestamppb.Timestamp {
@@ -996,7 +1060,7 @@ type Rotation struct {
 
 func (x *Rotation) Reset() {
 	*x = Rotation{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[9]
+	mi := &file_purser_state_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1072,7 @@ func (x *Rotation) String() string {
 func (*Rotation) ProtoMessage() {}
 
 func (x *Rotation) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[9]
+	mi := &file_purser_state_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1085,7 @@ func (x *Rotation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
 func (*Rotation) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Rotation) GetHolds() []*Hold {
@@ -1065,7 +1129,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[10]
+	mi := &file_purser_state_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1141,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[10]
+	mi := &file_purser_state_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1154,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Hold) GetEnvironment() string {
@@ -1139,7 +1203,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[11]
+	mi := &file_purser_state_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1215,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[11]
+	mi := &file_purser_state_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1228,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Verdict) GetEnvironment() string {
@@ -1230,7 +1294,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[12]
+	mi := &file_purser_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1306,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[12]
+	mi := &file_purser_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1319,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Proof) GetEnvironment() string {
@@ -1305,7 +1369,7 @@ type Hurry struct {
 
 func (x *Hurry) Reset() {
 	*x = Hurry{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[13]
+	mi := &file_purser_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1381,7 @@ func (x *Hurry) String() string {
 func (*Hurry) ProtoMessage() {}
 
 func (x *Hurry) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[13]
+	mi := &file_purser_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1394,7 @@ func (x *Hurry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hurry.ProtoReflect.Descriptor instead.
 func (*Hurry) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hurry) GetEnvironment() string {
@@ -1358,7 +1422,7 @@ var File_purser_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\x9d\x04\n" +
+	"\x1bpurser/state/v1/state.proto\x12\x0fpurser.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14purser/v1/apps.proto\x1a\x14purser/v1/spec.proto\x1a\x19purser/v1/workloads.proto\"\xcb\x04\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -1378,7 +1442,11 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\ttried_run\x18\f \x01(\x04R\btriedRun\x125\n" +
 	"\bfallback\x18\r \x01(\v2\x19.purser.state.v1.FallbackR\bfallback\x129\n" +
 	"\n" +
-	"backed_out\x18\x0e \x01(\v2\x1a.purser.state.v1.BackedOutR\tbackedOut\"\xc0\x01\n" +
+	"backed_out\x18\x0e \x01(\v2\x1a.purser.state.v1.BackedOutR\tbackedOut\x12,\n" +
+	"\x05given\x18\x0f \x03(\v2\x16.purser.state.v1.GivenR\x05given\"G\n" +
+	"\x05Given\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\"\n" +
+	"\x04pins\x18\x02 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xc0\x01\n" +
 	"\bFallback\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecR\x04spec\x12\x1e\n" +
 	"\n" +
@@ -1500,74 +1568,77 @@ func file_purser_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_purser_state_v1_state_proto_rawDescData
 }
 
-var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Workload)(nil),              // 0: purser.state.v1.Workload
-	(*Fallback)(nil),              // 1: purser.state.v1.Fallback
-	(*BackedOut)(nil),             // 2: purser.state.v1.BackedOut
-	(*Trial)(nil),                 // 3: purser.state.v1.Trial
-	(*Status)(nil),                // 4: purser.state.v1.Status
-	(*Instance)(nil),              // 5: purser.state.v1.Instance
-	(*Ending)(nil),                // 6: purser.state.v1.Ending
-	(*App)(nil),                   // 7: purser.state.v1.App
-	(*Drain)(nil),                 // 8: purser.state.v1.Drain
-	(*Rotation)(nil),              // 9: purser.state.v1.Rotation
-	(*Hold)(nil),                  // 10: purser.state.v1.Hold
-	(*Verdict)(nil),               // 11: purser.state.v1.Verdict
-	(*Proof)(nil),                 // 12: purser.state.v1.Proof
-	(*Hurry)(nil),                 // 13: purser.state.v1.Hurry
-	(*v1.LaunchSpec)(nil),         // 14: purser.v1.LaunchSpec
-	(*v1.Pin)(nil),                // 15: purser.v1.Pin
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*v1.Exit)(nil),               // 17: purser.v1.Exit
-	(*v1.AppRevision)(nil),        // 18: purser.v1.AppRevision
+	(*Given)(nil),                 // 1: purser.state.v1.Given
+	(*Fallback)(nil),              // 2: purser.state.v1.Fallback
+	(*BackedOut)(nil),             // 3: purser.state.v1.BackedOut
+	(*Trial)(nil),                 // 4: purser.state.v1.Trial
+	(*Status)(nil),                // 5: purser.state.v1.Status
+	(*Instance)(nil),              // 6: purser.state.v1.Instance
+	(*Ending)(nil),                // 7: purser.state.v1.Ending
+	(*App)(nil),                   // 8: purser.state.v1.App
+	(*Drain)(nil),                 // 9: purser.state.v1.Drain
+	(*Rotation)(nil),              // 10: purser.state.v1.Rotation
+	(*Hold)(nil),                  // 11: purser.state.v1.Hold
+	(*Verdict)(nil),               // 12: purser.state.v1.Verdict
+	(*Proof)(nil),                 // 13: purser.state.v1.Proof
+	(*Hurry)(nil),                 // 14: purser.state.v1.Hurry
+	(*v1.LaunchSpec)(nil),         // 15: purser.v1.LaunchSpec
+	(*v1.Pin)(nil),                // 16: purser.v1.Pin
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*v1.Exit)(nil),               // 18: purser.v1.Exit
+	(*v1.AppRevision)(nil),        // 19: purser.v1.AppRevision
 }
 var file_purser_state_v1_state_proto_depIdxs = []int32{
-	14, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	15, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
-	16, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
-	4,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
-	3,  // 4: purser.state.v1.Workload.trial:type_name -> purser.state.v1.Trial
-	1,  // 5: purser.state.v1.Workload.fallback:type_name -> purser.state.v1.Fallback
-	2,  // 6: purser.state.v1.Workload.backed_out:type_name -> purser.state.v1.BackedOut
-	14, // 7: purser.state.v1.Fallback.spec:type_name -> purser.v1.LaunchSpec
-	15, // 8: purser.state.v1.Fallback.pins:type_name -> purser.v1.Pin
-	14, // 9: purser.state.v1.BackedOut.spec:type_name -> purser.v1.LaunchSpec
-	16, // 10: purser.state.v1.BackedOut.at:type_name -> google.protobuf.Timestamp
-	15, // 11: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
-	15, // 12: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
-	16, // 13: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
-	16, // 14: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
-	16, // 15: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
-	16, // 16: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
-	5,  // 17: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
-	16, // 18: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
-	17, // 19: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
-	4,  // 20: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
-	16, // 21: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	16, // 22: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	14, // 23: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	15, // 24: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
-	6,  // 25: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
-	16, // 26: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
-	18, // 27: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	16, // 28: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	16, // 29: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
-	16, // 30: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
-	10, // 31: purser.state.v1.Rotation.holds:type_name -> purser.state.v1.Hold
-	11, // 32: purser.state.v1.Rotation.verdicts:type_name -> purser.state.v1.Verdict
-	12, // 33: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
-	13, // 34: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
-	16, // 35: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
-	15, // 36: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
-	16, // 37: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
-	15, // 38: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
-	16, // 39: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	15, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	16, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
+	17, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	5,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
+	4,  // 4: purser.state.v1.Workload.trial:type_name -> purser.state.v1.Trial
+	2,  // 5: purser.state.v1.Workload.fallback:type_name -> purser.state.v1.Fallback
+	3,  // 6: purser.state.v1.Workload.backed_out:type_name -> purser.state.v1.BackedOut
+	1,  // 7: purser.state.v1.Workload.given:type_name -> purser.state.v1.Given
+	16, // 8: purser.state.v1.Given.pins:type_name -> purser.v1.Pin
+	15, // 9: purser.state.v1.Fallback.spec:type_name -> purser.v1.LaunchSpec
+	16, // 10: purser.state.v1.Fallback.pins:type_name -> purser.v1.Pin
+	15, // 11: purser.state.v1.BackedOut.spec:type_name -> purser.v1.LaunchSpec
+	17, // 12: purser.state.v1.BackedOut.at:type_name -> google.protobuf.Timestamp
+	16, // 13: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
+	16, // 14: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
+	17, // 15: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
+	17, // 16: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
+	17, // 17: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
+	17, // 18: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
+	6,  // 19: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
+	17, // 20: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
+	18, // 21: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
+	5,  // 22: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
+	17, // 23: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	17, // 24: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	15, // 25: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	16, // 26: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	7,  // 27: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
+	17, // 28: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
+	19, // 29: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	17, // 30: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	17, // 31: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	17, // 32: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
+	11, // 33: purser.state.v1.Rotation.holds:type_name -> purser.state.v1.Hold
+	12, // 34: purser.state.v1.Rotation.verdicts:type_name -> purser.state.v1.Verdict
+	13, // 35: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
+	14, // 36: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
+	17, // 37: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
+	16, // 38: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
+	17, // 39: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
+	16, // 40: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
+	17, // 41: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
@@ -1581,7 +1652,7 @@ func file_purser_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_state_v1_state_proto_rawDesc), len(file_purser_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
