@@ -174,19 +174,12 @@ func (w *workload) refresh(ctx context.Context, instance string, pins []*purserv
 	if i == nil || i.Ended {
 		return gone(fmt.Errorf("container %s: %w", instance, runtime.ErrNotFound))
 	}
-	spec := i.Revision.Spec
-	image, err := w.agent.runtime.Image(ctx, spec.GetImage().GetRef())
-	if err != nil {
-		return w.agent.imageError(ctx, spec.GetImage().GetRef(), err)
-	}
-	resolution, err := w.resolution(ctx, spec, pins)
+	resolution, err := w.resolution(ctx, i.Revision.Spec, pins)
 	if err != nil {
 		return err
 	}
 	w.recordGiven(ctx, w.record(), resolution, instance)
-	return gone(w.agent.runtime.Refresh(ctx, runtime.Instance{
-		ID: instance, Spec: spec, Image: image, Files: resolution.Directories, Redactions: resolution.Redactions(),
-	}))
+	return gone(w.agent.runtime.Refresh(ctx, instance, resolution.Directories, resolution.Redactions()))
 }
 
 // sendRotationSignal tells an instance of its new files.

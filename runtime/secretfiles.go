@@ -8,10 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -37,30 +41,58 @@ func (r *Runtime) writeSecretFiles(in Instance) error {
 	if err != nil {
 		return &SpecError{Err: err}
 	}
-	for n, d := range in.Files {
-		dir := r.cfg.secretDir(in.ID, n)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	for n := range in.Files {
+		if err := os.MkdirAll(r.cfg.secretDir(in.ID, n), 0o755); err != nil {
 			return fmt.Errorf("making a directory for the files of secrets: %w", err)
 		}
-		if err := d.Write(dir, user.UID, user.GID); err != nil {
+	}
+	return r.fillSecretDirs(in.ID, in.Files, user)
+}
+
+// fillSecretDirs writes files into directories that are there.
+func (r *Runtime) fillSecretDirs(id string, files []inject.Directory, user specs.User) error {
+	for n, d := range files {
+		if err := d.Write(r.cfg.secretDir(id, n), user.UID, user.GID); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Refresh replaces the files of secrets under a running container, each directory
-// at one moment. in is what the container was made from, but for Files, which have
-// the same targets, and for Redactions, which are looked for in its output from before
-// the files are there. A container that is not there is [ErrNotFound].
-func (r *Runtime) Refresh(ctx context.Context, in Instance) error {
-	if _, err := os.Stat(r.cfg.secretFiles(in.ID)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("replacing the files of secrets of container %s: %w", in.ID, ErrNotFound)
+// Refresh replaces the files of secrets under a running container, each directory at one
+// moment, by files for the same targets. redactions are looked for in its output from before
+// they are there. A container that is not there, or its files, is [ErrNotFound].
+func (r *Runtime) Refresh(ctx context.Context, id string, files []inject.Directory, redactions inject.Redactions) error {
+	const doing = "replacing the files of secrets of container %s"
+	user, err := r.userOf(ctx, id)
+	if err != nil {
+		return r.wrap(err, doing, id)
 	}
-	if err := r.helper.Redact(ctx, in.ID, in.Redactions); err != nil {
+	if err := r.helper.Redact(ctx, id, redactions); err != nil {
 		return err
 	}
-	return r.writeSecretFiles(in)
+	// No directory is made: its container may be being removed, and leave it for ever.
+	files = slices.Clone(files)
+	for n := range files {
+		files[n].Within = nil // they are there
+	}
+	if err = r.fillSecretDirs(id, files, user); errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return r.wrap(err, doing, id)
+}
+
+// userOf is whom a container was made to run as. Its image may be another one by now.
+func (r *Runtime) userOf(ctx context.Context, id string) (specs.User, error) {
+	record, err := r.client.ContainerService().Get(r.ctx(ctx), id)
+	if err != nil {
+		return specs.User{}, err
+	}
+	var spec specs.Spec
+	if err := typeurl.UnmarshalTo(record.Spec, &spec); err != nil {
+		return specs.User{}, fmt.Errorf("reading its OCI spec: %w", err)
+	}
+	return spec.Process.User, nil
 }
 
 // removeSecretFiles removes the files of a container's secrets.

@@ -73,17 +73,30 @@ func testSecretFiles(t *testing.T, n *node, oci string) {
 	}
 	n.wantNoCanary()
 	in.Files = secretFiles("next", "[]")
-	if err := n.Refresh(t.Context(), in); err != nil {
+	if err := n.Refresh(t.Context(), id, in.Files, in.Redactions); err != nil {
 		t.Fatal(err)
+	}
+	if got := inside("cd /run/secrets; stat -L -c '%a %u %g' all.json keys/KEY"); got != "444 7 7\n400 54321 54321\n" {
+		t.Errorf("modes and owners after they have been replaced: %q", got)
 	}
 	if got := inside("cat /run/secrets/keys/KEY; cat /run/secrets/all.json"); got != "next[]" {
 		t.Errorf("the files hold %q after they have been replaced", got)
+	}
+	files := filepath.Join(n.cfg.RunDir, "private", "files", id)
+	if err := os.RemoveAll(filepath.Join(files, "0")); err != nil { // as if it was being removed
+		t.Fatal(err)
+	}
+	if err := n.Refresh(t.Context(), id, in.Files, in.Redactions); !errors.Is(err, runtime.ErrNotFound) {
+		t.Errorf("refreshing what is being removed: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(files, "0")); err == nil {
+		t.Error("a directory was made anew")
 	}
 	n.delete(id)
 	if left, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "private", "files")); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if err := n.Refresh(t.Context(), in); !errors.Is(err, runtime.ErrNotFound) {
+	if err := n.Refresh(t.Context(), id, in.Files, in.Redactions); !errors.Is(err, runtime.ErrNotFound) {
 		t.Errorf("refreshing what is gone: %v", err)
 	}
 	n.wantNoCanary()
