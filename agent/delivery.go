@@ -84,14 +84,22 @@ func (r *rotator) seeTo(ctx context.Context, w *workload) {
 		default:
 			return
 		}
-		if errors.Is(err, supervise.ErrGone) {
+		if errors.Is(err, supervise.ErrGone) && !goesOn(w, t.GetInstance()) {
 			return // what that means is the plan's
 		}
 		if err != nil && !errors.Is(err, errStale) {
 			r.agent.log.Warn("cannot replace the files of secrets yet", "workload", w.id(), "error", err)
+			r.poke() // as others may wait for it
 			pause(ctx, min(retryPause<<min(tries, 10), maxRetryPause))
 		}
 	}
+}
+
+// goesOn says whether an instance is there that is neither ended nor being ended.
+func goesOn(w *workload, instance string) bool {
+	v, _ := w.supervisor.View()
+	i := v.Status.Instance
+	return i != nil && i.ID == instance && !i.Ended && i.StopSince.IsZero() && i.Ending == nil
 }
 
 // pause waits for a while.

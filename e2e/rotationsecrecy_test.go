@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A value that a process has read is not seen of it afterwards either: once its file was put
@@ -38,6 +40,28 @@ functions:
 		}
 		if kept, err := os.ReadFile(n.dir + "/state/state.db"); err != nil || strings.Contains(string(kept), bad) {
 			t.Errorf("it is in state.db, or that cannot be read: %v", err)
+		}
+	})
+}
+
+// Files that are gone under a container that is there are looked for now and then, and not
+// all the time.
+func TestFilesThatAreGone(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		n.must("secret", "set", "s", "KEY=good")
+		n.deploy("app: a\nfunctions:"+careful("f", "refresh"), "--wait")
+		w := n.await("a/f", "well", moved(1))
+		if err := os.RemoveAll(filepath.Join(n.dir, "run/private/files", w.Instances[0].ID)); err != nil {
+			t.Fatal(err)
+		}
+		before := strings.Count(n.must("audit", "tail", "-n", "100000"), "\n")
+		n.must("secret", "set", "s", "KEY=better")
+		n.await("a/f", "waits for its files", func(w workload) bool {
+			return strings.Contains(w.Rotation.Reason, "no such container") || strings.Contains(w.Rotation.Reason, "no such file")
+		})
+		<-time.After(3 * time.Second)
+		if after := strings.Count(n.must("audit", "tail", "-n", "100000"), "\n"); after-before > 20 {
+			t.Errorf("%d lines of audit have been written meanwhile", after-before)
 		}
 	})
 }
