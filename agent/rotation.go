@@ -122,6 +122,9 @@ func (r *rotator) commit(ctx context.Context, s *survey, sub subject, action rot
 		if !r.agent.learnt.get().Same(s.book) {
 			return errStale // it may be held by now
 		}
+		if files(t) && !goesOn(sub.workload, t.GetInstance()) {
+			return errStale // what runs now has the files of before
+		}
 		record.Pins, record.Trial = t.GetPins(), nil
 		if t.GetMode() == rotate.ModeRestart {
 			record.Run = t.GetRun()
