@@ -16,6 +16,7 @@ import (
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/failpoint"
+	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime"
 )
 
@@ -27,7 +28,7 @@ import (
 // What follows once files were put back.
 const (
 	endBackOut = "back_out" // the trial is over
-	endAgain   = "again"    // it is tried with another instance
+	endAgain   = "again"    // it is tried once more: with another instance if its own has ended
 )
 
 // delivery is what is known of the files of a trial: since when they are there, as this
@@ -127,20 +128,53 @@ func (r *rotator) deliver(ctx context.Context, w *workload, record *statev1.Work
 func (r *rotator) putBack(ctx context.Context, w *workload, record *statev1.Workload) error {
 	t := record.GetTrial()
 	err := r.replaceFiles(ctx, w, t, record.GetPins())
-	if err != nil && !errors.Is(err, supervise.ErrGone) {
+	lost := isA[*inject.MissingError](err) // a version that was destroyed never comes back
+	if err != nil && !lost && !errors.Is(err, supervise.ErrGone) {
 		return err
 	}
 	failpoint.Here("rotation.restored")
-	return r.amend(w, record, func(record *statev1.Workload) {
-		if t.GetEnding() != endAgain {
-			giveUpTrial(record)
-			return
+	follow := giveUpTrial
+	if t.GetEnding() == endAgain {
+		if follow = tryAnother; err == nil && r.recovers(ctx, w, record) {
+			follow = tryAgain
 		}
-		again := proto.CloneOf(t)
-		again.Mode, again.Try, again.Run = rotate.ModeRestart, t.GetTry()+1, lastRun(record)+1
-		again.Ending, again.Instance, again.DeliveredAt, again.BeganAt = "", "", nil, timestamppb.Now()
-		record.Trial, record.TriedRun = again, again.GetRun()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.know(w.key, delivery{})
+	}
+	if err := r.amend(w, record, follow); err != nil || !lost {
+		return err
+	}
+	w.emit(warning, "FilesNotPutBack", "container %s goes on with the files of %s: %v", t.GetInstance(), setText(t.GetSet()), err)
+	return nil
+}
+
+// recovers waits until an instance is ready again that the files of before were put back
+// for, as long as it may take for that, and says whether it is still there.
+func (r *rotator) recovers(ctx context.Context, w *workload, record *statev1.Workload) bool {
+	instance := record.GetTrial().GetInstance()
+	ctx, cancel := context.WithTimeout(ctx, launchspec.HealthTimeout(record.GetSpec()))
+	defer cancel()
+	_, _ = w.supervisor.WaitFor(ctx, func(v supervise.View) bool {
+		i := v.Status.Instance
+		return w.record() != record || i == nil || i.ID != instance || i.Ended || v.Ready()
 	})
+	return goesOn(w, instance)
+}
+
+// tryAgain has a record try the files again that it has tried, in the same instance.
+func tryAgain(r *statev1.Workload) {
+	again := proto.CloneOf(r.GetTrial())
+	again.Try, again.Ending, again.DeliveredAt, again.BeganAt = again.GetTry()+1, "", nil, timestamppb.Now()
+	r.Trial = again
+}
+
+// tryAnother has a record try in another instance what it has tried.
+func tryAnother(r *statev1.Workload) {
+	tryAgain(r)
+	r.Trial.Mode, r.Trial.Instance, r.Trial.Run = rotate.ModeRestart, "", lastRun(r)+1
+	r.TriedRun = r.Trial.GetRun()
 }
 
 // amend writes a record, if it still is as it was.

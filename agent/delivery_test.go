@@ -5,7 +5,66 @@ import (
 	"testing"
 
 	"github.com/purserd/purser/agent/rotate"
+	"github.com/purserd/purser/agent/supervise"
+	statev1 "github.com/purserd/purser/api/purser/state/v1"
 )
+
+// Files that cannot be put back as nobody has them any more hold up nothing: the trial ends,
+// or goes on in another instance.
+func TestFilesThatCannotBePutBack(t *testing.T) {
+	for _, ending := range []string{endBackOut, endAgain} {
+		a, w := reading(t)
+		a.tryFiles(t, 3)
+		ask(t, a, func(r *statev1.Workload) { r.Trial.Ending = ending })
+		if _, err := a.secrets.Delete("dev", "s", nil, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.rotator.putBack(t.Context(), w, w.record()); err != nil {
+			t.Fatalf("%s: %v", ending, err)
+		}
+		trial := w.record().GetTrial()
+		if over := trial == nil; over != (ending == endBackOut) {
+			t.Errorf("%s: trial %v", ending, trial)
+		}
+		if trial != nil && (trial.GetMode() != rotate.ModeRestart || trial.GetEnding() != "" || trial.GetTry() != 2) {
+			t.Errorf("%s: trial %v", ending, trial)
+		}
+	}
+}
+
+// What is tried again is tried in the same instance, if that is still there and well.
+func TestWhoTriesFilesAgain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*supervise.Instance)
+		same   bool
+	}{
+		"it goes on":    {func(*supervise.Instance) {}, true},
+		"it has ended":  {func(i *supervise.Instance) { i.Ended = true }, false},
+		"it is ended":   {func(i *supervise.Instance) { i.Ending = &supervise.Ending{} }, false},
+		"it is another": {func(i *supervise.Instance) { i.ID = "next" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, w := reading(t)
+			a.tryFiles(t, 3)
+			v, _ := w.supervisor.View()
+			tc.change(v.Status.Instance)
+			if got := a.rotator.recovers(t.Context(), w, w.record()); got != tc.same {
+				t.Errorf("the same instance: %t", got)
+			}
+		})
+	}
+	a, w := reading(t)
+	a.tryFiles(t, 3)
+	run := w.record().GetRun()
+	ask(t, a, tryAgain)
+	if r := w.record(); r.Trial.GetTry() != 2 || r.Trial.GetMode() != rotate.ModeRefresh || r.Trial.GetInstance() != "of-a/f" || runOf(r) != run {
+		t.Errorf("in the same: %v", r)
+	}
+	ask(t, a, tryAnother)
+	if r := w.record(); r.Trial.GetMode() != rotate.ModeRestart || r.Trial.GetInstance() != "" || runOf(r) <= run || r.GetTriedRun() != runOf(r) {
+		t.Errorf("in another: %v", r)
+	}
+}
 
 // What an instance was well with that is gone by now is not taken for what runs.
 func TestCommitLooksAtTheInstance(t *testing.T) {

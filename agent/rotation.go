@@ -204,7 +204,7 @@ func (r *rotator) endTrial(sub subject, action rotate.Action, end func(*statev1.
 		return err
 	}
 	if action.Again {
-		sub.emit(warning, "RotationFailed", "the files of before are put back, and another container is tried: %s", action.Reason)
+		sub.emit(warning, "RotationFailed", "the files of before are put back, and what failed is tried once more: %s", action.Reason)
 		return nil
 	}
 	r.agent.metrics.RotationEnded(strategyOf(sub.record), action.Result, elapsed(t.GetBeganAt()))

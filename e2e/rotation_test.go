@@ -401,6 +401,9 @@ func TestBadFiles(t *testing.T) {
 		if now := n.get("reads/g"); now.pid() != g.pid() || n.value("reads/g") != "good" {
 			t.Errorf("another was process %d and is %d, on %q", g.pid(), now.pid(), n.value("reads/g"))
 		}
+		if made, tried := about(n.events(), "Creating", "reads/f"), about(n.events(), "RotationFailed", "reads/f"); made != 1 || tried != 1 {
+			t.Errorf("it was made %d times, and its files were tried again %d times", made, tried)
+		}
 		n.must("secret", "set", "s", "KEY=better")
 		for _, id := range []string{"reads/f", "reads/g"} {
 			if n.await(id, "moved", moved(3)); n.value(id) != "better" {

@@ -107,7 +107,7 @@ type Action struct {
 	Verdict *statev1.Verdict
 	Proof   *statev1.Proof
 	Reason  string // of Withdraw and Condemn
-	// Again, of Withdraw of files: once they are back it is tried with another instance.
+	// Again, of Withdraw of files: once they are back it is tried once more.
 	Again  bool
 	Result string // of Withdraw and Commit, one of Results
 }
@@ -292,8 +292,8 @@ func (d *draft) comeBack(w *Workload) {
 	d.withdraw(w, ResultDeferred, reason)
 }
 
-// putBack has the files of before be put back, and tries with another instance then: what
-// has ended by its new files, or lives on badly, is nothing to try again in.
+// putBack has the files of before be put back, and what has failed be tried once more then:
+// in the same instance, or in another one if it has ended by its files.
 func (d *draft) putBack(w *Workload) {
 	d.moves(w, w.Trial.Trial)
 	d.add(Action{Kind: Withdraw, Workload: w, Again: true, Reason: w.Trial.Reason, Result: ResultBackedOut})

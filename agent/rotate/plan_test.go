@@ -406,7 +406,7 @@ func TestStoppedIsLeft(t *testing.T) {
 	f.expect("w00 goes back, superseded", "w01 tries 2")
 }
 
-// What failed with other files is tried once more with another instance.
+// What failed with other files is tried once more when those of before are back.
 func TestFiles(t *testing.T) {
 	f := newFleet(t, 2)
 	f.mode = rotate.ModeRefresh
