@@ -141,6 +141,7 @@ func (a *Agent) leftOut(environment, app string, plans []plan) []plan {
 			continue
 		}
 		r.Goal = string(supervise.Remove)
+		giveUpTrial(r)
 		removals = append(removals, plan{action: actionRemove, record: r, workload: w})
 	}
 	return removals

@@ -78,3 +78,13 @@ func TestCommitLooksAtTheInstance(t *testing.T) {
 		t.Errorf("%v, on %v", err, w.record().GetPins())
 	}
 }
+
+// A function that is no longer part of its app tries nothing any more.
+func TestLeftOutTriesNothing(t *testing.T) {
+	a, w := reading(t)
+	a.tryFiles(t, 3)
+	removals := a.leftOut("dev", "a", nil)
+	if len(removals) != 1 || removals[0].record.GetTrial() != nil || w.record().GetTrial() == nil {
+		t.Errorf("planned is %v", removals)
+	}
+}
