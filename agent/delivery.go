@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/moby/sys/signal"
@@ -67,6 +68,15 @@ func (r *rotator) know(key string, d delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.deliveries[key] = d
+}
+
+// forget drops what is known of workloads that are gone.
+func (r *rotator) forget(s *survey) {
+	gone := func(key string) bool { _, there := s.subjects[key]; return !there }
+	maps.DeleteFunc(r.checked, func(key string, _ checked) bool { return gone(key) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.deliveries, func(key string, _ delivery) bool { return gone(key) && !r.attended[key] })
 }
 
 // seeTo takes the steps of a trial until there is none to take.

@@ -79,6 +79,19 @@ func TestCommitLooksAtTheInstance(t *testing.T) {
 	}
 }
 
+// Nothing is remembered of workloads that are gone.
+func TestDeliveriesAreForgotten(t *testing.T) {
+	a, w := reading(t)
+	for _, key := range []string{w.key, "gone"} {
+		a.rotator.checked[key], a.rotator.deliveries[key] = checked{}, delivery{}
+	}
+	delete(a.rotator.attended, w.key)
+	a.rotator.settle(a.rotator.plan(t.Context()))
+	if len(a.rotator.checked) != 1 || len(a.rotator.deliveries) != 1 {
+		t.Errorf("remembered are %v and %v", a.rotator.checked, a.rotator.deliveries)
+	}
+}
+
 // A function that is no longer part of its app tries nothing any more.
 func TestLeftOutTriesNothing(t *testing.T) {
 	a, w := reading(t)

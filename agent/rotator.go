@@ -231,6 +231,7 @@ func (r *rotator) settle(s *survey, plan rotate.Plan) {
 	old := r.standings
 	r.standings = plan.Standings
 	r.mu.Unlock()
+	r.forget(s)
 	for key, now := range plan.Standings {
 		sub := s.subjects[key]
 		if t := sub.record.GetTrial(); files(t) && (t.GetDeliveredAt() == nil || t.GetEnding() != "") {
