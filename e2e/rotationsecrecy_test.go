@@ -30,7 +30,7 @@ functions:
 		n.await("a/f", "well", moved(1))
 		const bad = "bad-value-7777777"
 		n.must("secret", "set", "s", "KEY="+bad)
-		n.event("SecretQuarantined")
+		n.awaitEvents("SecretQuarantined")
 		n.await("a/f", "says what it has read", func(w workload) bool { return strings.Contains(w.Reason, "status 2") })
 		for _, where := range [][]string{{"get", "a/f"}, {"events"}} {
 			said := n.must(append(where, "-o", "json")...)
