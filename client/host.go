@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,7 +21,7 @@ const maxSocketPath = 107
 // answers at once.
 const dialTimeout = 10 * time.Second
 
-// UnreachableError tells that nothing answered at a host, and so that the
+// UnreachableError tells that nothing could be asked at a host, and so that the
 // request was not sent. errors.Is with [io/fs.ErrPermission] tells a socket that this
 // user may not use, with [io/fs.ErrNotExist] one that is not there.
 type UnreachableError struct {
@@ -31,6 +32,9 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return fmt.Sprintf("the agent's socket may not be used: %s: %v", e.Host, e.Err)
+	}
 	return fmt.Sprintf("no agent answers at %s: %v", e.Host, e.Err)
 }
 

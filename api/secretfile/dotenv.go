@@ -60,7 +60,7 @@ func dotenvError(err error) error {
 	case strings.Contains(text, "unterminated quoted value"):
 		what = "a quoted value does not end"
 	case strings.Contains(text, "variable name"), strings.Contains(text, "key cannot contain"):
-		what = "not a key before the =: " + KeyRule
+		what = "there is no =, or not a key before it; " + KeyRule
 	}
 	if line := linePattern.FindString(text); strings.HasPrefix(text, line) && line != "" {
 		return fmt.Errorf("%s: %s", line, what)

@@ -176,6 +176,17 @@ func (s *Store) base(environment, name string, r record, options PutOptions) (ma
 	return data, err
 }
 
+// absentText says why a key is not there to be removed, if it is not for itself.
+func (o PutOptions) absentText(base map[string]inject.Value) string {
+	switch {
+	case o.Replace:
+		return ", as all of it is replaced"
+	case len(base) == 0:
+		return ", as there is no such secret"
+	}
+	return ""
+}
+
 // apply returns the content of the new version.
 func (o PutOptions) apply(environment, name string, base map[string]inject.Value) (map[string]inject.Value, error) {
 	data := map[string]inject.Value{}
@@ -185,7 +196,7 @@ func (o PutOptions) apply(environment, name string, base map[string]inject.Value
 	var problems InvalidError
 	for _, key := range o.Remove {
 		if _, ok := data[key]; !ok {
-			problems.add("remove", "the secret has no key %q", key)
+			problems.add("remove", "secret %s in environment %s has no key %q%s", name, environment, key, o.absentText(base))
 		}
 		delete(data, key)
 	}

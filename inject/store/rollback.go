@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Rollback writes a new version with the content of an old one, or of the one before
 // the newest for 0, and returns its number. Versions of before the secret was last
@@ -40,16 +43,24 @@ func (r record) rollbackSource(environment, name string, number uint32) (version
 		return version{}, err
 	}
 	if number == newest.Version {
-		return version{}, invalid("version", "%d is the newest already", number)
+		return version{}, invalid("version", "%d is the newest of secret %s in environment %s already", number, name, environment)
 	}
 	if number == 0 {
 		return r.before(newest)
 	}
 	source, ok := r.find(number)
+	if !ok && number < newest.Version {
+		return version{}, gone(environment, name, number)
+	}
 	if !ok || source.Deleted {
 		return version{}, notFound(environment, name, number)
 	}
 	return source, nil
+}
+
+// gone is the error for a version that there was.
+func gone(environment, name string, number uint32) error {
+	return &absence{fmt.Sprintf("version %d of secret %s in environment %s is not kept any more ([secrets] keep_versions); see purser secret versions -E %s %s", number, name, environment, environment, name)}
 }
 
 func (r record) before(newest version) (version, error) {

@@ -155,10 +155,10 @@ data["A-B"]: a key must be 1 to 256 letters, digits and _ not starting with a di
 data["` + long + `"]: a key must be 1 to 256 letters, digits and _ not starting with a digit`},
 		{"value", "dev", "db", store.PutOptions{Data: values("A=" + big + "x")}, `data["A"]: the value has 1048577 bytes, the limit is 1048576 (1 MiB)`},
 		{"secret, with what is there", "dev", "db", store.PutOptions{Data: values("A=" + big)}, `data: the values have 1048577 bytes together, the limit is 1048576 (1 MiB)`},
-		{"absent key removed", "dev", "db", store.PutOptions{Remove: []string{"X", "HERE", "Y"}}, `remove: the secret has no key "X"
-remove: the secret has no key "Y"`},
-		{"key removed of a new secret", "dev", "new", store.PutOptions{Remove: []string{"X"}, Data: values("A=1")}, `remove: the secret has no key "X"`},
-		{"key removed while replacing", "dev", "db", store.PutOptions{Remove: []string{"HERE"}, Data: values("A=1"), Replace: true}, `remove: the secret has no key "HERE"`},
+		{"absent key removed", "dev", "db", store.PutOptions{Remove: []string{"X", "HERE", "Y"}}, `remove: secret db in environment dev has no key "X"
+remove: secret db in environment dev has no key "Y"`},
+		{"key removed of a new secret", "dev", "new", store.PutOptions{Remove: []string{"X"}, Data: values("A=1")}, `remove: secret new in environment dev has no key "X", as there is no such secret`},
+		{"key removed while replacing", "dev", "db", store.PutOptions{Remove: []string{"HERE"}, Data: values("A=1"), Replace: true}, `remove: secret db in environment dev has no key "HERE", as all of it is replaced`},
 		{"set and removed", "dev", "db", store.PutOptions{Remove: []string{"HERE"}, Data: values("HERE=2")}, `data["HERE"]: the key is set and removed at once`},
 		{"last key removed", "dev", "db", store.PutOptions{Remove: []string{"HERE"}}, `data: the secret would be left without a key; to end it: purser secret delete -E dev db`},
 		{"nothing in a new secret", "dev", "new", store.PutOptions{}, `data: the secret would be left without a key; to end it: purser secret delete -E dev new`},
@@ -316,6 +316,11 @@ func TestRollbackRefuses(t *testing.T) {
 	_, err := s.Delete("dev", "revived", []uint32{1}, false)
 	must(t, err)
 	put(t, s, "dev", "revived", "A=2")
+	for i := range 3 {
+		put(t, s, "dev", "long", fmt.Sprintf("A=%d", i))
+	}
+	_, err = s.Prune("dev", "long", 1, nil)
+	must(t, err)
 	for _, test := range []struct {
 		name    string
 		version uint32
@@ -323,8 +328,9 @@ func TestRollbackRefuses(t *testing.T) {
 	}{
 		{"no", 0, `no secret no in environment dev; see purser secret list -A`},
 		{"one", 0, `version: there is none before the newest, 1`},
-		{"one", 1, `version: 1 is the newest already`},
+		{"one", 1, `version: 1 is the newest of secret one in environment dev already`},
 		{"one", 5, `no version 5 of secret one in environment dev; see purser secret versions -E dev one`},
+		{"long", 2, `version 2 of secret long in environment dev is not kept any more ([secrets] keep_versions); see purser secret versions -E dev long`},
 		{"revived", 0, `version: there is none before the newest, 2`},
 		{"revived", 1, `no version 1 of secret revived in environment dev; see purser secret versions -E dev revived`},
 	} {
