@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,19 +162,27 @@ func runsAs(s supervise.Status) string {
 	return fmt.Sprintf("container %s runs as process %d", s.Instance.ID, s.Instance.PID)
 }
 
-// Events sends the events after a sequence number (0: all that are kept) of an
-// environment (empty: all, and those of none). With follow it goes on until
-// ctx ends.
-func (a *Agent) Events(ctx context.Context, environment string, after uint64, follow bool, send func(*purserv1.Event) error) error {
+// Events sends the events after a sequence number (0: all that are kept) that a request is
+// for. With follow it goes on until ctx ends.
+func (a *Agent) Events(ctx context.Context, r *purserv1.EventsRequest, send func(*purserv1.Event) error) error {
+	after := r.GetAfter()
 	if after == 0 {
 		after = a.events.Oldest()
 	}
-	return stream(ctx, a.events, after, follow, func(_ uint64, e *purserv1.Event) error {
-		if environment != "" && environment != e.GetEnvironment() {
+	return stream(ctx, a.events, after, r.GetFollow(), func(_ uint64, e *purserv1.Event) error {
+		if !asked(r, e) {
 			return nil
 		}
 		return send(e)
 	})
+}
+
+// asked says whether a request is for an event: of its environment (empty: all, and those of
+// none), its subject or app, and its severity.
+func asked(r *purserv1.EventsRequest, e *purserv1.Event) bool {
+	return slices.Contains([]string{"", e.GetEnvironment()}, r.GetEnvironment()) &&
+		slices.Contains([]string{"", e.GetSeverity()}, r.GetSeverity()) &&
+		(slices.Contains([]string{"", e.GetSubject()}, r.GetSubject()) || strings.HasPrefix(e.GetSubject(), r.GetSubject()+"/"))
 }
 
 // Watch sends the present state of each workload and then every change, or

@@ -294,6 +294,7 @@ func TestRolledBackAppStays(t *testing.T) {
 	if err := a.stay(rollout{environment: "dev", app: "a", cause: "rolled back to revision 1"}, []plan{{record: a.lookup("dev", "a/f").record()}}); err != nil {
 		t.Fatal(err)
 	}
+	why := ""
 	begun := func() []rotate.Action {
 		learnt, err := a.db.Rotation()
 		if err != nil {
@@ -303,6 +304,7 @@ func TestRolledBackAppStays(t *testing.T) {
 		_, all := a.survey(t)
 		all["a/f"].Health = rotate.Healthy
 		plan := newRotator(a).planner.Plan([]*rotate.Workload{all["a/f"]}, a.book(), time.Now())
+		why = plan.Standings[state.Key("dev", "a/f")].Reason
 		if is := plan.Standings[state.Key("dev", "a/f")].State; (is == rotate.Held) != (len(plan.Actions) == 0) {
 			t.Errorf("it is %s, and is to %v", is, plan.Actions)
 		}
@@ -310,6 +312,17 @@ func TestRolledBackAppStays(t *testing.T) {
 	}
 	if actions := begun(); len(actions) > 0 {
 		t.Errorf("it moves: %v", actions)
+	}
+	a.failed(t, 2) // which a retry is for, and not for the rollback
+	if got, err := a.RetrySecret(t.Context(), &purserv1.RetryRequest{Name: "s"}); err != nil || len(got.GetFreed()) != 1 {
+		t.Errorf("retry: %v, %v", got, err)
+	}
+	if actions := begun(); len(actions) > 0 {
+		t.Errorf("it moves, as there was a retry: %v", actions)
+	}
+	const text = "s version 2: its app was rolled back from it (rolled back to revision 1); it stays where it is until there is a newer version, or purser restart --secrets -E dev a/f"
+	if why != text {
+		t.Errorf("it says %q", why)
 	}
 	a.set(t, "three")
 	if actions := begun(); len(actions) != 1 || actions[0].Kind != rotate.Begin {

@@ -58,7 +58,7 @@ func (s *survey) facts() []*rotate.Workload {
 func (s *survey) factsOf(sub subject) *rotate.Workload {
 	r, spec := sub.record, sub.record.GetSpec()
 	f := &rotate.Workload{
-		Key: sub.key, Who: rotate.Who{Environment: r.GetEnvironment(), App: spec.GetApp(), Workload: r.GetId()},
+		Key: sub.key, Who: rotate.Who{Environment: r.GetEnvironment(), App: spec.GetApp(), Workload: r.GetId()}, Pins: r.GetPins(),
 		Manual: launchspec.Manual(spec), Splay: launchspec.Splay(spec), Unproven: spec.GetProbes().GetReady() == nil,
 		Moves: sub.moves() && s.agent.drain.get() == nil, Retries: sub.retries(),
 	}

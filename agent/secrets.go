@@ -38,7 +38,7 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 	}
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	note := a.noteOn(environment, request.GetName())
+	note, fresh := a.noteOn(environment, request.GetName(), request.GetReplace()), a.newEnvironment(environment, request.GetName())
 	result, err := a.put(ctx, environment, request.GetName(), options)
 	if err == nil && request.GetNow() {
 		err = a.hurry(environment, request.GetName(), result.Version)
@@ -52,7 +52,7 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys, Note: note}, nil
+	return &purserv1.PutResponse{Version: result.Version, Changed: result.Changed, Keys: result.Keys, Note: note, NewEnvironment: fresh}, nil
 }
 
 // put writes a version and tells of it. The caller holds writing.
@@ -66,36 +66,6 @@ func (a *Agent) put(ctx context.Context, environment, name string, options store
 		a.newVersion(environment, name)
 	}
 	return result, nil
-}
-
-// RollbackSecret writes a new version with the content of an old one.
-func (a *Agent) RollbackSecret(ctx context.Context, environment, name string, version uint32) (uint32, error) {
-	environment = orDev(environment)
-	if err := a.refusal(a.secrets.CheckRollback(environment, name, version)); err != nil {
-		return 0, err
-	}
-	changing, err := a.audit.begin(ctx, audit.Record{
-		Action: audit.Rollback, Environment: AuditName(environment), Secrets: []audit.Secret{{Name: AuditName(name), Version: version}},
-	})
-	if err != nil {
-		return 0, err
-	}
-	a.writing.Lock()
-	defer a.writing.Unlock()
-	number, err := a.rollback(ctx, environment, name, version)
-	changing.end(err, audit.Secret{Name: AuditName(name), Version: number})
-	return number, err
-}
-
-// rollback writes a version and tells of it. The caller holds writing.
-func (a *Agent) rollback(ctx context.Context, environment, name string, version uint32) (uint32, error) {
-	number, err := a.secrets.Rollback(ctx, environment, name, version)
-	if err != nil {
-		return 0, a.storeError(err)
-	}
-	a.emit(normal, "SecretRolledBack", environment, name, "version %d has the content of an earlier one", number)
-	a.newVersion(environment, name)
-	return number, nil
 }
 
 // DeleteSecret ends a secret. Versions that workloads are pinned to are kept

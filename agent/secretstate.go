@@ -26,7 +26,7 @@ func (a *Agent) versionState(info store.Info, v store.VersionInfo, users []strin
 	case quarantined != nil:
 		return versionQuarantined, fmt.Sprintf("%s failed with it: %s", quarantined.GetTriedBy(), quarantined.GetReason())
 	case !v.Deleted && book.Held(info.Environment, info.Name, v.Version):
-		return versionHeld, fmt.Sprintf("held from version %d on", book.Hold(info.Environment, info.Name).GetFrom())
+		return versionHeld, rotate.HoldText(book.Hold(info.Environment, info.Name))
 	case !v.Deleted && v.Version == a.latestOf(info.Environment, info.Name):
 		return versionCurrent, a.partly(info, v.Version)
 	case len(users) > 0:
@@ -57,9 +57,7 @@ func (a *Agent) withheld(info store.Info) string {
 // but with others alone.
 func (a *Agent) partly(info store.Info, version uint32) string {
 	for _, v := range a.book().On(info.Environment, info.Name, version) {
-		if v.GetTriedBy() != "" {
-			return fmt.Sprintf("%s failed with it: %s", v.GetTriedBy(), v.GetReason())
-		}
+		return fmt.Sprintf("%s failed with it: %s", v.GetTriedBy(), v.GetReason())
 	}
 	return ""
 }
@@ -99,18 +97,34 @@ func (w *workload) uses(name string) []*purserv1.SecretUser {
 
 // noteOn says what there is to know for somebody who writes a version of a secret: that it
 // is made of one that nobody runs on, or that nobody is to run on it for now.
-func (a *Agent) noteOn(environment, name string) string {
+func (a *Agent) noteOn(environment, name string, replace bool) string {
 	live := a.secrets.Live(environment, name)
 	if len(live) == 0 {
 		return ""
 	}
-	if v := a.book().Quarantine(environment, name, live[0]); v != nil {
-		return fmt.Sprintf("version %d, which this one is made from unless it replaces all keys, is quarantined, as %s failed with it: %s", live[0], v.GetTriedBy(), v.GetReason())
+	if v := a.book().Quarantine(environment, name, live[0]); v != nil && !replace {
+		return fmt.Sprintf("it is made from version %d, which is quarantined, as %s failed with it: %s; to start from nothing: --replace", live[0], v.GetTriedBy(), v.GetReason())
 	}
-	if h := a.book().Hold(environment, name); h != nil {
-		return fmt.Sprintf("versions from %d on are held: nobody moves there before purser secret release", h.GetFrom())
+	return a.heldNote(environment, name)
+}
+
+// newEnvironment says whether there is nothing yet in the environment of a secret that is
+// about to be set: its name may have been mistyped.
+func (a *Agent) newEnvironment(environment, name string) bool {
+	if len(a.secrets.Live(environment, name)) > 0 || len(a.secrets.List(environment)) > 0 || len(a.list(environment, "")) > 0 {
+		return false
 	}
-	return ""
+	volumes, err := a.volumes.List(environment)
+	return err == nil && len(volumes) == 0
+}
+
+// heldNote says that nobody moves to new versions of a secret; empty when they may.
+func (a *Agent) heldNote(environment, name string) string {
+	h := a.book().Hold(environment, name)
+	if h == nil {
+		return ""
+	}
+	return fmt.Sprintf("versions from %d on are held: nobody moves there; to end that: purser secret release -E %s %s", h.GetFrom(), environment, name)
 }
 
 // hurry has a version wait neither for windows nor for splays. The caller holds writing.

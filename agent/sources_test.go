@@ -167,7 +167,7 @@ func (s *sourced) until(kind, subject string) string {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	defer cancel()
 	found, text := errors.New("found"), ""
-	err := s.Events(ctx, "", 0, true, func(e *purserv1.Event) error {
+	err := s.Events(ctx, &purserv1.EventsRequest{Follow: true}, func(e *purserv1.Event) error {
 		if e.GetType() != kind || e.GetSubject() != subject {
 			return nil
 		}
@@ -253,7 +253,7 @@ func TestSecretOfSourceIsNotSet(t *testing.T) {
 	s.write("files/db.env", "A=2")
 	s.holds("db", 2, "2")
 	_, put := s.PutSecret(t.Context(), &purserv1.PutRequest{Environment: "dev", Name: "db", Data: map[string][]byte{"A": []byte("3")}})
-	_, rollback := s.RollbackSecret(t.Context(), "dev", "db", 0)
+	_, rollback := s.RollbackSecret(t.Context(), &purserv1.RollbackRequest{Name: "db"})
 	_, gone := s.DeleteSecret(t.Context(), "dev", "db", false)
 	for what, err := range map[string]error{"set": put, "rollback": rollback, "delete": gone} {
 		var refused *Refusal

@@ -12,40 +12,38 @@ import (
 
 // stay keeps the functions of an app that is rolled back on the versions of secrets that
 // they go back to: without it they would move to the latest at once, which is what they may
-// have been rolled back from. Any later version ends it. The caller holds writing.
+// have been rolled back from. The caller holds writing.
 func (a *Agent) stay(r rollout, plans []plan) error {
-	var verdicts []*statev1.Verdict
+	var stays []*statev1.Stay
 	for _, p := range plans {
-		for _, pin := range a.behind(p.record) {
-			verdicts = append(verdicts, &statev1.Verdict{
-				Environment: r.environment, App: r.app, Workload: p.record.GetId(), Set: []*purserv1.Pin{pin},
-				Reason: "its app was rolled back from it (" + r.cause + ")", At: timestamppb.New(time.Now()),
-			})
+		for _, s := range a.behind(p.record) {
+			s.Reason, s.At = "its app was rolled back from it ("+r.cause+")", timestamppb.New(time.Now())
+			stays = append(stays, s)
 		}
 	}
-	if len(verdicts) == 0 {
+	if len(stays) == 0 {
 		return nil
 	}
 	return a.rotator.rewriteBook(func(b rotate.Book) rotate.Book {
 		b = b.Prune(a.exists)
-		for _, v := range verdicts {
-			b = b.WithVerdict(v)
+		for _, s := range stays {
+			b = b.WithStay(s)
 		}
 		return b
 	})
 }
 
-// behind are the latest versions that a record's pins are earlier than.
-func (a *Agent) behind(r *statev1.Workload) []*purserv1.Pin {
-	chosen := a.latestFor(r.GetEnvironment(), r.GetSpec().GetSecrets()).chosen
-	var later []*purserv1.Pin
+// behind are the secrets of a record of which there are newer versions than its pins, be
+// they given out now or not.
+func (a *Agent) behind(r *statev1.Workload) []*statev1.Stay {
+	var all []*statev1.Stay
 	for _, ref := range r.GetSpec().GetSecrets() {
-		to := chosen[ref.GetName()]
-		if ref.GetVersion() == 0 && to > versionOf(r.GetPins(), ref.GetName()) {
-			later = append(later, &purserv1.Pin{Secret: ref.GetName(), Version: to})
+		on, live := versionOf(r.GetPins(), ref.GetName()), a.secrets.Live(r.GetEnvironment(), ref.GetName())
+		if ref.GetVersion() == 0 && len(live) > 0 && live[0] > on {
+			all = append(all, &statev1.Stay{Environment: r.GetEnvironment(), Workload: r.GetId(), Secret: ref.GetName(), Version: live[0], On: on})
 		}
 	}
-	return later
+	return all
 }
 
 // versionOf is the version that pins have of a secret; 0 for none.

@@ -22,7 +22,7 @@ func TestLeaksNameTheirWorkload(t *testing.T) {
 		{Kind: runtime.LeakMount},
 	})
 	var owners []string
-	err := a.Events(t.Context(), "", 0, false, func(e *purserv1.Event) error {
+	err := a.Events(t.Context(), &purserv1.EventsRequest{}, func(e *purserv1.Event) error {
 		owners = append(owners, e.GetEnvironment()+" "+e.GetSubject())
 		return nil
 	})

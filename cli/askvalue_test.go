@@ -47,7 +47,7 @@ func asked(t *testing.T, keys, told string) (n *fakeNode, shown string, code int
 
 // A value that is typed ends with its line, and is not shown.
 func TestValueIsAskedFor(t *testing.T) {
-	n, shown, code := asked(t, "hunter2 \n", "secret db: version 1 (keys PASSWORD)")
+	n, shown, code := asked(t, "hunter2 \n", "secret db in dev (a new environment): version 1 (keys PASSWORD)")
 	if code != 0 || strings.Contains(shown, "hunter2") {
 		t.Errorf("status %d, %q", code, shown)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -153,9 +155,27 @@ func headline(err error) string {
 	return strings.Replace(text, remote.Error(), message, 1)
 }
 
-// broken tells a stream that ended in the middle, as those of an agent that dies do.
+// broken tells a call that ended in the middle, as those of an agent that dies do.
 func broken(remote *connect.Error) bool {
-	return !connect.IsWireError(remote) && strings.Contains(remote.Message(), "unexpected EOF")
+	if connect.IsWireError(remote) || client.Unreachable(remote) {
+		return false
+	}
+	return errors.Is(remote, io.EOF) || errors.Is(remote, io.ErrUnexpectedEOF) || errors.Is(remote, syscall.ECONNRESET) || errors.Is(remote, syscall.EPIPE) ||
+		strings.Contains(remote.Message(), "unexpected EOF")
+}
+
+// unsure adds to an error of a call that changes something, and broke, how to see whether
+// that was done.
+func unsure(err error, look string) error {
+	if remote := (*connect.Error)(nil); !errors.As(err, &remote) || !broken(remote) {
+		return err
+	}
+	return hint(err, "whether it was done is not known: see %s", look)
+}
+
+// lookAt is the command that shows what was done to a secret.
+func (s *session) lookAt(secret string) string {
+	return fmt.Sprintf("purser secret versions -E %s %s", s.environment, secret)
 }
 
 // foreign tells an answer of another server from one of an agent: it is no
@@ -208,7 +228,11 @@ func advice(err error, host string) string {
 	if errors.As(err, &h) {
 		return h.hint
 	}
-	if remote := (*connect.Error)(nil); errors.As(err, &remote) && foreign(remote) {
+	remote := (*connect.Error)(nil)
+	if errors.As(err, &remote) && broken(remote) {
+		return "try again when it is back; what was to be changed may have been or not"
+	}
+	if errors.As(err, &remote) && foreign(remote) {
 		return "check --host and PURSER_HOST: " + host + " may be a node's metrics, or another program"
 	}
 	if !client.Unreachable(err) && errors.Is(err, fs.ErrPermission) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,10 +53,11 @@ func (f fakeSecrets) Hold(_ context.Context, r *connect.Request[purserv1.HoldReq
 	if err != nil {
 		return nil, err
 	}
-	if secret.held = r.Msg.GetFrom(); secret.held == 0 {
-		secret.held = uint32(len(secret.versions)) + 1
+	was, from := secret.held, cmp.Or(r.Msg.GetFrom(), uint32(len(secret.versions))+1)
+	if secret.held = from; was != 0 {
+		secret.held = min(was, from)
 	}
-	return connect.NewResponse(&purserv1.HoldResponse{From: secret.held}), nil
+	return connect.NewResponse(&purserv1.HoldResponse{From: secret.held, WasFrom: was}), nil
 }
 
 func (f fakeSecrets) Release(_ context.Context, r *connect.Request[purserv1.ReleaseRequest]) (*connect.Response[purserv1.ReleaseResponse], error) {
@@ -65,8 +67,11 @@ func (f fakeSecrets) Release(_ context.Context, r *connect.Request[purserv1.Rele
 	if err != nil {
 		return nil, err
 	}
-	secret.held = 0
-	return connect.NewResponse(&purserv1.ReleaseResponse{Version: uint32(len(secret.versions))}), nil
+	response := &purserv1.ReleaseResponse{Version: uint32(len(secret.versions)), WasFrom: secret.held}
+	if secret.held = 0; secret.failed != 0 {
+		response.Version, response.Withheld = secret.failed-1, secret.note()
+	}
+	return connect.NewResponse(response), nil
 }
 
 func (f fakeSecrets) Retry(_ context.Context, r *connect.Request[purserv1.RetryRequest]) (*connect.Response[purserv1.RetryResponse], error) {
@@ -76,9 +81,9 @@ func (f fakeSecrets) Retry(_ context.Context, r *connect.Request[purserv1.RetryR
 	if err != nil {
 		return nil, err
 	}
-	response := &purserv1.RetryResponse{}
+	response := &purserv1.RetryResponse{Version: uint32(len(secret.versions))}
 	if secret.failed != 0 {
-		response.Versions = []uint32{secret.failed}
+		response.Versions, response.Freed = []uint32{secret.failed}, []uint32{secret.failed}
 	}
 	secret.failed = 0
 	return connect.NewResponse(response), nil

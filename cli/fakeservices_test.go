@@ -44,7 +44,7 @@ func (f fakeSecrets) Put(_ context.Context, r *connect.Request[purserv1.PutReque
 	f.node.mu.Lock()
 	defer f.node.mu.Unlock()
 	key := orDefault(r.Msg.GetEnvironment()) + ":" + r.Msg.GetName()
-	secret := f.node.secrets[key]
+	secret, fresh := f.node.secrets[key], !f.node.has(orDefault(r.Msg.GetEnvironment()))
 	if secret == nil {
 		secret = &fakeSecret{}
 		f.node.secrets[key] = secret
@@ -56,7 +56,7 @@ func (f fakeSecrets) Put(_ context.Context, r *connect.Request[purserv1.PutReque
 	maps.Copy(next, r.Msg.GetData())
 	for _, key := range r.Msg.GetRemove() {
 		if _, there := next[key]; !there {
-			return nil, refuseFields("remove", fmt.Sprintf("the secret has no key %q", key))
+			return nil, refuseFields("remove", fmt.Sprintf("secret %s in environment dev has no key %q", r.Msg.GetName(), key))
 		}
 		delete(next, key)
 	}
@@ -68,7 +68,12 @@ func (f fakeSecrets) Put(_ context.Context, r *connect.Request[purserv1.PutReque
 	if _, bad := next["BAD"]; bad && changed {
 		secret.failed = uint32(len(secret.versions))
 	}
-	return connect.NewResponse(&purserv1.PutResponse{Version: uint32(len(secret.versions)), Changed: changed, Keys: secret.keys(), Note: secret.note()}), nil
+	return connect.NewResponse(&purserv1.PutResponse{Version: uint32(len(secret.versions)), Changed: changed, Keys: secret.keys(), Note: secret.note(), NewEnvironment: fresh}), nil
+}
+
+// has says whether an environment has a secret. The lock is held.
+func (n *fakeNode) has(environment string) bool {
+	return slices.ContainsFunc(slices.Collect(maps.Keys(n.secrets)), func(key string) bool { return strings.HasPrefix(key, environment+":") })
 }
 
 // refuseFields is a refusal as the agent words it.
@@ -121,8 +126,12 @@ func (f fakeSecrets) Rollback(_ context.Context, r *connect.Request[purserv1.Rol
 	if from == 0 {
 		from = len(secret.versions) - 1
 	}
+	if uint32(from) == secret.failed && !r.Msg.GetForce() {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("version %d of secret %s is quarantined: %s", from, r.Msg.GetName(), fakeReason))
+	}
+	secret.hurried = r.Msg.GetNow()
 	secret.versions = append(secret.versions, secret.versions[from-1])
-	return connect.NewResponse(&purserv1.RollbackResponse{Version: uint32(len(secret.versions))}), nil
+	return connect.NewResponse(&purserv1.RollbackResponse{Version: uint32(len(secret.versions)), CopyOf: uint32(from)}), nil
 }
 
 func (f fakeSecrets) Delete(_ context.Context, r *connect.Request[purserv1.DeleteRequest]) (*connect.Response[purserv1.DeleteResponse], error) {

@@ -214,44 +214,6 @@ func (s *session) newVersionTable(reasons bool) *table {
 	return t
 }
 
-func newSecretRollback(s *session) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rollback NAME [VERSION]",
-		Short: "Write a new version with an earlier one's content",
-		Long: `Write a new version of a secret with the content of an earlier one: of the one
-before the newest when none is named. Workloads move to it as to any other
-version; a version that is quarantined stays so, and is not tried again.`,
-		Example: `  purser secret rollback openai-secret
-  purser secret rollback -E prod openai-secret 3`,
-		Args:              takes(1, 2),
-		ValidArgsFunction: first(s.secretNames),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			version, err := optionalNumber(args[1:], "VERSION")
-			if err != nil {
-				return misuse(cmd, err)
-			}
-			return s.secretRollback(cmd.Context(), args[0], version)
-		},
-	}
-}
-
-func (s *session) secretRollback(ctx context.Context, name string, version uint32) error {
-	api, err := s.dial()
-	if err != nil {
-		return err
-	}
-	request := &purserv1.RollbackRequest{Environment: s.environment, Name: name, Version: version}
-	response, err := api.Secrets.Rollback(ctx, connect.NewRequest(request))
-	if err != nil {
-		return err
-	}
-	if err := s.say(response.Msg, "secret %s: version %d", name, response.Msg.GetVersion()); err != nil {
-		return err
-	}
-	s.tellBehind(ctx, api, name, response.Msg.GetVersion())
-	return nil
-}
-
 func newSecretDelete(s *session) *cobra.Command {
 	var destroy bool
 	cmd := &cobra.Command{
@@ -281,7 +243,7 @@ func (s *session) secretDelete(ctx context.Context, name string, destroy bool) e
 	if err != nil {
 		return err
 	}
-	return s.say(response.Msg, "secret %s: deleted%s", name, s.deletedNote(name, destroy, response.Msg))
+	return s.say(response.Msg, "secret %s in %s: deleted%s", name, s.environment, s.deletedNote(name, destroy, response.Msg))
 }
 
 // deletedNote says what the workloads that use a secret come to.
@@ -293,13 +255,21 @@ func (s *session) deletedNote(name string, destroyed bool, deleted *purserv1.Del
 		return fmt.Sprintf("; kept for %s: version %s", users, numbers)
 	case destroyed && users != "":
 		return fmt.Sprintf("; %s cannot be started again until it is set anew and they are moved: purser secret set -E %s %s KEY=-, and then: purser restart --secrets -E %s %s",
-			users, s.environment, name, s.environment, deleted.GetUsers()[0])
+			users, s.environment, name, s.environment, fewArgs(deleted.GetUsers()))
 	}
 	return ""
 }
 
 // mostNamed is how many of many are named.
 const mostNamed = 3
+
+// fewArgs are the first of many as arguments of a command; there is an … for the rest.
+func fewArgs(names []string) string {
+	if len(names) <= mostNamed {
+		return strings.Join(names, " ")
+	}
+	return strings.Join(names[:mostNamed], " ") + " …"
+}
 
 // few names the first of many, and counts the rest.
 func few(names []string) string {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -19,7 +20,8 @@ func newSecretHold(s *session) *cobra.Command {
 		Short: "Keep workloads off new versions of a secret",
 		Long: `Keep every workload and launch of this node off the versions of a secret from one
 on: off those that do not exist yet, or with --from off some that do. Who moves
-to one of them goes back; who has moved stays. Ends with "purser secret release".`,
+to one of them goes back; who has moved stays. Another hold never releases what
+is held already: only "purser secret release" does.`,
 		Example: `  purser secret hold openai-secret
   purser secret hold -E prod openai-secret --from 7`,
 		Args:              takes(1, 1),
@@ -41,8 +43,19 @@ func (s *session) secretHold(ctx context.Context, name string, from uint32) erro
 	if err != nil {
 		return err
 	}
-	return s.say(response.Msg, "secret %s: held from version %d on, until: purser secret release -E %s %s",
-		name, response.Msg.GetFrom(), s.environment, name)
+	return s.say(response.Msg, "secret %s in %s: %s; to end that: purser secret release -E %s %s", name, s.environment, heldText(response.Msg), s.environment, name)
+}
+
+// heldText says what a hold has come to, where there may have been one before.
+func heldText(held *purserv1.HoldResponse) string {
+	switch was := held.GetWasFrom(); was {
+	case 0:
+		return fmt.Sprintf("held from version %d on", held.GetFrom())
+	case held.GetFrom():
+		return fmt.Sprintf("is held from version %d on already, and stays so", held.GetFrom())
+	default:
+		return fmt.Sprintf("held from version %d on, which was from %d on before", held.GetFrom(), was)
+	}
 }
 
 func newSecretRelease(s *session) *cobra.Command {
@@ -69,11 +82,28 @@ func (s *session) secretRelease(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	gets := "no version can be had"
-	if version := response.Msg.GetVersion(); version != 0 {
-		gets = fmt.Sprintf("a launch gets version %d", version)
+	return s.say(response.Msg, "secret %s in %s: %s", name, s.environment, releasedText(response.Msg))
+}
+
+// releasedText says what a release has come to, and why a launch does not get the newest
+// version if it does not.
+func releasedText(released *purserv1.ReleaseResponse) string {
+	text := "released"
+	if released.GetWasFrom() == 0 {
+		text = "was not held"
 	}
-	return s.say(response.Msg, "secret %s: released; %s", name, gets)
+	if text += "; " + launchText(released.GetVersion()); released.GetWithheld() != "" {
+		text += ", as " + released.GetWithheld()
+	}
+	return text
+}
+
+// launchText says which version a launch gets.
+func launchText(version uint32) string {
+	if version == 0 {
+		return "no version can be had"
+	}
+	return fmt.Sprintf("a launch gets version %d", version)
 }
 
 func newSecretRetry(s *session) *cobra.Command {
@@ -81,7 +111,8 @@ func newSecretRetry(s *session) *cobra.Command {
 		Use:   "retry NAME",
 		Short: "Have quarantined versions of a secret tried again",
 		Long: `Have versions of a secret tried again that workloads went back from: when what made
-them fail lay elsewhere and has been mended. One workload goes first, as ever.`,
+them fail lay elsewhere and has been mended. One workload goes first, as ever.
+Who was taken back by "purser app rollback" stays: that is no failure.`,
 		Example: `  purser secret retry openai-secret
   purser secret retry -E prod openai-secret`,
 		Args:              takes(1, 1),
@@ -100,18 +131,37 @@ func (s *session) secretRetry(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.say(response.Msg, "secret %s: %s", name, retriedText(response.Msg.GetVersions()))
+	return s.say(response.Msg, "secret %s in %s: %s", name, s.environment, retriedText(response.Msg))
 }
 
-func retriedText(versions []uint32) string {
-	numbers := pluck(versions, func(v uint32) string { return fmt.Sprint(v) })
-	switch len(versions) {
-	case 0:
-		return "no version has failed"
-	case 1:
-		return "version " + numbers[0] + " is tried again"
+// retriedText says what a retry has come to: what is passed or held is free, and not tried.
+func retriedText(retried *purserv1.RetryResponse) string {
+	tried := pluck(retried.GetVersions(), versionNumber)
+	freed := pluck(slices.DeleteFunc(slices.Clone(retried.GetFreed()), func(v uint32) bool { return slices.Contains(retried.GetVersions(), v) }), versionNumber)
+	var parts []string
+	if len(tried) > 0 {
+		parts = append(parts, versionsText(tried, "is", "are")+" tried again")
 	}
-	return "versions " + strings.Join(numbers, ", ") + " are tried again"
+	if len(freed) > 0 {
+		parts = append(parts, versionsText(freed, "is", "are")+" quarantined no more, and not tried")
+	}
+	switch {
+	case len(parts) == 0:
+		return "no version has failed; " + launchText(retried.GetVersion())
+	case len(tried) == 0:
+		parts = append(parts, launchText(retried.GetVersion()))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func versionNumber(v uint32) string { return fmt.Sprint(v) }
+
+// versionsText names versions, with the verb that goes with them.
+func versionsText(numbers []string, one, many string) string {
+	if len(numbers) == 1 {
+		return "version " + numbers[0] + " " + one
+	}
+	return "versions " + strings.Join(numbers, ", ") + " " + many
 }
 
 // versionNumbers proposes the versions of the secret that is named.

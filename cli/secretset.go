@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/api/secretfile"
@@ -60,16 +62,40 @@ booleans. Arguments win over the JSON file, which wins over the dotenv file.`,
 			return s.secretSet(cmd.Context(), args[0], data, f)
 		},
 	}
-	// pflag's own error quotes the argument, which may be a value.
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, _ error) error {
-		return misuse(cmd, errors.New("a flag is unknown or lacks its value"))
-	})
+	cmd.SetFlagErrorFunc(setFlagError)
 	flags := cmd.Flags()
 	flags.StringVar(&f.dotenv, "from-dotenv", "", "read values from a dotenv `FILE`")
 	flags.StringVar(&f.json, "from-json", "", "read values from a JSON `FILE`")
 	flags.BoolVar(&f.replace, "replace", false, "drop the keys that are not given")
 	flags.BoolVar(&f.now, "now", false, "have workloads move at once, outside of their windows and without splay")
 	return cmd
+}
+
+// setFlagError says what is wrong with a flag. The argument itself may be a value, or have one
+// behind its =, and is not told, but for a flag's own name.
+func setFlagError(cmd *cobra.Command, err error) error {
+	var lacks *pflag.ValueRequiredError
+	var bad *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &lacks):
+		err = fmt.Errorf("--%s lacks its value", lacks.GetFlag().Name)
+	case errors.As(err, &bad):
+		err = fmt.Errorf("the value of --%s is none for it", bad.GetFlag().Name)
+	default:
+		err = errors.New("there is no such flag as one that is given; they are " + flagNames(cmd))
+	}
+	return misuse(cmd, err)
+}
+
+// flagNames are those of a command's own flags.
+func flagNames(cmd *cobra.Command) string {
+	var names []string
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden && f.Name != "help" {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return strings.Join(names, ", ")
 }
 
 // maxName and namePattern are what names of secrets and environments keep to.
@@ -143,18 +169,23 @@ func (s *session) secretSet(ctx context.Context, name string, data *secretData, 
 	}
 	response, err := api.Secrets.Put(ctx, connect.NewRequest(request))
 	if err != nil {
-		return rename(err, keyOf)
+		return unsure(rename(err, keyOf), s.lookAt(name))
 	}
 	put, note := response.Msg, ""
 	if !put.GetChanged() {
 		note = ", unchanged"
+		if f.now {
+			note += "; who is to move to it waits for no window and no splay"
+		}
 	}
-	if err := s.say(put, "secret %s: version %d (keys %s)%s", name, put.GetVersion(), strings.Join(put.GetKeys(), ", "), note); err != nil {
+	where := s.environment
+	if put.GetNewEnvironment() {
+		where += " (a new environment)"
+	}
+	if err := s.say(put, "secret %s in %s: version %d (keys %s)%s", name, where, put.GetVersion(), strings.Join(put.GetKeys(), ", "), note); err != nil {
 		return err
 	}
-	if put.GetNote() != "" && s.output == "table" {
-		s.warn("%s", put.GetNote())
-	}
+	s.warnOf(put.GetNote())
 	s.tellBehind(ctx, api, name, put.GetVersion())
 	return nil
 }

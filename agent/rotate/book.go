@@ -1,11 +1,11 @@
 package rotate
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -16,7 +16,7 @@ import (
 type Book struct{ record *statev1.Rotation }
 
 // BookOf is the book on record.
-func BookOf(record *statev1.Rotation) Book { return Book{record} }
+func BookOf(record *statev1.Rotation) Book { return Book{record}.withStays() }
 
 // Record is the book as it is persisted.
 func (b Book) Record() *statev1.Rotation {
@@ -54,11 +54,25 @@ func (b Book) holds(environment string, set []*purserv1.Pin) bool {
 	return slices.ContainsFunc(set, func(p *purserv1.Pin) bool { return b.Held(environment, p.GetSecret(), p.GetVersion()) })
 }
 
-// WithHold holds the versions of a secret from one on.
-func (b Book) WithHold(environment, secret string, from uint32, now time.Time) Book {
-	return b.WithoutHold(environment, secret).change(func(r *statev1.Rotation) {
-		r.Holds = append(r.Holds, &statev1.Hold{Environment: environment, Secret: secret, From: from, At: timestamppb.New(now)})
-	})
+// WithHold holds the versions of a secret from one on. A hold never releases: one from a
+// lower number on stays as it is.
+func (b Book) WithHold(h *statev1.Hold) Book {
+	if b.Held(h.GetEnvironment(), h.GetSecret(), h.GetFrom()) {
+		return b
+	}
+	return b.WithoutHold(h.GetEnvironment(), h.GetSecret()).change(func(r *statev1.Rotation) { r.Holds = append(r.Holds, h) })
+}
+
+// HoldText says from which version on a secret is held, since when and by whom.
+func HoldText(h *statev1.Hold) string {
+	text := fmt.Sprintf("held from version %d on", h.GetFrom())
+	if h.GetAt() != nil {
+		text += " since " + h.GetAt().AsTime().Format(time.RFC3339)
+	}
+	if h.GetBy() != "" {
+		text += " by " + h.GetBy()
+	}
+	return text
 }
 
 // WithoutHold ends the hold on a secret.
@@ -198,6 +212,7 @@ func (b Book) Prune(exists func(environment, secret string, version uint32) bool
 		r.Verdicts = slices.DeleteFunc(r.Verdicts, func(v *statev1.Verdict) bool { return gone(v.GetEnvironment(), v.GetSet()) })
 		r.Proofs = slices.DeleteFunc(r.Proofs, func(p *statev1.Proof) bool { return gone(p.GetEnvironment(), p.GetSet()) })
 		r.Hurries = slices.DeleteFunc(r.Hurries, func(h *statev1.Hurry) bool { return !exists(h.GetEnvironment(), h.GetSecret(), h.GetVersion()) })
+		r.Stays = slices.DeleteFunc(r.Stays, func(s *statev1.Stay) bool { return !exists(s.GetEnvironment(), s.GetSecret(), s.GetVersion()) })
 	})
 }
 

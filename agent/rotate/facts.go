@@ -33,6 +33,8 @@ const (
 type Workload struct {
 	Key string
 	Who
+	// Pins are the versions that it runs on.
+	Pins []*purserv1.Pin
 	// Moves: it is a service that is to run, and its node lets it.
 	Moves bool
 	// Busy says what comes before its secrets, for one that does not move for that; else empty.

@@ -227,7 +227,7 @@ func (w *world) happen() {
 		w.bad[name][uint32(len(w.content[name]))] = rapid.IntRange(0, 2).Draw(w.T, "bad") == 0
 		w.planner.Notice("dev", name, w.now)
 	case 3:
-		w.book = w.book.WithHold("dev", name, uint32(rapid.IntRange(1, len(w.content[name])+1).Draw(w.T, "from")), w.now)
+		w.book = w.book.WithHold(hold("dev", name, uint32(rapid.IntRange(1, len(w.content[name])+1).Draw(w.T, "from"))))
 	case 4:
 		w.book = w.book.WithoutHold("dev", name)
 	case 5:

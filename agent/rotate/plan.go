@@ -234,7 +234,7 @@ func (d *draft) retry(w *Workload) {
 		d.stand(w, Current, "")
 		return
 	}
-	if w.Retries && w.Move.Broken == "" && d.against(w) == nil {
+	if w.Retries && w.Move.Broken == "" && d.against(w) == "" {
 		d.add(Action{Kind: Repin, Workload: w})
 	}
 	switch {
@@ -379,7 +379,7 @@ func (d *draft) supersede(w *Workload) bool {
 	if w.Unknown != "" {
 		return false
 	}
-	if w.Move == nil || w.Move.Broken != "" || d.against(w) != nil {
+	if w.Move == nil || w.Move.Broken != "" || d.against(w) != "" {
 		d.withdraw(w, ResultSuperseded, "what it tried is not the latest any more")
 		return true
 	}
@@ -415,9 +415,15 @@ func (d *draft) giveUp(w *Workload) {
 	d.add(Action{Kind: Withdraw, Workload: w, Verdict: v, Reason: t.Reason, Result: ResultBackedOut})
 }
 
-// against is the verdict that keeps a workload from its move; nil when there is none.
-func (d *draft) against(w *Workload) *statev1.Verdict {
-	return d.book.against(w.Who, w.Move.Pins, w.Move.Set)
+// against is what keeps a workload from its move, in words; empty when nothing does.
+func (d *draft) against(w *Workload) string {
+	if v := d.book.against(w.Who, w.Move.Pins, w.Move.Set); v != nil {
+		return verdictText(v)
+	}
+	if s := d.book.stay(w); s != nil {
+		return stayText(s, versionIn(w.Move.Set, s.GetSecret()))
+	}
+	return ""
 }
 
 // Withheld says why nobody of an environment gets a version, alone or with others; empty
@@ -429,7 +435,7 @@ func (b Book) Withheld(environment, secret string, version uint32) string {
 		}
 	}
 	if b.Held(environment, secret, version) {
-		return fmt.Sprintf("%s version %d is held from version %d on: purser secret release -E %s %s", secret, version, b.Hold(environment, secret).GetFrom(), environment, secret)
+		return fmt.Sprintf("%s version %d is %s; to end that: purser secret release -E %s %s", secret, version, HoldText(b.Hold(environment, secret)), environment, secret)
 	}
 	return ""
 }
@@ -442,8 +448,6 @@ func verdictText(v *statev1.Verdict) string {
 	}
 	set := strings.Join(members, " with ")
 	switch {
-	case v.GetTriedBy() == "":
-		return fmt.Sprintf("%s: %s", set, v.GetReason())
 	case v.GetApp() == "":
 		return fmt.Sprintf("%s is quarantined, as %s failed with it: %s", set, v.GetTriedBy(), v.GetReason())
 	case v.GetWorkload() == "":
@@ -504,10 +508,10 @@ func (d *draft) pending(w *Workload) bool {
 	}
 	due := d.due(w)
 	late := d.late(w)
-	verdict := d.against(w)
+	against := d.against(w)
 	switch {
-	case verdict != nil:
-		d.stand(w, Held, "%s", verdictText(verdict))
+	case against != "":
+		d.stand(w, Held, "%s", against)
 	case w.Manual:
 		d.stand(w, Stale, "rotation.strategy is manual: purser restart --secrets -E %s %s", w.Environment, w.Who.Workload)
 	case due.After(d.now):
@@ -569,11 +573,11 @@ func (d *draft) condemn(w *Workload) {
 func (d *draft) advance(members []*Workload) {
 	// A verdict may have come since they were found pending.
 	members = slices.DeleteFunc(members, func(w *Workload) bool {
-		v := d.against(w)
-		if v != nil {
-			d.stand(w, Held, "%s", verdictText(v))
+		against := d.against(w)
+		if against != "" {
+			d.stand(w, Held, "%s", against)
 		}
-		return v != nil
+		return against != ""
 	})
 	if len(members) == 0 {
 		return

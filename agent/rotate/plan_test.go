@@ -319,13 +319,13 @@ func TestSplay(t *testing.T) {
 
 func TestHold(t *testing.T) {
 	f := newFleet(t, 1)
-	f.book = f.book.WithHold("dev", "s", 2, start)
+	f.book = f.book.WithHold(hold("dev", "s", 2))
 	f.set()
 	f.after(time.Minute).expect()
 	f.book = f.book.WithoutHold("dev", "s")
 	f.step()
 	f.expect("w00 tries 2")
-	f.book = f.book.WithHold("dev", "s", 2, start)
+	f.book = f.book.WithHold(hold("dev", "s", 2))
 	f.step()
 	f.expect("w00 goes back, superseded")
 }

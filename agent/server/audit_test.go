@@ -263,7 +263,7 @@ func TestNoChangeWithoutARecord(t *testing.T) {
 			t.Errorf("fail_closed %v: the secret is there: %v", closed, there)
 		}
 		var kinds []string
-		if err := n.agent.Events(t.Context(), "", 0, false, func(e *purserv1.Event) error {
+		if err := n.agent.Events(t.Context(), &purserv1.EventsRequest{}, func(e *purserv1.Event) error {
 			kinds = append(kinds, e.GetType())
 			return nil
 		}); err != nil {

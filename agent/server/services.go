@@ -58,8 +58,7 @@ func (s secrets) Describe(_ context.Context, r *connect.Request[purserv1.Describ
 }
 
 func (s secrets) Rollback(ctx context.Context, r *connect.Request[purserv1.RollbackRequest]) (*connect.Response[purserv1.RollbackResponse], error) {
-	version, err := s.agent.RollbackSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetVersion())
-	return respond(&purserv1.RollbackResponse{Version: version}, err)
+	return respond(s.agent.RollbackSecret(ctx, r.Msg))
 }
 
 func (s secrets) Delete(ctx context.Context, r *connect.Request[purserv1.DeleteRequest]) (*connect.Response[purserv1.DeleteResponse], error) {
@@ -67,18 +66,15 @@ func (s secrets) Delete(ctx context.Context, r *connect.Request[purserv1.DeleteR
 }
 
 func (s secrets) Hold(ctx context.Context, r *connect.Request[purserv1.HoldRequest]) (*connect.Response[purserv1.HoldResponse], error) {
-	from, err := s.agent.HoldSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName(), r.Msg.GetFrom())
-	return respond(&purserv1.HoldResponse{From: from}, err)
+	return respond(s.agent.HoldSecret(ctx, r.Msg))
 }
 
 func (s secrets) Release(ctx context.Context, r *connect.Request[purserv1.ReleaseRequest]) (*connect.Response[purserv1.ReleaseResponse], error) {
-	version, err := s.agent.ReleaseSecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName())
-	return respond(&purserv1.ReleaseResponse{Version: version}, err)
+	return respond(s.agent.ReleaseSecret(ctx, r.Msg))
 }
 
 func (s secrets) Retry(ctx context.Context, r *connect.Request[purserv1.RetryRequest]) (*connect.Response[purserv1.RetryResponse], error) {
-	versions, err := s.agent.RetrySecret(ctx, r.Msg.GetEnvironment(), r.Msg.GetName())
-	return respond(&purserv1.RetryResponse{Versions: versions}, err)
+	return respond(s.agent.RetrySecret(ctx, r.Msg))
 }
 
 // node serves purser.v1.Node.
@@ -94,7 +90,7 @@ func (s node) Get(ctx context.Context, _ *connect.Request[purserv1.GetNodeReques
 }
 
 func (s node) Events(ctx context.Context, r *connect.Request[purserv1.EventsRequest], stream *connect.ServerStream[purserv1.EventsResponse]) error {
-	err := s.agent.Events(ctx, r.Msg.GetEnvironment(), r.Msg.GetAfter(), r.Msg.GetFollow(), func(e *purserv1.Event) error {
+	err := s.agent.Events(ctx, r.Msg, func(e *purserv1.Event) error {
 		return stream.Send(&purserv1.EventsResponse{Event: e})
 	})
 	return coded(err)

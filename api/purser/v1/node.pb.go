@@ -617,7 +617,12 @@ type EventsRequest struct {
 	// Resume after this sequence number. out_of_range: it is too old.
 	After uint64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
 	// Go on sending.
-	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	Follow bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Only events that happened to it: a workload by its ID, all of an app by the app's name, a
+	// secret, source, image or volume by its name.
+	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Only events of this severity.
+	Severity      string `protobuf:"bytes,5,opt,name=severity,proto3" json:"severity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -671,6 +676,20 @@ func (x *EventsRequest) GetFollow() bool {
 		return x.Follow
 	}
 	return false
+}
+
+func (x *EventsRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EventsRequest) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
 }
 
 // Event is one thing that happened, with a reason that a person understands.
@@ -1285,11 +1304,13 @@ const file_purser_v1_node_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
 	"\adefault\x18\x03 \x01(\bR\adefault\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"_\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xaf\x01\n" +
 	"\rEventsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"\xd9\x01\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x124\n" +
+	"\bseverity\x18\x05 \x01(\tB\x18\xbaH\x15r\x13R\x00R\x06normalR\awarningR\bseverity\"\xd9\x01\n" +
 	"\x05Event\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +

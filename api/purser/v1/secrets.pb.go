@@ -120,9 +120,11 @@ type PutResponse struct {
 	Keys []string `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
 	// What there is to know about it: that the secret is held, or that the version it was
 	// merged over is quarantined. In words; empty when there is nothing.
-	Note          string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Note string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	// The environment had neither secrets, nor workloads, nor volumes before.
+	NewEnvironment bool `protobuf:"varint,5,opt,name=new_environment,json=newEnvironment,proto3" json:"new_environment,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PutResponse) Reset() {
@@ -181,6 +183,13 @@ func (x *PutResponse) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *PutResponse) GetNewEnvironment() bool {
+	if x != nil {
+		return x.NewEnvironment
+	}
+	return false
 }
 
 type SecretVersion struct {
@@ -697,8 +706,12 @@ type RollbackRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The version before the newest when 0.
-	Version       uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The newest version before the newest that is neither held nor quarantined when 0.
+	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Take a version all the same that is quarantined.
+	Force bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	// Workloads wait neither for their window nor for their splay. One still goes first.
+	Now           bool `protobuf:"varint,5,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,9 +767,28 @@ func (x *RollbackRequest) GetVersion() uint32 {
 	return 0
 }
 
+func (x *RollbackRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *RollbackRequest) GetNow() bool {
+	if x != nil {
+		return x.Now
+	}
+	return false
+}
+
 type RollbackResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The version that the content is of.
+	CopyOf uint32 `protobuf:"varint,2,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
+	// What there is to know about it: that the secret is held. In words; empty when there is
+	// nothing.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +828,20 @@ func (x *RollbackResponse) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *RollbackResponse) GetCopyOf() uint32 {
+	if x != nil {
+		return x.CopyOf
+	}
+	return 0
+}
+
+func (x *RollbackResponse) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 type DeleteRequest struct {
@@ -976,8 +1022,11 @@ func (x *HoldRequest) GetFrom() uint32 {
 
 type HoldResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The first version that is held.
-	From          uint32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	// The first version that is held. A hold never releases: where versions were held already
+	// from a lower number on, it is that one.
+	From uint32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	// The first version that was held before; 0 for none.
+	WasFrom       uint32 `protobuf:"varint,2,opt,name=was_from,json=wasFrom,proto3" json:"was_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1015,6 +1064,13 @@ func (*HoldResponse) Descriptor() ([]byte, []int) {
 func (x *HoldResponse) GetFrom() uint32 {
 	if x != nil {
 		return x.From
+	}
+	return 0
+}
+
+func (x *HoldResponse) GetWasFrom() uint32 {
+	if x != nil {
+		return x.WasFrom
 	}
 	return 0
 }
@@ -1074,7 +1130,11 @@ func (x *ReleaseRequest) GetName() string {
 type ReleaseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version that a new launch gets from now on; 0 for none.
-	Version       uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The first version that was held; 0 when none was.
+	WasFrom uint32 `protobuf:"varint,2,opt,name=was_from,json=wasFrom,proto3" json:"was_from,omitempty"`
+	// Why that is not the newest version, in words; empty when it is.
+	Withheld      string `protobuf:"bytes,3,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1114,6 +1174,20 @@ func (x *ReleaseResponse) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *ReleaseResponse) GetWasFrom() uint32 {
+	if x != nil {
+		return x.WasFrom
+	}
+	return 0
+}
+
+func (x *ReleaseResponse) GetWithheld() string {
+	if x != nil {
+		return x.Withheld
+	}
+	return ""
 }
 
 type RetryRequest struct {
@@ -1171,7 +1245,12 @@ func (x *RetryRequest) GetName() string {
 type RetryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The versions that are tried again.
-	Versions      []uint32 `protobuf:"varint,1,rep,packed,name=versions,proto3" json:"versions,omitempty"`
+	Versions []uint32 `protobuf:"varint,1,rep,packed,name=versions,proto3" json:"versions,omitempty"`
+	// All versions that are quarantined no more, and none of which anybody is kept from any more;
+	// of these, those are not tried again that are passed by a newer one, or held.
+	Freed []uint32 `protobuf:"varint,2,rep,packed,name=freed,proto3" json:"freed,omitempty"`
+	// The version that a new launch gets from now on; 0 for none.
+	Version       uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1213,6 +1292,20 @@ func (x *RetryResponse) GetVersions() []uint32 {
 	return nil
 }
 
+func (x *RetryResponse) GetFreed() []uint32 {
+	if x != nil {
+		return x.Freed
+	}
+	return nil
+}
+
+func (x *RetryResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 var File_purser_v1_secrets_proto protoreflect.FileDescriptor
 
 const file_purser_v1_secrets_proto_rawDesc = "" +
@@ -1228,12 +1321,13 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\x03now\x18\x06 \x01(\bR\x03now\x1a7\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"i\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x92\x01\n" +
 	"\vPutResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\bR\achanged\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\tR\x04keys\x12\x12\n" +
-	"\x04note\x18\x04 \x01(\tR\x04note\"\xd5\x01\n" +
+	"\x04note\x18\x04 \x01(\tR\x04note\x12'\n" +
+	"\x0fnew_environment\x18\x05 \x01(\bR\x0enewEnvironment\"\xd5\x01\n" +
 	"\rSecretVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x129\n" +
 	"\n" +
@@ -1275,13 +1369,17 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\x10DescribeResponse\x12)\n" +
 	"\x06secret\x18\x01 \x01(\v2\x11.purser.v1.SecretR\x06secret\x124\n" +
 	"\bversions\x18\x02 \x03(\v2\x18.purser.v1.SecretVersionR\bversions\x12+\n" +
-	"\x05users\x18\x03 \x03(\v2\x15.purser.v1.SecretUserR\x05users\"i\n" +
+	"\x05users\x18\x03 \x03(\v2\x15.purser.v1.SecretUserR\x05users\"\x91\x01\n" +
 	"\x0fRollbackRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\rR\aversion\",\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x10\n" +
+	"\x03now\x18\x05 \x01(\bR\x03now\"Y\n" +
 	"\x10RollbackResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"g\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
+	"\acopy_of\x18\x02 \x01(\rR\x06copyOf\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"g\n" +
 	"\rDeleteRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\x12\x18\n" +
@@ -1292,19 +1390,24 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\vHoldRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\x12\x12\n" +
-	"\x04from\x18\x03 \x01(\rR\x04from\"\"\n" +
+	"\x04from\x18\x03 \x01(\rR\x04from\"=\n" +
 	"\fHoldResponse\x12\x12\n" +
-	"\x04from\x18\x01 \x01(\rR\x04from\"N\n" +
+	"\x04from\x18\x01 \x01(\rR\x04from\x12\x19\n" +
+	"\bwas_from\x18\x02 \x01(\rR\awasFrom\"N\n" +
 	"\x0eReleaseRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
-	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"+\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"b\n" +
 	"\x0fReleaseResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"L\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x19\n" +
+	"\bwas_from\x18\x02 \x01(\rR\awasFrom\x12\x1a\n" +
+	"\bwithheld\x18\x03 \x01(\tR\bwithheld\"L\n" +
 	"\fRetryRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
-	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"+\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\xbaH\x03\xc8\x01\x01R\x04name\"[\n" +
 	"\rRetryResponse\x12\x1a\n" +
-	"\bversions\x18\x01 \x03(\rR\bversions2\x86\x04\n" +
+	"\bversions\x18\x01 \x03(\rR\bversions\x12\x14\n" +
+	"\x05freed\x18\x02 \x03(\rR\x05freed\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion2\x86\x04\n" +
 	"\aSecrets\x124\n" +
 	"\x03Put\x12\x15.purser.v1.PutRequest\x1a\x16.purser.v1.PutResponse\x12E\n" +
 	"\x04List\x12\x1d.purser.v1.ListSecretsRequest\x1a\x1e.purser.v1.ListSecretsResponse\x12C\n" +

@@ -1054,6 +1054,7 @@ type Rotation struct {
 	Verdicts      []*Verdict             `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
 	Proofs        []*Proof               `protobuf:"bytes,3,rep,name=proofs,proto3" json:"proofs,omitempty"`
 	Hurries       []*Hurry               `protobuf:"bytes,4,rep,name=hurries,proto3" json:"hurries,omitempty"`
+	Stays         []*Stay                `protobuf:"bytes,5,rep,name=stays,proto3" json:"stays,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1116,13 +1117,22 @@ func (x *Rotation) GetHurries() []*Hurry {
 	return nil
 }
 
+func (x *Rotation) GetStays() []*Stay {
+	if x != nil {
+		return x.Stays
+	}
+	return nil
+}
+
 // Hold keeps workloads from moving to versions of a secret from a number on.
 type Hold struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
-	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
-	From          uint32                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
-	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Secret      string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	From        uint32                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	At          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	// Who asked for it, in words; empty when that is not known.
+	By            string `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1183,6 +1193,13 @@ func (x *Hold) GetAt() *timestamppb.Timestamp {
 		return x.At
 	}
 	return nil
+}
+
+func (x *Hold) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 // Verdict keeps workloads from moving to a set of versions that has failed.
@@ -1280,6 +1297,102 @@ func (x *Verdict) GetTriedBy() string {
 	return ""
 }
 
+// Stay keeps a workload whose app was rolled back from moving to versions of a secret that
+// there were then.
+type Stay struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Workload    string                 `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`
+	Secret      string                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The newest version that there was, and the one that it was rolled back to, on which it is
+	// for as long as it stays; 0 where that was not noted.
+	Version       uint32                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	On            uint32                 `protobuf:"varint,7,opt,name=on,proto3" json:"on,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stay) Reset() {
+	*x = Stay{}
+	mi := &file_purser_state_v1_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stay) ProtoMessage() {}
+
+func (x *Stay) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_state_v1_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stay.ProtoReflect.Descriptor instead.
+func (*Stay) Descriptor() ([]byte, []int) {
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Stay) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Stay) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *Stay) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Stay) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Stay) GetOn() uint32 {
+	if x != nil {
+		return x.On
+	}
+	return 0
+}
+
+func (x *Stay) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Stay) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Proof is that a set of versions turned out well in an app, for those who use the same keys.
 type Proof struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1294,7 +1407,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[13]
+	mi := &file_purser_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1419,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[13]
+	mi := &file_purser_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1432,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Proof) GetEnvironment() string {
@@ -1369,7 +1482,7 @@ type Hurry struct {
 
 func (x *Hurry) Reset() {
 	*x = Hurry{}
-	mi := &file_purser_state_v1_state_proto_msgTypes[14]
+	mi := &file_purser_state_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1494,7 @@ func (x *Hurry) String() string {
 func (*Hurry) ProtoMessage() {}
 
 func (x *Hurry) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_state_v1_state_proto_msgTypes[14]
+	mi := &file_purser_state_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1507,7 @@ func (x *Hurry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hurry.ProtoReflect.Descriptor instead.
 func (*Hurry) Descriptor() ([]byte, []int) {
-	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_purser_state_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Hurry) GetEnvironment() string {
@@ -1526,17 +1639,19 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x126\n" +
 	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x129\n" +
 	"\n" +
-	"drained_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"\xcf\x01\n" +
+	"drained_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdrainedAt\"\xfc\x01\n" +
 	"\bRotation\x12+\n" +
 	"\x05holds\x18\x01 \x03(\v2\x15.purser.state.v1.HoldR\x05holds\x124\n" +
 	"\bverdicts\x18\x02 \x03(\v2\x18.purser.state.v1.VerdictR\bverdicts\x12.\n" +
 	"\x06proofs\x18\x03 \x03(\v2\x16.purser.state.v1.ProofR\x06proofs\x120\n" +
-	"\ahurries\x18\x04 \x03(\v2\x16.purser.state.v1.HurryR\ahurries\"\x80\x01\n" +
+	"\ahurries\x18\x04 \x03(\v2\x16.purser.state.v1.HurryR\ahurries\x12+\n" +
+	"\x05stays\x18\x05 \x03(\v2\x15.purser.state.v1.StayR\x05stays\"\x90\x01\n" +
 	"\x04Hold\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\rR\x04from\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xda\x01\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\"\xda\x01\n" +
 	"\aVerdict\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1a\n" +
@@ -1544,7 +1659,15 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x03set\x18\x04 \x03(\v2\x0e.purser.v1.PinR\x03set\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x19\n" +
-	"\btried_by\x18\a \x01(\tR\atriedBy\"\x9d\x01\n" +
+	"\btried_by\x18\a \x01(\tR\atriedBy\"\xca\x01\n" +
+	"\x04Stay\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\tR\x06secret\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\rR\aversion\x12\x0e\n" +
+	"\x02on\x18\a \x01(\rR\x02on\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x9d\x01\n" +
 	"\x05Proof\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12 \n" +
@@ -1568,7 +1691,7 @@ func file_purser_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_purser_state_v1_state_proto_rawDescData
 }
 
-var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_purser_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Workload)(nil),              // 0: purser.state.v1.Workload
 	(*Given)(nil),                 // 1: purser.state.v1.Given
@@ -1583,62 +1706,65 @@ var file_purser_state_v1_state_proto_goTypes = []any{
 	(*Rotation)(nil),              // 10: purser.state.v1.Rotation
 	(*Hold)(nil),                  // 11: purser.state.v1.Hold
 	(*Verdict)(nil),               // 12: purser.state.v1.Verdict
-	(*Proof)(nil),                 // 13: purser.state.v1.Proof
-	(*Hurry)(nil),                 // 14: purser.state.v1.Hurry
-	(*v1.LaunchSpec)(nil),         // 15: purser.v1.LaunchSpec
-	(*v1.Pin)(nil),                // 16: purser.v1.Pin
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*v1.Exit)(nil),               // 18: purser.v1.Exit
-	(*v1.AppRevision)(nil),        // 19: purser.v1.AppRevision
+	(*Stay)(nil),                  // 13: purser.state.v1.Stay
+	(*Proof)(nil),                 // 14: purser.state.v1.Proof
+	(*Hurry)(nil),                 // 15: purser.state.v1.Hurry
+	(*v1.LaunchSpec)(nil),         // 16: purser.v1.LaunchSpec
+	(*v1.Pin)(nil),                // 17: purser.v1.Pin
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*v1.Exit)(nil),               // 19: purser.v1.Exit
+	(*v1.AppRevision)(nil),        // 20: purser.v1.AppRevision
 }
 var file_purser_state_v1_state_proto_depIdxs = []int32{
-	15, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
-	16, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
-	17, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
+	16, // 0: purser.state.v1.Workload.spec:type_name -> purser.v1.LaunchSpec
+	17, // 1: purser.state.v1.Workload.pins:type_name -> purser.v1.Pin
+	18, // 2: purser.state.v1.Workload.created_at:type_name -> google.protobuf.Timestamp
 	5,  // 3: purser.state.v1.Workload.status:type_name -> purser.state.v1.Status
 	4,  // 4: purser.state.v1.Workload.trial:type_name -> purser.state.v1.Trial
 	2,  // 5: purser.state.v1.Workload.fallback:type_name -> purser.state.v1.Fallback
 	3,  // 6: purser.state.v1.Workload.backed_out:type_name -> purser.state.v1.BackedOut
 	1,  // 7: purser.state.v1.Workload.given:type_name -> purser.state.v1.Given
-	16, // 8: purser.state.v1.Given.pins:type_name -> purser.v1.Pin
-	15, // 9: purser.state.v1.Fallback.spec:type_name -> purser.v1.LaunchSpec
-	16, // 10: purser.state.v1.Fallback.pins:type_name -> purser.v1.Pin
-	15, // 11: purser.state.v1.BackedOut.spec:type_name -> purser.v1.LaunchSpec
-	17, // 12: purser.state.v1.BackedOut.at:type_name -> google.protobuf.Timestamp
-	16, // 13: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
-	16, // 14: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
-	17, // 15: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
-	17, // 16: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
-	17, // 17: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
-	17, // 18: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
+	17, // 8: purser.state.v1.Given.pins:type_name -> purser.v1.Pin
+	16, // 9: purser.state.v1.Fallback.spec:type_name -> purser.v1.LaunchSpec
+	17, // 10: purser.state.v1.Fallback.pins:type_name -> purser.v1.Pin
+	16, // 11: purser.state.v1.BackedOut.spec:type_name -> purser.v1.LaunchSpec
+	18, // 12: purser.state.v1.BackedOut.at:type_name -> google.protobuf.Timestamp
+	17, // 13: purser.state.v1.Trial.pins:type_name -> purser.v1.Pin
+	17, // 14: purser.state.v1.Trial.set:type_name -> purser.v1.Pin
+	18, // 15: purser.state.v1.Trial.began_at:type_name -> google.protobuf.Timestamp
+	18, // 16: purser.state.v1.Trial.noticed_at:type_name -> google.protobuf.Timestamp
+	18, // 17: purser.state.v1.Trial.delivered_at:type_name -> google.protobuf.Timestamp
+	18, // 18: purser.state.v1.Status.since:type_name -> google.protobuf.Timestamp
 	6,  // 19: purser.state.v1.Status.instances:type_name -> purser.state.v1.Instance
-	17, // 20: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
-	18, // 21: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
+	18, // 20: purser.state.v1.Status.next_try_at:type_name -> google.protobuf.Timestamp
+	19, // 21: purser.state.v1.Status.last_exit:type_name -> purser.v1.Exit
 	5,  // 22: purser.state.v1.Status.kept:type_name -> purser.state.v1.Status
-	17, // 23: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	17, // 24: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	15, // 25: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
-	16, // 26: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
+	18, // 23: purser.state.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	18, // 24: purser.state.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	16, // 25: purser.state.v1.Instance.spec:type_name -> purser.v1.LaunchSpec
+	17, // 26: purser.state.v1.Instance.pins:type_name -> purser.v1.Pin
 	7,  // 27: purser.state.v1.Instance.ending:type_name -> purser.state.v1.Ending
-	17, // 28: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
-	19, // 29: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
-	17, // 30: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	17, // 31: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
-	17, // 32: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
+	18, // 28: purser.state.v1.Instance.up_at:type_name -> google.protobuf.Timestamp
+	20, // 29: purser.state.v1.App.revisions:type_name -> purser.v1.AppRevision
+	18, // 30: purser.state.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	18, // 31: purser.state.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	18, // 32: purser.state.v1.Drain.drained_at:type_name -> google.protobuf.Timestamp
 	11, // 33: purser.state.v1.Rotation.holds:type_name -> purser.state.v1.Hold
 	12, // 34: purser.state.v1.Rotation.verdicts:type_name -> purser.state.v1.Verdict
-	13, // 35: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
-	14, // 36: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
-	17, // 37: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
-	16, // 38: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
-	17, // 39: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
-	16, // 40: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
-	17, // 41: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	14, // 35: purser.state.v1.Rotation.proofs:type_name -> purser.state.v1.Proof
+	15, // 36: purser.state.v1.Rotation.hurries:type_name -> purser.state.v1.Hurry
+	13, // 37: purser.state.v1.Rotation.stays:type_name -> purser.state.v1.Stay
+	18, // 38: purser.state.v1.Hold.at:type_name -> google.protobuf.Timestamp
+	17, // 39: purser.state.v1.Verdict.set:type_name -> purser.v1.Pin
+	18, // 40: purser.state.v1.Verdict.at:type_name -> google.protobuf.Timestamp
+	18, // 41: purser.state.v1.Stay.at:type_name -> google.protobuf.Timestamp
+	17, // 42: purser.state.v1.Proof.set:type_name -> purser.v1.Pin
+	18, // 43: purser.state.v1.Proof.at:type_name -> google.protobuf.Timestamp
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_purser_state_v1_state_proto_init() }
@@ -1652,7 +1778,7 @@ func file_purser_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_state_v1_state_proto_rawDesc), len(file_purser_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
