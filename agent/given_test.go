@@ -142,7 +142,7 @@ func TestGivenIsBounded(t *testing.T) {
 func TestGivenWhileACommandRuns(t *testing.T) {
 	l := live(t, rig.V24, "exec sleep 1000")
 	const newer = "swordfish-of-the-database"
-	if _, err := l.HoldSecret(t.Context(), "dev", "db", 0); err != nil { // so that it stays where it is
+	if _, err := l.HoldSecret(t.Context(), &purserv1.HoldRequest{Name: "db"}); err != nil { // so that it stays where it is
 		t.Fatal(err)
 	}
 	if _, err := l.PutSecret(t.Context(), &purserv1.PutRequest{Name: "db", Data: map[string][]byte{"PASSWORD": []byte(newer)}}); err != nil {

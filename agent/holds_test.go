@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserd/purser/agent/rotate"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject/audit"
@@ -103,5 +106,51 @@ func TestRetrySaysWhatIsTried(t *testing.T) {
 	a.failed(t, 4)
 	if got := retry(); got != "tried [] of [4]; 4" {
 		t.Errorf("with nobody on an earlier one: %s", got)
+	}
+}
+
+// Who is to move nowhere, and is on another version than a launch gets, says why.
+func TestWhyCurrentIsNotTheLatest(t *testing.T) {
+	for want, change := range map[string]func(*purserv1.SecretRef, *statev1.Workload){
+		"version 2 changes no key that it uses":                        func(*purserv1.SecretRef, *statev1.Workload) {},
+		"its spec names version 1":                                     func(ref *purserv1.SecretRef, _ *statev1.Workload) { ref.Version = proto.Uint32(1) },
+		"its on_change is ignore: purser restart --secrets -E dev a/f": func(ref *purserv1.SecretRef, _ *statev1.Workload) { ref.OnChange = proto.String("ignore") },
+		"it is a job, and ends with what it has":                       func(_ *purserv1.SecretRef, r *statev1.Workload) { r.Spec.Kind = proto.String("job") },
+		"":                                                             func(_ *purserv1.SecretRef, r *statev1.Workload) { r.Pins[0].Version = 2 },
+	} {
+		a, _ := rotating(t, "f")
+		a.set(t, "two")
+		w := a.lookup("dev", "a/f")
+		r := proto.CloneOf(w.record())
+		change(r.GetSpec().GetSecrets()[0], r)
+		w.accept(r, nil)
+		a.rotator.standings[w.key] = rotate.Standing{State: rotate.Current}
+		if got := w.staysOn("s", r.GetPins()[0].GetVersion()); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Only what an event is about is shown where that is asked for: an app's name is that of all
+// of its workloads.
+func TestEventsOfASubject(t *testing.T) {
+	a, _ := rotating(t, "f")
+	for _, subject := range []string{"shop/web", "shop/api", "shop", "shopping/x", "db"} {
+		a.emit(warning, "X", "dev", subject, "x")
+	}
+	a.emit(normal, "X", "dev", "shop/web", "x")
+	for want, r := range map[string]*purserv1.EventsRequest{
+		"shop/web shop/api shop shop/web": {Subject: "shop"},
+		"shop/web":                        {Subject: "shop/web", Severity: "normal"},
+		"db":                              {Subject: "db", Environment: "dev"},
+		"":                                {Subject: "db", Environment: "prod"},
+	} {
+		var got []string
+		if err := a.Events(t.Context(), r, func(e *purserv1.Event) error { got = append(got, e.GetSubject()); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%v: got %v", r, got)
+		}
 	}
 }

@@ -431,6 +431,7 @@ func (a *Agent) apply(ctx context.Context, p plan, begun supervise.Status) {
 		p.workload.setSize(p.size)
 	}
 	p.workload.accept(p.record, p.forStart())
+	p.workload.tellGivenUp(old, "another spec is asked for")
 	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
 }
 

@@ -20,7 +20,11 @@ import (
 // rewrite persists a change of what is wanted of a workload, and returns what
 // was wanted before. change may refuse.
 func (a *Agent) rewrite(environment, id string, change func(w *workload, r *statev1.Workload) error) (*workload, *statev1.Workload, error) {
-	return a.rewriteWith(environment, id, change, func(*state.Tx) error { return nil }, func() {})
+	w, old, err := a.rewriteWith(environment, id, change, func(*state.Tx) error { return nil }, func() {})
+	if err == nil {
+		w.tellGivenUp(old, "something else is asked of it")
+	}
+	return w, old, err
 }
 
 // rewriteWith is rewrite with something else that is persisted together with it, and what

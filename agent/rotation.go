@@ -56,6 +56,7 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 	case err != nil:
 		return err
 	}
+	sub.tellGivenUp(sub.record, "there is a newer version")
 	sub.emit(normal, "RotationBegun", "moves to %s, for %s%s: %s", setText(t.GetSet()), strings.Join(t.GetKeys(), ", "), tryText(t), modeText(t))
 	if files(t) {
 		r.know(sub.key, delivery{})

@@ -151,20 +151,26 @@ func TestRunsAreGivenOutOnce(t *testing.T) {
 // Whatever ends a trial has the workload be on the pins that it was on before, but for what
 // gives it other ones.
 func TestWhatEndsATrial(t *testing.T) {
+	const asked = "the try of s version 2 is given up: something else is asked of it"
 	for name, tc := range map[string]struct {
 		ask     func(t *testing.T, a *Agent)
 		version uint32 // that is wanted then
 		tries   bool
+		told    string // by RotationSuperseded
 	}{
-		"nothing": {func(*testing.T, *Agent) {}, 2, true},
+		"nothing": {func(*testing.T, *Agent) {}, 2, true, ""},
 		"stop": {func(t *testing.T, a *Agent) {
 			ask(t, a, func(r *statev1.Workload) { r.Goal = string(supervise.Stop); giveUpTrial(r) })
-		}, 1, false},
-		"restart":           {func(t *testing.T, a *Agent) { _, _ = a.Restart(t.Context(), "dev", "a/f", false) }, 1, false},
-		"restart --secrets": {func(t *testing.T, a *Agent) { _, _ = a.Restart(t.Context(), "dev", "a/f", true) }, 2, false},
-		"start":             {func(t *testing.T, a *Agent) { _, _ = a.Start(t.Context(), "dev", "a/f") }, 2, true},
-		"withdraw":          {func(t *testing.T, a *Agent) { a.act(t, rotate.Withdraw) }, 1, false},
-		"commit":            {func(t *testing.T, a *Agent) { a.act(t, rotate.Commit) }, 2, false},
+		}, 1, false, asked},
+		"restart":           {func(t *testing.T, a *Agent) { _, _ = a.Restart(t.Context(), "dev", "a/f", false) }, 1, false, asked},
+		"restart --secrets": {func(t *testing.T, a *Agent) { _, _ = a.Restart(t.Context(), "dev", "a/f", true) }, 2, false, asked},
+		"start":             {func(t *testing.T, a *Agent) { _, _ = a.Start(t.Context(), "dev", "a/f") }, 2, true, ""},
+		"newer": {func(t *testing.T, a *Agent) {
+			a.set(t, "three")
+			a.act(t, rotate.Begin)
+		}, 3, true, "the try of s version 2 is given up: there is a newer version"},
+		"withdraw": {func(t *testing.T, a *Agent) { a.act(t, rotate.Withdraw) }, 1, false, ""},
+		"commit":   {func(t *testing.T, a *Agent) { a.act(t, rotate.Commit) }, 2, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, _ := rotating(t, "f")
@@ -174,6 +180,9 @@ func TestWhatEndsATrial(t *testing.T) {
 			r := a.lookup("dev", "a/f").record()
 			if got := versionOf(pinsOf(r), "s"); got != tc.version || (r.GetTrial() != nil) != tc.tries {
 				t.Errorf("wanted is version %d, trial %v", got, r.GetTrial())
+			}
+			if got := a.lastEvent(t, "RotationSuperseded"); got != tc.told {
+				t.Errorf("told: %q, want %q", got, tc.told)
 			}
 		})
 	}

@@ -181,7 +181,7 @@ func (a *Agent) secretMessage(info store.Info) *purserv1.Secret {
 	}
 	for _, v := range info.Versions {
 		if v.Version == m.Version {
-			m.Keys = v.Keys
+			m.Keys, m.UpdatedAt = v.Keys, timestamppb.New(v.Created)
 		}
 	}
 	return m

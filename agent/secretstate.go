@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/purserd/purser/agent/rotate"
+	"github.com/purserd/purser/agent/supervise"
+	"github.com/purserd/purser/api/launchspec"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/inject/store"
 )
@@ -80,7 +82,11 @@ func (w *workload) uses(name string) []*purserv1.SecretUser {
 		if i < 0 {
 			return nil
 		}
-		return []*purserv1.SecretUser{{Workload: w.id(), Instance: instance, Version: pins[i].GetVersion(), State: standing.State, Reason: standing.Reason}}
+		reason := standing.Reason
+		if standing.State == rotate.Current {
+			reason = w.staysOn(name, pins[i].GetVersion())
+		}
+		return []*purserv1.SecretUser{{Workload: w.id(), Instance: instance, Version: pins[i].GetVersion(), State: standing.State, Reason: reason}}
 	}
 	var all []*purserv1.SecretUser
 	v, _ := w.supervisor.View()
@@ -93,6 +99,28 @@ func (w *workload) uses(name string) []*purserv1.SecretUser {
 		return user("", w.record().GetPins())
 	}
 	return all
+}
+
+// staysOn says why a workload that is to move nowhere is on another version of a secret
+// than a launch gets; empty when it is on that one.
+func (w *workload) staysOn(name string, version uint32) string {
+	r := w.record()
+	refs := r.GetSpec().GetSecrets()
+	i := slices.IndexFunc(refs, func(ref *purserv1.SecretRef) bool { return ref.GetName() == name })
+	latest := w.agent.latestOf(w.environment(), name)
+	switch {
+	case i < 0 || version == latest || latest == 0:
+		return ""
+	case refs[i].GetVersion() != 0:
+		return fmt.Sprintf("its spec names version %d", refs[i].GetVersion())
+	case launchspec.IsJob(r.GetSpec()):
+		return "it is a job, and ends with what it has"
+	case r.GetGoal() != string(supervise.Run):
+		return "it is not to run"
+	case launchspec.OnChange(refs[i]) == launchspec.OnChangeIgnore:
+		return fmt.Sprintf("its on_change is ignore: purser restart --secrets -E %s %s", w.environment(), w.id())
+	}
+	return fmt.Sprintf("version %d changes no key that it uses", latest)
 }
 
 // noteOn says what there is to know for somebody who writes a version of a secret: that it

@@ -18,39 +18,42 @@ import (
 )
 
 func newEvents(s *session) *cobra.Command {
-	var follow bool
-	var after uint64
+	request := &purserv1.EventsRequest{}
 	cmd := &cobra.Command{
-		Use:   "events",
+		Use:   "events [SUBJECT]",
 		Short: "Print what happened on the node",
 		Long: `Print what happened on the node, oldest first, and with -f go on until
 interrupted. Unlike elsewhere, all environments are shown unless -E is given.
+With SUBJECT only what happened to it: a workload by its ID, the workloads of an
+app by its name, or a secret, a source, an image or a volume by its name.
 With -o json and -f each event is an object on a line of its own. The numbers
 for --after are those that -o json shows as sequence.`,
 		Example: `  purser events
   purser events -f -E prod
+  purser events rag-qna/answer --severity warning
   purser events --after "$(purser events -o json | jq -r '.events[-1].sequence')" -f`,
-		Args:              takes(0, 0),
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			request := &purserv1.EventsRequest{Follow: follow, After: after}
+		Args:              takes(0, 1),
+		ValidArgsFunction: first(s.workloadNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request.Subject = strings.Join(args, "")
 			if s.given {
 				request.Environment = s.environment
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			err := s.events(ctx, request)
-			if follow && errors.Is(context.Cause(ctx), context.Canceled) {
+			if request.GetFollow() && errors.Is(context.Cause(ctx), context.Canceled) {
 				return nil // the usual end
 			}
 			if connect.CodeOf(err) == connect.CodeOutOfRange {
-				return hint(fmt.Errorf("events after %d are not kept, or were never there", after), "leave out --after to print all that are kept")
+				return hint(fmt.Errorf("events after %d are not kept, or were never there", request.GetAfter()), "leave out --after to print all that are kept")
 			}
 			return err
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing")
-	cmd.Flags().Uint64Var(&after, "after", 0, "only events after this sequence `NUMBER`")
+	cmd.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on printing")
+	cmd.Flags().Uint64Var(&request.After, "after", 0, "only events after this sequence `NUMBER`")
+	cmd.Flags().StringVar(&request.Severity, "severity", "", "only events of this `SEVERITY`: normal or warning")
 	return cmd
 }
 
@@ -89,7 +92,7 @@ func (s *session) eventTable() func(proto.Message) error {
 // the end: a line is printed at once.
 func (s *session) newEventTable() *table {
 	t := newTable(s.out, "TIME", "SEVERITY", "TYPE", "SUBJECT", "MESSAGE")
-	t.fixed = []int{19, 8, 16, 32, leastText}
+	t.fixed = []int{19, 8, 18, 32, leastText}
 	t.whole, t.wraps = 3, true
 	t.short = []shortForm{shortTime, {"SEVERITY", 1, severityMark}}
 	t.spare = []string{"TYPE"}
@@ -111,7 +114,7 @@ func severityMark(severity string) string {
 
 // The events whose subject is the name of a secret, of a source of them, or of a volume.
 var (
-	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted", "SecretHeld", "SecretReleased", "SecretRetried", "SecretQuarantined", "SecretConflict", "SecretNotTaken", "SecretTaken"}
+	ofSecret = []string{"SecretSet", "SecretRolledBack", "SecretDeleted", "SecretHeld", "SecretReleased", "SecretRetried", "SecretQuarantined", "RotationHalted", "SecretConflict", "SecretNotTaken", "SecretTaken"}
 	ofSource = []string{"SecretSourceUp", "SecretSourceDown", "SecretSourcePolled"}
 	ofVolume = []string{"VolumeCreated", "VolumeRemoved"}
 )

@@ -318,6 +318,9 @@ func (f fakeInfo) Events(ctx context.Context, r *connect.Request[purserv1.Events
 		if e := r.Msg.GetEnvironment(); (e != "" && e != event.GetEnvironment()) || event.GetSequence() <= r.Msg.GetAfter() {
 			continue
 		}
+		if !slices.Contains([]string{"", event.GetSubject()}, r.Msg.GetSubject()) || !slices.Contains([]string{"", event.GetSeverity()}, r.Msg.GetSeverity()) {
+			continue
+		}
 		if err := stream.Send(&purserv1.EventsResponse{Event: event}); err != nil {
 			return err
 		}

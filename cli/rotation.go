@@ -15,6 +15,7 @@ const (
 	versionHeld        = "held"
 	versionQuarantined = "quarantined"
 	rotationCurrent    = "current"
+	rotationHeld       = "held"
 )
 
 // withheldFields say which versions are not given out, and why; with none as yet, which
@@ -91,16 +92,17 @@ func rotationText(r *purserv1.RotationStatus) string {
 }
 
 // withRotation adds to the reason of a workload's state what its secrets are up to, and what
-// has become of its newest spec.
+// has become of its newest spec. What is wrong for good comes first.
 func withRotation(w *purserv1.Workload) string {
-	text := w.GetReason()
-	if rotation := rotationText(w.GetRotation()); rotation != "" {
-		text += "; secrets " + rotation
+	secrets := rotationText(w.GetRotation())
+	if secrets != "" {
+		secrets = "secrets " + secrets
 	}
-	if w.GetBackedOut() != nil {
-		text += "; " + backedOutText(w)
+	parts := []string{backedOutText(w), w.GetReason(), secrets}
+	if w.GetRotation().GetState() == rotationHeld {
+		parts = []string{backedOutText(w), secrets, w.GetReason()}
 	}
-	return strings.TrimPrefix(text, "; ")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "; ")
 }
 
 // backedOutText says which spec of a workload has failed, and what runs instead; nothing

@@ -31,10 +31,14 @@ func TestRotationText(t *testing.T) {
 func TestWithRotation(t *testing.T) {
 	stale := &purserv1.RotationStatus{State: "stale"}
 	for want, w := range map[string]*purserv1.Workload{
-		"":                         {},
-		"not ready":                {Reason: "not ready"},
-		"secrets stale":            {Rotation: stale},
-		"not ready; secrets stale": {Reason: "not ready", Rotation: stale},
+		"":                                  {},
+		"not ready":                         {Reason: "not ready"},
+		"secrets stale":                     {Rotation: stale},
+		"not ready; secrets stale":          {Reason: "not ready", Rotation: stale},
+		"secrets held: why; to be replaced": {Reason: "to be replaced", Rotation: &purserv1.RotationStatus{State: "held", Reason: "why"}},
+		"generation 2 failed, and generation 1 is in force again: why; to be replaced": {
+			Reason: "to be replaced", BackedOut: &purserv1.BackedOut{Generation: 2, RunsGeneration: 1, Reason: "why"},
+		},
 	} {
 		if got := withRotation(w); got != want {
 			t.Errorf("got %q, want %q", got, want)

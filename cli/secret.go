@@ -154,8 +154,8 @@ func (s *session) showSecret(described *purserv1.DescribeResponse) {
 	t.field("Kept", count(len(described.GetVersions()), "version", "versions"))
 	t.withheldFields(described)
 	t.field("Keys", strings.Join(secret.GetKeys(), ", "))
-	t.field("Created", clock(secret.GetCreatedAt()))
-	t.field("Updated", clock(secret.GetUpdatedAt()))
+	t.field("Created", zoned(secret.GetCreatedAt()))
+	t.field("Updated", zoned(secret.GetUpdatedAt()))
 	if len(described.GetUsers()) == 0 {
 		t.field("Users", strings.Join(secret.GetUsers(), ", "))
 	}

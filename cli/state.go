@@ -57,14 +57,18 @@ func reasonText(w *purserv1.Workload, now time.Time) string {
 	return withNextTry(w.GetReason(), w, now)
 }
 
-// longestReason is how much of a reason a table has: it may have all that a probe was
-// answered in it, while most are shorter than this.
-const longestReason = 120
+// longestReason is how much of a reason a table has on a terminal: it may have all that a
+// probe was answered in it, while most are shorter than this. It is cut in the middle, as
+// what to do stands at its end.
+const longestReason = 240
 
-// reasonCell is reasonText as a table has it.
-func reasonCell(w *purserv1.Workload, now time.Time) string {
-	oneLine := strings.Join(strings.Fields(withRotation(w)), " ")
-	return withNextTry(shorten(oneLine, longestReason), w, now)
+// reasonCell is reasonText as a table has it: all of it where no screen is to be kept clear.
+func reasonCell(w *purserv1.Workload, now time.Time, on screen) string {
+	text := strings.Join(strings.Fields(withRotation(w)), " ")
+	if on.width > 0 {
+		text = elide(text, longestReason)
+	}
+	return withNextTry(text, w, now)
 }
 
 func withNextTry(reason string, w *purserv1.Workload, now time.Time) string {

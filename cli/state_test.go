@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -74,7 +75,8 @@ func TestBeside(t *testing.T) {
 	}
 }
 
-// A table has one line of reasonable length of a reason, and when it is tried again.
+// In a pipe a table has all of a reason in one line, and when it is tried again; on a
+// terminal its beginning and its end, which says what to do.
 func TestLongReasonsInTables(t *testing.T) {
 	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
 	long := strings.Repeat("größer ", 600)
@@ -84,13 +86,17 @@ func TestLongReasonsInTables(t *testing.T) {
 	}{
 		"short": {&purserv1.Workload{Reason: "exited with status 3"}, "exited with status 3"},
 		"lines": {&purserv1.Workload{Reason: "not ready: a\n\n  b\n"}, "not ready: a b"},
-		"long":  {&purserv1.Workload{Reason: long}, long[:len("größer ")*17] + "…"},
-		"later": {&purserv1.Workload{Reason: long, NextTryAt: timestamppb.New(now.Add(3 * time.Second))}, long[:len("größer ")*17] + "…; next try in 3s"},
+		"long":  {&purserv1.Workload{Reason: long}, strings.TrimSpace(long)},
+		"later": {&purserv1.Workload{Reason: long, NextTryAt: timestamppb.New(now.Add(3 * time.Second))}, strings.TrimSpace(long) + "; next try in 3s"},
 	} {
 		var out bytes.Buffer
 		(&session{out: &out}).workloadTable([]*purserv1.Workload{c.of}, now)
 		if _, row, _ := strings.Cut(out.String(), "\n"); !strings.HasSuffix(row, "  "+c.want+"\n") || strings.Count(row, "\n") != 1 {
 			t.Errorf("%s: got\n%s", name, row)
 		}
+	}
+	got := reasonCell(&purserv1.Workload{Reason: long + "set it with: purser secret set"}, now, screen{width: 80})
+	if !strings.HasPrefix(got, "größer größer") || !strings.HasSuffix(got, " größer set it with: purser secret set") || utf8.RuneCountInString(got) != longestReason {
+		t.Errorf("on a terminal: %s", got)
 	}
 }

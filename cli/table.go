@@ -30,8 +30,10 @@ type table struct {
 	spare []string
 	// fixed are the widths of a table whose rows are printed while they come.
 	fixed []int
-	// wraps says that the last column, a text, goes on below itself instead of being cut.
-	wraps bool
+	// wraps says that the last column, a text, goes on below itself instead of being cut;
+	// leastText is how narrow it may become.
+	wraps     bool
+	leastText int
 }
 
 // shortForm is a shorter way to write a column, and its width.
@@ -42,7 +44,7 @@ type shortForm struct {
 }
 
 func newTable(w io.Writer, headings ...string) *table {
-	t := &table{out: w, screen: screenOf(w), headings: headings, whole: 1, styles: map[int]func(string) style{}}
+	t := &table{out: w, screen: screenOf(w), headings: headings, whole: 1, leastText: leastText, styles: map[int]func(string) style{}}
 	if len(headings) > 0 {
 		t.row(slices.Clone(headings)...)
 		t.heads = 1
@@ -140,7 +142,7 @@ func (t *table) cut(cell string, column, width int) string {
 // wrapped are the lines that a row takes.
 func (t *table) wrapped(row []string, widths []int) [][]string {
 	last := len(row) - 1
-	if !t.wraps || t.screen.width == 0 || last < 0 {
+	if !t.wraps || t.screen.width == 0 || last < 0 || widths[last] == 0 {
 		return [][]string{row}
 	}
 	var lines [][]string
@@ -168,8 +170,10 @@ const (
 	// least is the width below which a column is not made narrower as long as there are
 	// others to leave out: that of the longest state, and of all numbers, sizes and ages.
 	least = 11
-	// leastText is that of a text that is wrapped.
-	leastText = 32
+	// leastText is that of a text that is wrapped, and leastReason of one that has to share
+	// a narrow screen.
+	leastText   = 32
+	leastReason = 16
 	// leastEver is below which nothing is made narrower.
 	leastEver = 4
 )
@@ -185,7 +189,7 @@ func (t *table) fit() (widths []int, short map[int]func(string) string) {
 	}
 	last := len(widths) - 1
 	if t.wraps {
-		widths[last] = min(widths[last], leastText)
+		widths[last] = min(widths[last], t.leastText)
 	}
 	short = map[int]func(string) string{}
 	for _, form := range t.short {
@@ -203,7 +207,7 @@ func (t *table) fit() (widths []int, short map[int]func(string) string) {
 	}
 	narrow(widths, t.screen.width, t.whole, t.leastOf)
 	narrow(widths, t.screen.width, 0, func(int) int { return leastEver })
-	if t.wraps {
+	if t.wraps && widths[last] > 0 {
 		widths[last] += max(t.screen.width-total(widths), 0)
 	}
 	return widths, short
@@ -212,7 +216,7 @@ func (t *table) fit() (widths []int, short map[int]func(string) string) {
 // leastOf is how narrow a column may become as long as others can be left out.
 func (t *table) leastOf(column int) int {
 	if t.wraps && column == len(t.headings)-1 {
-		return leastText
+		return t.leastText
 	}
 	return least
 }
@@ -318,6 +322,14 @@ func clock(at *timestamppb.Timestamp) string {
 		return ""
 	}
 	return at.AsTime().Local().Format("2006-01-02 15:04:05")
+}
+
+// zoned is a moment in the local time zone, which it names; empty for none.
+func zoned(at *timestamppb.Timestamp) string {
+	if at == nil {
+		return ""
+	}
+	return clock(at) + at.AsTime().Local().Format(" MST")
 }
 
 // shortTime leaves the day of a moment out.

@@ -194,11 +194,11 @@ func TestEveryListFits(t *testing.T) {
 // Of events the message is what is wanted: everything else gives way to it.
 func TestEventsOnNarrowTerminals(t *testing.T) {
 	for width, want := range map[int]string{
-		80: "TIME      S  TYPE              SUBJECT          MESSAGE\n" +
-			"12:00:00  !  BackingOff        dev rag-qna/an…  exited with status 1 after it\n" +
+		80: "TIME      S  TYPE                SUBJECT        MESSAGE\n" +
+			"12:00:00  !  BackingOff          dev rag-qna/…  exited with status 1 after it\n" +
 			"                                                had run for 3 s; next try in 10\n" +
 			"                                                s\n" +
-			"12:00:00     Started           dev a/b          started\n",
+			"12:00:00     Started             dev a/b        started\n",
 		60: "TIME      S  SUBJECT        MESSAGE\n" +
 			"12:00:00  !  dev rag-qna/…  exited with status 1 after it\n" +
 			"                            had run for 3 s; next try in 10\n" +
@@ -249,12 +249,14 @@ func TestListsOnNarrowTerminals(t *testing.T) {
 			"registry.example.com/team/rag:1.4  117.7 MiB  sha256:6457d5…\n" +
 			"localhost/box:1                    1.2 MiB    sha256:fcc6e8…\n"},
 		{(*session).newWorkloadTable, workloads, 40, "ID                       STATE\nrag-qna/answer-question  running\nrag-qna/reindex          backing_off\n"},
-		{(*session).newWorkloadTable, workloads, 60, "ID                       STATE        SINCE  REASON\n" +
-			"rag-qna/answer-question  running      3m\n" +
-			"rag-qna/reindex          backing_off  3m     no such host: …\n"},
-		{(*session).newWorkloadTable, workloads, 80, "ID                       STATE        SINCE  RESTARTS  IMAGE         REASON\n" +
-			"rag-qna/answer-question  running      3m     0         registry.ex…\n" +
-			"rag-qna/reindex          backing_off  3m     7         localhost/b…  no such ho…\n"},
+		{(*session).newWorkloadTable, workloads, 60, "ID                       STATE        REASON\n" +
+			"rag-qna/answer-question  running\n" +
+			"rag-qna/reindex          backing_off  no such host: image\n" +
+			"                                      registry.invalid/box:1\n"},
+		{(*session).newWorkloadTable, workloads, 80, "ID                       STATE        SINCE  RESTARTS  REASON\n" +
+			"rag-qna/answer-question  running      3m     0\n" +
+			"rag-qna/reindex          backing_off  3m     7         no such host: image\n" +
+			"                                                       registry.invalid/box:1\n"},
 	} {
 		var out bytes.Buffer
 		list := c.of(&session{out: &out})

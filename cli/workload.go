@@ -101,6 +101,7 @@ func (s *session) newWorkloadTable() *table {
 	t := newTable(s.out, headings...)
 	t.whole = 1 + slices.Index(headings, "ID")
 	t.spare = []string{"KIND", "IMAGE", "RESTARTS", "SINCE", "REASON"}
+	t.wraps, t.leastText = true, leastReason
 	return t
 }
 
@@ -118,7 +119,7 @@ func (s *session) workloadsIn(workloads []*purserv1.Workload, now time.Time) *ta
 	for _, w := range workloads {
 		cells := []string{
 			w.GetId(), launchspec.Kind(w.GetSpec()), w.GetState(), age(w.GetSince(), now),
-			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), reasonCell(w, now),
+			fmt.Sprint(w.GetRestarts()), w.GetSpec().GetImage().GetRef(), reasonCell(w, now, t.screen),
 		}
 		if s.everywhere {
 			cells = append([]string{w.GetEnvironment()}, cells...)
@@ -192,7 +193,7 @@ func (s *session) showWorkload(w *purserv1.Workload, newest map[string]uint32, n
 	}
 	t.field("Reason", w.GetReason())
 	if next := w.GetNextTryAt(); next != nil {
-		t.field("Next try", clock(next)+", "+until(next, now))
+		t.field("Next try", zoned(next)+", "+until(next, now))
 	}
 	t.field("Generation", generationText(w))
 	t.field("Backed out", backedOutText(w))
@@ -206,7 +207,7 @@ func (s *session) showWorkload(w *purserv1.Workload, newest map[string]uint32, n
 	if exit := w.GetLastExit(); !unmade(exit) { // of which the reason tells all
 		t.field("Last exit", exitText(exit, now))
 	}
-	t.field("Created", clock(w.GetCreatedAt()))
+	t.field("Created", zoned(w.GetCreatedAt()))
 	t.flush()
 }
 

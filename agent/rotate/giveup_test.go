@@ -13,7 +13,7 @@ func TestHeldWhileItIsTried(t *testing.T) {
 	f := newFleet(t, 2)
 	f.set()
 	f.after(time.Second).expect("w00 tries 2")
-	f.book = f.book.WithHold("dev", "s", 2, f.now)
+	f.book = f.book.WithHold(hold("dev", "s", 2))
 	f.all[0].Trial.Result = rotate.Well
 	f.step()
 	f.expect("w00 goes back, superseded")

@@ -376,6 +376,7 @@ type Secret struct {
 	Version   uint32                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	Keys      []string               `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When that version was set.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// IDs of the workloads that use it.
 	Users []string `protobuf:"bytes,7,rep,name=users,proto3" json:"users,omitempty"`
