@@ -36,7 +36,9 @@ func (w *workload) messageOf(v supervise.View) *purserv1.Workload {
 		CreatedAt:          r.GetCreatedAt(),
 		Rotation:           w.rotation(r),
 		BackedOut:          backedOut(r),
-		FallsBackTo:        r.GetFallback().GetGeneration(),
+	}
+	if f := r.GetFallback(); f != nil {
+		m.FallsBackTo = &f.Generation
 	}
 	if s.State == supervise.BackingOff && !s.NextTry.IsZero() {
 		m.NextTryAt = timestamppb.New(s.NextTry)

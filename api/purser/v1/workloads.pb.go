@@ -361,9 +361,9 @@ type Workload struct {
 	Rotation  *RotationStatus        `protobuf:"bytes,15,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	// Set when the spec failed, and an earlier one runs.
 	BackedOut *BackedOut `protobuf:"bytes,16,opt,name=backed_out,json=backedOut,proto3" json:"backed_out,omitempty"`
-	// The generation that is gone back to if the present one fails; 0 once that has turned
-	// out well, and where there is nothing to go back to.
-	FallsBackTo   uint64 `protobuf:"varint,17,opt,name=falls_back_to,json=fallsBackTo,proto3" json:"falls_back_to,omitempty"`
+	// The generation that is gone back to if the present one fails; absent once that has
+	// turned out well, and where there is nothing to go back to.
+	FallsBackTo   *uint64 `protobuf:"varint,17,opt,name=falls_back_to,json=fallsBackTo,proto3,oneof" json:"falls_back_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,8 +511,8 @@ func (x *Workload) GetBackedOut() *BackedOut {
 }
 
 func (x *Workload) GetFallsBackTo() uint64 {
-	if x != nil {
-		return x.FallsBackTo
+	if x != nil && x.FallsBackTo != nil {
+		return *x.FallsBackTo
 	}
 	return 0
 }
@@ -2318,7 +2318,7 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"\x0eRotationStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\"\n" +
-	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xc0\x05\n" +
+	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xd7\x05\n" +
 	"\bWorkload\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
@@ -2340,8 +2340,9 @@ const file_purser_v1_workloads_proto_rawDesc = "" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
 	"\brotation\x18\x0f \x01(\v2\x19.purser.v1.RotationStatusR\brotation\x123\n" +
 	"\n" +
-	"backed_out\x18\x10 \x01(\v2\x14.purser.v1.BackedOutR\tbackedOut\x12\"\n" +
-	"\rfalls_back_to\x18\x11 \x01(\x04R\vfallsBackTo\"\x98\x01\n" +
+	"backed_out\x18\x10 \x01(\v2\x14.purser.v1.BackedOutR\tbackedOut\x12'\n" +
+	"\rfalls_back_to\x18\x11 \x01(\x04H\x00R\vfallsBackTo\x88\x01\x01B\x10\n" +
+	"\x0e_falls_back_to\"\x98\x01\n" +
 	"\tBackedOut\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -2615,6 +2616,7 @@ func file_purser_v1_workloads_proto_init() {
 		return
 	}
 	file_purser_v1_spec_proto_init()
+	file_purser_v1_workloads_proto_msgTypes[4].OneofWrappers = []any{}
 	file_purser_v1_workloads_proto_msgTypes[6].OneofWrappers = []any{}
 	file_purser_v1_workloads_proto_msgTypes[10].OneofWrappers = []any{}
 	file_purser_v1_workloads_proto_msgTypes[22].OneofWrappers = []any{}
