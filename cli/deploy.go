@@ -282,9 +282,24 @@ func (s *session) waitOne(ctx context.Context, api *client.Client, id string) er
 	}
 	switch w.GetState() {
 	case "failed", "stopped":
-		return hint(errors.New(sentence(w, time.Now())), "see purser logs -E %s %s", s.environment, id)
+		return hint(gaveUp(w), "see purser logs -E %s %s%s", s.environment, id, s.wayBack(w))
 	case "backing_off":
-		return hint(errors.New(sentence(w, time.Now())), "see purser logs -E %s %s, with --previous once it runs again", s.environment, id)
+		return hint(gaveUp(w), "see purser logs -E %s %s, with --previous once it runs again%s", s.environment, id, s.wayBack(w))
 	}
 	return nil
+}
+
+// gaveUp says that it is not waited for any more what was deployed, and why: there may be
+// others that are no better.
+func gaveUp(w *purserv1.Workload) error {
+	return fmt.Errorf("not waiting any longer: %s", sentence(w, time.Now()))
+}
+
+// wayBack is the command that takes an app back; empty for a workload of none.
+func (s *session) wayBack(w *purserv1.Workload) string {
+	app := w.GetSpec().GetApp()
+	if app == "" {
+		return ""
+	}
+	return fmt.Sprintf("; to go back: purser app rollback -E %s %s", s.environment, app)
 }
