@@ -235,3 +235,17 @@ func versionIn(pins []*purserv1.Pin, secret string) uint32 {
 func samePins(a, b []*purserv1.Pin) bool {
 	return len(a) == len(b) && (len(a) == 0 || contains(a, b))
 }
+
+// Withheld says why nobody of an environment gets a version, alone or with others; empty
+// when nothing is known of it.
+func (b Book) Withheld(environment, secret string, version uint32) string {
+	for _, v := range b.On(environment, secret, version) {
+		if v.GetApp() == "" {
+			return verdictText(v)
+		}
+	}
+	if b.Held(environment, secret, version) {
+		return fmt.Sprintf("%s version %d is %s; to end that: purser secret release -E %s %s", secret, version, HoldText(b.Hold(environment, secret)), environment, secret)
+	}
+	return ""
+}
