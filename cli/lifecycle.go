@@ -127,9 +127,10 @@ func newRestart(s *session) *cobra.Command {
 		Long: `Replace the containers of workloads: on the versions of secrets that they run
 on, or with --secrets on the latest, the newest that are neither held nor
 quarantined. That waits neither for a rotation.window nor for others of the app,
-and is what a service with rotation.strategy manual waits for. A service whose rotation.strategy is rolling
-keeps the old container until the new one is healthy. Returns when that is
-accepted; "purser wait --until ready" waits until the new container is ready and
+and is what a service with rotation.strategy manual waits for. A service that
+runs well goes back to the versions before if it fails with the latest twice.
+One whose rotation.strategy is rolling keeps the old container until the new one
+is healthy. Returns when that is accepted; "purser wait --until ready" waits until the new container is ready and
 has taken over.`,
 		Example: `  purser restart rag-qna/answer-question
   purser restart --secrets rag-qna/answer-question && purser wait --until ready rag-qna/answer-question`,

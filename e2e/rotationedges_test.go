@@ -37,7 +37,9 @@ func TestAppRollbackInATrial(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		before := n.trying("rotation: {min_ready: 200ms, health_timeout: 1h}")
 		n.must("app", "rollback", "a", "1")
-		w := n.await("a/f", "as it was", func(w workload) bool { return w.State == "ready" && len(w.Instances) == 1 && w.Rotation.State == "held" })
+		w := n.await("a/f", "as it was", func(w workload) bool {
+			return w.State == "ready" && len(w.Instances) == 1 && w.Rotation.State == "held"
+		})
 		if !w.Instances[0].is(before.Instances[0]) || w.Pins[0].Version != 1 {
 			t.Errorf("it is %+v, and was %+v", w, before)
 		}
@@ -93,7 +95,9 @@ func TestRestartOntoABadVersion(t *testing.T) {
 		n.must("secret", "set", "s", "KEY=bad")
 		n.await("a/f", "stale", rotationOf("stale"))
 		n.must("restart", "--secrets", "a/f")
-		w := n.await("a/f", "back, and held", func(w workload) bool { return w.State == "ready" && w.Rotation.State == "held" && len(w.Instances) == 1 })
+		w := n.await("a/f", "back, and held", func(w workload) bool {
+			return w.State == "ready" && w.Rotation.State == "held" && len(w.Instances) == 1
+		})
 		if !w.Instances[0].is(before.Instances[0]) || w.Pins[0].Version != 1 {
 			t.Errorf("it is %+v, and was %+v", w, before)
 		}

@@ -21,5 +21,9 @@
 //
 // What was learnt is in the [Book], which is persisted: verdicts on sets of versions (for
 // an environment, an app or a workload), proofs that a set turned out well, what is held
-// and what is in a hurry. [Choose] says which versions of secrets are the latest by it.
+// what is in a hurry, and who stays where an app was rolled back to. [Book.Choose] says which
+// versions of secrets are the latest by it.
+//
+// plan.go frames a plan, judge.go decides what follows from trials, and lead.go who begins
+// one when.
 package rotate
