@@ -97,6 +97,7 @@ func desired(r *statev1.Workload) supervise.Desired {
 		Goal:      supervise.Goal(r.GetGoal()),
 		Run:       runOf(r),
 		Trial:     onTrial(r),
+		Completes: replacing(r) == nil,
 		Delivered: r.GetDeliveredTo(),
 		Revision:  supervise.NewRevision(r.GetGeneration(), r.GetSpec(), pinsOf(r)),
 	}

@@ -44,7 +44,7 @@ const ticking = `
 app: a
 defaults: {image: {ref: ` + image + `}, stop: {grace: 0s}}
 functions:
-  - {function: f, secrets: [{name: s}], restart: {backoff_min: 1s}, command: [sh, -c, 'i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.2; done']}
+  - {function: f, secrets: [{name: s}], rotation: {strategy: manual}, restart: {backoff_min: 1s}, command: [sh, -c, 'i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.2; done']}
   - {function: job, kind: job, command: [sleep, '100000']}
 `
 

@@ -69,9 +69,11 @@ func forAll(t *testing.T, path string) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	copied := filepath.Join(dir, filepath.Base(path))
-	data, err := os.ReadFile(path)
-	if err := errors.Join(err, os.WriteFile(copied, data, 0o755), os.Chmod(dir, 0o755)); err != nil {
-		t.Fatal(err)
+	// By another process: what others start meanwhile would have it open for writing, and it
+	// could not be executed.
+	out, err := exec.Command("cp", path, copied).CombinedOutput()
+	if err := errors.Join(err, os.Chmod(dir, 0o755), os.Chmod(copied, 0o755)); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	return copied
 }

@@ -51,6 +51,23 @@ func awaitEnd(t *testing.T, pid int, limit time.Duration, do func()) time.Time {
 	}
 }
 
+// awaitStopped waits until no thread of a process goes on: one that runs on another processor
+// takes its time to notice a signal.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	stopped := func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+			stat, _ := os.ReadFile(path)
+			_, after, _ := strings.Cut(string(stat), ") ")
+			return !strings.HasPrefix(after, "T")
+		})
+	}
+	if !rig.ComesTrue(patience, stopped) {
+		t.Fatalf("process %d goes on", pid)
+	}
+}
+
 // asked has the service answer until each client of a load has a connection.
 func (n *node) asked() {
 	n.t.Helper()
@@ -122,6 +139,7 @@ func TestPortsWhenTheForwarderHangs(t *testing.T) {
 		n.asked()
 		l.end = awaitEnd(t, hung, patience, func() {
 			syscall.Kill(hung, syscall.SIGSTOP)
+			awaitStopped(t, hung)
 			l.accepted = time.Now()
 		})
 		n.asked()

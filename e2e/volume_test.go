@@ -110,7 +110,7 @@ func TestVolumeOfAnEarlierSpec(t *testing.T) {
 	n := newNode(t, rig.V24)
 	n.must("volume", "create", "data")
 	stubborn := func(mounts string) string {
-		return "app: a\nfunction: f\nimage: {ref: " + image + "}\nmounts: [" + mounts + "]\nstop: {grace: 100s}\ncommand: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n"
+		return "app: a\nfunction: f\nimage: {ref: " + image + "}\nmounts: [" + mounts + "]\nrotation: {strategy: restart, min_ready: 3s}\nstop: {grace: 100s}\ncommand: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n"
 	}
 	n.deploy(stubborn("{type: volume, source: data, target: /data}"), "--wait")
 	pid := n.get("a/f").pid()
@@ -119,6 +119,8 @@ func TestVolumeOfAnEarlierSpec(t *testing.T) {
 	n.refusedVolume("a/f")
 	syscall.Kill(pid, syscall.SIGKILL)
 	n.await("a/f", "running anew", func(w workload) bool { return w.State == "running" && w.pid() != pid })
+	n.refusedVolume("a/f") // what it would go back to has it
+	n.awaitEvents("RolledOut")
 	n.must("volume", "rm", "data")
 	n.must("rm", "--force", "a/f")
 }

@@ -81,7 +81,7 @@ type Trial struct {
 	// Reason of a failure or a deferral. Patient: what it is deferred for may come by itself.
 	Reason  string
 	Patient bool
-	// Alone: what served beside the instance that tries has ended.
+	// Alone: nothing serves beside the instance that tries. Of a first try, what did has ended.
 	Alone bool
 	// Next is when the result may be another although nothing happens; zero for never.
 	Next time.Time

@@ -51,6 +51,20 @@ func TestWhatServedEnds(t *testing.T) {
 	f.expect("w00 is on 2, moved")
 }
 
+// A second try has nothing beside it where the first has ended what ran: it goes on.
+func TestSecondTryWithNothingBesideIt(t *testing.T) {
+	f := newFleet(t, 1)
+	f.set()
+	f.after(time.Second).expect("w00 tries 2")
+	f.result(rotate.Failed, "exited with status 7")
+	f.expect("w00 tries 2")
+	f.all[0].Trial.Alone = true
+	f.step()
+	f.expect()
+	f.result(rotate.Failed, "exited with status 7")
+	f.expect("w00 goes back, backed_out")
+}
+
 // One that was not well when it began has nothing to come back to.
 func TestWhatServedEndsAndWasNotWell(t *testing.T) {
 	f := newFleet(t, 1)

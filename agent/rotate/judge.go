@@ -25,7 +25,7 @@ func (d *draft) judge(w *Workload) {
 		d.commit(w)
 	case late && (t.Result == Failed || t.Result == Lost || w.outdated()):
 		d.withdraw(w, ResultDeferred, d.deferrals[w.Key].reason)
-	case t.Alone && t.GetJudges() && d.deferrals[w.Key].pause == 0:
+	case t.Alone && t.GetJudges() && t.GetTry() == 1 && d.deferrals[w.Key].pause == 0:
 		d.comeBack(w)
 	case w.outdated() && d.supersede(w):
 	case t.Result == Failed && t.GetTry() < tries && t.GetMode() != ModeRestart:

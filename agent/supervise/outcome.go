@@ -123,7 +123,7 @@ func exited(d Desired, s Status, exit Exit, now time.Time, jitter float64) Statu
 		// It ended before we were told that it had started.
 		exit.FinishedAt = exit.StartedAt
 	}
-	recalled, tried := wantedAgain(d, s), onTrial(d, s)
+	recalled, tried := wantedAgain(d, s), onTrial(d, s) && !completes(d, exit)
 	exit.Reason = because(d, s, exit.Reason)
 	s = abandon(s)
 	s.LastExit = &exit

@@ -69,6 +69,9 @@ type Desired struct {
 	// Trial: it is not known yet whether this run turns out well. Services only; see
 	// trial.go.
 	Trial bool
+	// Completes: a trial whose instance has done what it was for has turned out well. It is
+	// the spec that is on trial, and not the versions of secrets.
+	Completes bool
 	// Delivered is the instance of this run in which the files were replaced by those of
 	// the revision; empty when that was done in none.
 	Delivered string

@@ -32,6 +32,11 @@ func onTrial(d Desired, s Status) bool {
 	return d.Trial && wanted(d, s) && s.Instance != nil && !s.Instance.Healthy
 }
 
+// completes says whether an exit ends a trial well.
+func completes(d Desired, exit Exit) bool {
+	return d.Completes && exit.successful() && d.Policy.Restart == launchspec.RestartOnFailure
+}
+
 // told says whether the instance was to end for no fault of its own, be it that an earlier
 // agent wanted that: its exit is no verdict.
 func told(s Status) bool {

@@ -159,6 +159,23 @@ func TestExitsOnTrial(t *testing.T) {
 	}
 }
 
+// A spec that is tried may have a service do what it is for, and end: where its policy says so.
+func TestCompletesOnTrial(t *testing.T) {
+	for policy, want := range map[string][2]State{"always": {Failed, Failed}, "on_failure": {Completed, Failed}, "never": {Failed, Failed}} {
+		for status, want := range want {
+			d := trialOf(judgedService(func(p *Policy) { p.Restart = policy }))
+			d.Completes = true
+			s := exited(d, tryingSince(d, Running, true), exit(uint32(status), t0), t0.Add(time.Second), 0)
+			if s.State != want {
+				t.Errorf("%s, status %d: %s", policy, status, s.State)
+			}
+			if tried := (View{Desired: d, Status: s}).Tried(); (tried.Outcome == Passed) != (want == Completed) {
+				t.Errorf("%s, status %d: %s", policy, status, tried.Outcome)
+			}
+		}
+	}
+}
+
 // A service that has failed on trial, and is wanted all the same, runs by its policy.
 func TestCommittedAfterItHasFailed(t *testing.T) {
 	for policy, want := range map[string]Action{"always": Start, "on_failure": Start, "never": Wait} {

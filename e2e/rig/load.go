@@ -54,7 +54,7 @@ type LoadFailure struct {
 	What string
 	// Instance is the first word of the last answer on the connection; empty for none.
 	Instance string
-	// Connected is when the connection was there; zero if it never was.
+	// Connected is when the connection was asked for; zero if it never was there.
 	Connected time.Time
 }
 
@@ -135,11 +135,12 @@ func (l *Load) client(keep bool) {
 func (l *Load) connect() (*loadConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.Patience)
 	defer cancel()
+	since := time.Now() // and not later: it may have been lost already when we get to look at the clock
 	conn, err := l.Dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	return &loadConn{Conn: conn, answers: bufio.NewReader(conn), since: time.Now()}, nil
+	return &loadConn{Conn: conn, answers: bufio.NewReader(conn), since: since}, nil
 }
 
 func (l *Load) note(took time.Duration, conn *loadConn, last string, err error) {
