@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
 	statev1 "github.com/purserd/purser/api/purser/state/v1"
@@ -83,12 +84,11 @@ func (a *Agent) rollOut(ctx context.Context, r rollout) ([]*purserv1.Change, uin
 	if r.dryRun {
 		return changes(plans), 0, nil
 	}
+	var book *rotate.Book
 	if r.back {
-		if err := a.stay(r, plans); err != nil {
-			return nil, 0, err
-		}
+		book = a.stay(r, plans)
 	}
-	return a.revise(ctx, r.environment, r.app, r.cause, plans)
+	return a.revise(ctx, r, plans, book)
 }
 
 // distinct refuses specs that are of one workload.
@@ -157,24 +157,24 @@ func changes(plans []plan) []*purserv1.Change {
 
 // revise commits plans as a new revision of the app, unless they change
 // nothing.
-func (a *Agent) revise(ctx context.Context, environment, app, cause string, plans []plan) ([]*purserv1.Change, uint32, error) {
-	history, err := a.db.App(environment, app)
+func (a *Agent) revise(ctx context.Context, r rollout, plans []plan, book *rotate.Book) ([]*purserv1.Change, uint32, error) {
+	history, err := a.db.App(r.environment, r.app)
 	if err != nil {
 		return nil, 0, err
 	}
 	if history == nil {
-		history = &statev1.App{Environment: environment, Name: app}
+		history = &statev1.App{Environment: r.environment, Name: r.app}
 	}
 	number := newest(history).GetRevision()
 	if !changed(plans) && number != 0 {
-		return changes(plans), number, a.commit(ctx, plans, nil)
+		return changes(plans), number, a.commit(ctx, plans, nil, book)
 	}
 	number++
-	history.Revisions = append(history.Revisions, a.revision(environment, app, number, cause, plans))
+	history.Revisions = append(history.Revisions, a.revision(r.environment, r.app, number, r.cause, plans))
 	if extra := len(history.Revisions) - revisionsKept; extra > 0 {
 		history.Revisions = history.Revisions[extra:]
 	}
-	if err := a.commit(ctx, plans, history); err != nil {
+	if err := a.commit(ctx, plans, history, book); err != nil {
 		return nil, 0, err
 	}
 	return changes(plans), number, nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/purserd/purser/agent/rotate"
 	purserv1 "github.com/purserd/purser/api/purser/v1"
@@ -25,12 +26,26 @@ func (a *Agent) latestFor(environment string, refs []*purserv1.SecretRef) latest
 	l := latest{Source: a.secrets, environment: environment, newest: map[string]uint32{}}
 	versions := map[string][]uint32{}
 	for _, ref := range refs {
-		if live := a.secrets.Live(environment, ref.GetName()); len(live) > 0 {
-			versions[ref.GetName()], l.newest[ref.GetName()] = live, live[0]
+		live := a.secrets.Live(environment, ref.GetName())
+		if len(live) > 0 {
+			l.newest[ref.GetName()] = live[0]
 		}
+		addVersions(versions, ref, live)
 	}
 	l.chosen = a.book().Choose(environment, versions)
 	return l
+}
+
+// addVersions adds what there is to choose from for a reference to a secret: of one that
+// names a version, no other.
+func addVersions(to map[string][]uint32, ref *purserv1.SecretRef, live []uint32) {
+	switch {
+	case len(live) == 0:
+	case ref.GetVersion() == 0:
+		to[ref.GetName()] = live
+	case to[ref.GetName()] == nil:
+		to[ref.GetName()] = []uint32{ref.GetVersion()}
+	}
 }
 
 // Get is the store's, but for the newest version.
@@ -47,6 +62,18 @@ func (l latest) Get(ctx context.Context, environment, name string, version uint3
 		return nil, err
 	}
 	return l.Source.Get(ctx, environment, name, chosen)
+}
+
+// refuseQuarantinedSet refuses versions that are quarantined together, where a spec names any
+// of them, unless they are forced.
+func (a *Agent) refuseQuarantinedSet(environment string, refs []*purserv1.SecretRef, pins []*purserv1.Pin, force bool) error {
+	named := slices.ContainsFunc(refs, func(ref *purserv1.SecretRef) bool { return ref.GetVersion() != 0 })
+	v := a.book().Verdict(rotate.Who{Environment: environment}, pins)
+	if force || !named || v == nil {
+		return nil
+	}
+	return refuse(Precondition, "secrets: %s are quarantined on this node together, as %s failed with them: %s; to take them all the same: --force, or force in the request",
+		setText(v.GetSet()), v.GetTriedBy(), v.GetReason())
 }
 
 // resolveLatest has the values of references, in the versions of pins where these have one

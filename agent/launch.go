@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserd/purser/agent/rotate"
 	"github.com/purserd/purser/agent/state"
 	"github.com/purserd/purser/agent/supervise"
 	"github.com/purserd/purser/api/launchspec"
@@ -94,7 +95,7 @@ func (a *Agent) Launch(ctx context.Context, r *purserv1.LaunchRequest) (w *purse
 		return nil, false, err
 	}
 	p.size = SizeOf(r.GetSize())
-	if err := a.commit(ctx, []plan{p}, nil); err != nil {
+	if err := a.commit(ctx, []plan{p}, nil, nil); err != nil {
 		return nil, false, err
 	}
 	found, err := a.get(p.record.GetEnvironment(), p.record.GetId())
@@ -336,7 +337,10 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	refused = errors.Join(refused, a.checkLogin(ctx, spec))
 	refused = errors.Join(refused, a.refuseQuarantined(p.record.GetEnvironment(), spec.GetSecrets(), r.force))
 	resolution, err := a.resolveLatest(ctx, p.record.GetEnvironment(), spec.GetSecrets(), r.pins)
-	if refused = errors.Join(refused, err); refused != nil {
+	if refused = errors.Join(refused, err); refused == nil {
+		refused = a.refuseQuarantinedSet(p.record.GetEnvironment(), spec.GetSecrets(), resolution.Pins, r.force)
+	}
+	if refused != nil {
 		return &Refusal{Reason: Precondition, Err: refused}
 	}
 	if image != nil {
@@ -366,11 +370,11 @@ func (a *Agent) checkDelivery(ctx context.Context, image *runtime.Image, spec *p
 	return nil
 }
 
-// commit persists plans, with the app revision that they make up if there is
-// one, and sets the supervisors to work.
-func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) error {
+// commit persists plans, with the app revision that they make up and what is known of
+// versions of secrets from then on, where there is such, and sets the supervisors to work.
+func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App, book *rotate.Book) error {
 	begun := make([]supervise.Status, len(plans))
-	if app == nil && !slices.ContainsFunc(plans, plan.writes) {
+	if app == nil && book == nil && !slices.ContainsFunc(plans, plan.writes) {
 		return nil
 	}
 	end, err := a.reserve(ctx, plans...)
@@ -397,6 +401,11 @@ func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) erro
 				return err
 			}
 		}
+		if book != nil {
+			if err := tx.PutRotation(book.Record()); err != nil {
+				return err
+			}
+		}
 		if app == nil {
 			return nil
 		}
@@ -406,6 +415,10 @@ func (a *Agent) commit(ctx context.Context, plans []plan, app *statev1.App) erro
 		return fmt.Errorf("persisting the launch: %w", err)
 	}
 	failpoint.Here("launch.recorded")
+	if book != nil {
+		a.learnt.set(*book)
+		a.rotator.poke()
+	}
 	for i, p := range plans {
 		a.apply(ctx, p, begun[i])
 	}

@@ -300,7 +300,9 @@ func TestJobsTakeWhatIsLatest(t *testing.T) {
 func TestRolledBackAppStays(t *testing.T) {
 	a, _ := rotating(t, "f")
 	a.set(t, "two")
-	if err := a.stay(rollout{environment: "dev", app: "a", cause: "rolled back to revision 1"}, []plan{{record: a.lookup("dev", "a/f").record()}}); err != nil {
+	w := a.lookup("dev", "a/f")
+	plans := []plan{{action: actionUnchanged, workload: w, record: w.record()}}
+	if err := a.commit(t.Context(), plans, nil, a.stay(rollout{environment: "dev", app: "a", cause: "rolled back to revision 1"}, plans)); err != nil {
 		t.Fatal(err)
 	}
 	why := ""

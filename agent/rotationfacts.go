@@ -153,7 +153,7 @@ func (s *survey) moveOf(sub subject) (*rotate.Move, error) {
 	}
 	for _, ref := range refs {
 		all := s.versions(r.GetEnvironment(), ref.GetName())
-		versions[ref.GetName()] = all
+		addVersions(versions, ref, all)
 		newer = newer || ref.GetVersion() == 0 && len(all) > 0 && all[0] > pinned[ref.GetName()]
 	}
 	if !newer {

@@ -12,8 +12,9 @@ import (
 
 // stay keeps the functions of an app that is rolled back on the versions of secrets that
 // they go back to: without it they would move to the latest at once, which is what they may
-// have been rolled back from. The caller holds writing.
-func (a *Agent) stay(r rollout, plans []plan) error {
+// have been rolled back from. It returns the book that says so, to be persisted with the
+// plans; nil when there is nothing to say. The caller holds writing.
+func (a *Agent) stay(r rollout, plans []plan) *rotate.Book {
 	var stays []*statev1.Stay
 	for _, p := range plans {
 		for _, s := range a.behind(p.record) {
@@ -24,13 +25,11 @@ func (a *Agent) stay(r rollout, plans []plan) error {
 	if len(stays) == 0 {
 		return nil
 	}
-	return a.rotator.rewriteBook(func(b rotate.Book) rotate.Book {
-		b = b.Prune(a.exists)
-		for _, s := range stays {
-			b = b.WithStay(s)
-		}
-		return b
-	})
+	book := a.book().Prune(a.exists)
+	for _, s := range stays {
+		book = book.WithStay(s)
+	}
+	return &book
 }
 
 // behind are the secrets of a record of which there are newer versions than its pins, be
