@@ -144,6 +144,9 @@ func (a *Agent) Secrets(environment string) []*purserv1.Secret {
 // DescribeSecret tells all about a secret but its values.
 func (a *Agent) DescribeSecret(environment, name string) (*purserv1.DescribeResponse, error) {
 	info, err := a.secrets.Describe(orDev(environment), name)
+	if why := a.notTaken(orDev(environment), name); err != nil && why != "" {
+		return nil, refuse(NotFound, "%w: what there is of it is not taken: %s", err, why)
+	}
 	if err != nil {
 		return nil, a.storeError(err)
 	}
@@ -175,6 +178,7 @@ func (a *Agent) secretMessage(info store.Info) *purserv1.Secret {
 		Deleted:     info.Deleted,
 		Withheld:    a.withheld(info),
 		Source:      info.Source,
+		NotTaken:    a.notTaken(info.Environment, info.Name),
 	}
 	if info.Contested != nil {
 		m.AlsoIn = info.Contested.Others

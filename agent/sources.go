@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,8 @@ type origin struct {
 	looked time.Time
 	// failed: that it is down was told, and not yet that it is up again.
 	failed bool
-	// troubles are secrets that are not as the source has them.
-	troubles map[source.Name]bool
+	// troubles are why secrets are not as the source has them.
+	troubles map[source.Name]error
 }
 
 var _ mirror.Target = (*origin)(nil)
@@ -47,7 +48,7 @@ var _ mirror.Target = (*origin)(nil)
 func (a *Agent) openSources() {
 	a.origins = map[string]*origin{}
 	for name, c := range a.cfg.Sources {
-		o := &origin{agent: a, name: name, place: c.Path, troubles: map[source.Name]bool{}}
+		o := &origin{agent: a, name: name, place: c.Path, troubles: map[source.Name]error{}}
 		from := dir.New(dir.Options{
 			Path: c.Path, Environment: c.Environment, Secret: c.Secret, Prefix: c.Prefix,
 			Rename: c.Rename, Ignore: []string{identityCredential}, Polling: o.polling,
@@ -199,7 +200,7 @@ func (o *origin) Looked(at time.Time) {
 // Trouble implements [mirror.Target].
 func (o *origin) Trouble(name source.Name, why error) {
 	o.mu.Lock()
-	o.troubles[name] = true
+	o.troubles[name] = why
 	if why == nil {
 		delete(o.troubles, name)
 	}
@@ -212,6 +213,22 @@ func (o *origin) Trouble(name source.Name, why error) {
 		severity, kind, text = normal, "SecretTaken", fmt.Sprintf("source %s: what was wrong is mended", o.name)
 	}
 	o.agent.emit(severity, kind, AuditName(name.Environment), AuditName(name.Secret), "%s", text)
+}
+
+// notTaken says why sources have a secret that is not taken from them; empty when none does.
+// A conflict is told in another place.
+func (a *Agent) notTaken(environment, secret string) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(a.origins)) {
+		o := a.origins[name]
+		o.mu.Lock()
+		why := o.troubles[source.Name{Environment: environment, Secret: secret}]
+		o.mu.Unlock()
+		if why != nil && !errors.As(why, new(*store.ConflictError)) {
+			all = append(all, fmt.Sprintf("source %s: %v", name, why))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // polling tells that a source's changes are found late.

@@ -380,10 +380,21 @@ func TestSecretThatIsNotTaken(t *testing.T) {
 		t.Errorf("the event says %s", text)
 	}
 	s.holds("db", 1, "1")
+	if is, err := s.DescribeSecret("dev", "db"); err != nil || !strings.Contains(is.GetSecret().GetNotTaken(), "files/db/tls crt") {
+		t.Errorf("it is told of as %v, %v", is, err)
+	}
 	s.remove("files/db/tls crt")
 	s.write("files/db/A", "2")
 	s.until("SecretTaken", "db")
 	s.holds("db", 2, "2")
+	if is, err := s.DescribeSecret("dev", "db"); err != nil || is.GetSecret().GetNotTaken() != "" {
+		t.Errorf("once it is mended it is told of as %v, %v", is, err)
+	}
+	s.write("files/new/tls crt", "hunter2")
+	s.until("SecretNotTaken", "new")
+	if _, err := s.DescribeSecret("dev", "new"); err == nil || !strings.Contains(err.Error(), "what there is of it is not taken: source ") {
+		t.Errorf("one that never was taken: %v", err)
+	}
 }
 
 // The node's identity must not get into a container, whatever is configured.

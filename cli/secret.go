@@ -108,6 +108,9 @@ func sourceText(secret *purserv1.Secret) string {
 	if others := secret.GetAlsoIn(); len(others) > 0 {
 		text += fmt.Sprintf(" (conflict with %s)", strings.Join(others, ", "))
 	}
+	if secret.GetNotTaken() != "" {
+		text += " (not taken as it is)"
+	}
 	return text
 }
 
@@ -151,6 +154,7 @@ func (s *session) showSecret(described *purserv1.DescribeResponse) {
 	t.field("Environment", secret.GetEnvironment())
 	t.field("Version", versionText(secret))
 	t.field("Source", sourceText(secret))
+	t.field("Not taken", secret.GetNotTaken())
 	t.field("Kept", count(len(described.GetVersions()), "version", "versions"))
 	t.withheldFields(described)
 	t.field("Keys", strings.Join(secret.GetKeys(), ", "))

@@ -389,7 +389,9 @@ type Secret struct {
 	Source string `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
 	// Other sources that have a secret of this name: no launch gets it before that is
 	// settled.
-	AlsoIn        []string `protobuf:"bytes,11,rep,name=also_in,json=alsoIn,proto3" json:"also_in,omitempty"`
+	AlsoIn []string `protobuf:"bytes,11,rep,name=also_in,json=alsoIn,proto3" json:"also_in,omitempty"`
+	// Why a source has it in a state that is not taken, in words; empty when there is none.
+	NotTaken      string `protobuf:"bytes,12,opt,name=not_taken,json=notTaken,proto3" json:"not_taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -499,6 +501,13 @@ func (x *Secret) GetAlsoIn() []string {
 		return x.AlsoIn
 	}
 	return nil
+}
+
+func (x *Secret) GetNotTaken() string {
+	if x != nil {
+		return x.NotTaken
+	}
+	return ""
 }
 
 type ListSecretsRequest struct {
@@ -1344,7 +1353,7 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\rR\aversion\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xdf\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xfc\x02\n" +
 	"\x06Secret\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1359,7 +1368,8 @@ const file_purser_v1_secrets_proto_rawDesc = "" +
 	"\bwithheld\x18\t \x01(\tR\bwithheld\x12\x16\n" +
 	"\x06source\x18\n" +
 	" \x01(\tR\x06source\x12\x17\n" +
-	"\aalso_in\x18\v \x03(\tR\x06alsoIn\"6\n" +
+	"\aalso_in\x18\v \x03(\tR\x06alsoIn\x12\x1b\n" +
+	"\tnot_taken\x18\f \x01(\tR\bnotTaken\"6\n" +
 	"\x12ListSecretsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\"B\n" +
 	"\x13ListSecretsResponse\x12+\n" +
