@@ -88,7 +88,7 @@ func keptRunning(spec *purserv1.LaunchSpec) bool {
 // known, or did before it began to try other versions of its secrets.
 func (w *workload) runsWell() bool {
 	if t := w.record().GetTrial(); t != nil {
-		return t.GetJudges()
+		return t.GetJudges() || t.GetAsked()
 	}
 	v, _ := w.supervisor.View()
 	return v.Serving() != nil && v.Status.Failures == 0

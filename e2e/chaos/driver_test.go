@@ -470,6 +470,7 @@ func (c *chaos) sweep(points []string, action string) (missed []string) {
 		func() { c.putSecret(plain, true) },
 		func() { c.putSecret(turning, true) },
 		func() { c.restart(c.m.things["roll1"], true) },
+		func() { c.launch(c.m.things["roll1"]) },
 		func() { c.restart(c.m.things["files1"], true) },
 		func() { c.restart(c.m.things["deaf1"], false) },
 		func() { c.stop(c.m.things["tick1"]) },
@@ -484,8 +485,8 @@ func (c *chaos) sweep(points []string, action string) (missed []string) {
 		c.n.awaitAgent(30 * time.Second)
 	}
 	follows := 2 * time.Second // deletions follow the calls
-	if slices.Contains(points, "rotation.withdrawn") {
-		follows = 15 * time.Second // a bad version is tried twice
+	if slices.Contains(points, "rotation.withdrawn") || slices.Contains(points, "rollout.stepped") {
+		follows = 15 * time.Second // a bad version is tried twice, and a new spec has to run for a while
 	}
 	rig.ComesTrue(follows, func() bool { return !c.n.armed(points) })
 	before := maps.Clone(c.hits)

@@ -213,9 +213,8 @@ func (m *mover) goWrong(version uint32) {
 		}
 		return m.held()
 	})
-	// With restart it goes back to another one; what has failed with other files is tried once
-	// more in another.
-	tries := map[way]int{rolls: 2, restarts: 3, signals: 1, refreshes: 1}[m.way]
+	// With restart it goes back to another one; other files are tried twice in the one there is.
+	tries := map[way]int{rolls: 2, restarts: 3}[m.way]
 	var moved []int
 	for _, f := range members {
 		starts := m.starts(f)
@@ -227,7 +226,7 @@ func (m *mover) goWrong(version uint32) {
 		}
 		m.expectValue(f)
 	}
-	if !slices.Equal(moved, []int{tries}) {
+	if want := []int{tries}; tries > 0 && !slices.Equal(moved, want) || tries == 0 && moved != nil {
 		m.t.Errorf("%s: started were %v, not one of them %d times", m.way, moved, tries)
 	}
 }
