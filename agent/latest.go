@@ -33,6 +33,12 @@ func (a *Agent) latestFor(environment string, refs []*purserv1.SecretRef) latest
 		addVersions(versions, ref, live)
 	}
 	l.chosen = a.book().Choose(environment, versions)
+	for name, newest := range l.newest {
+		isLatest := func(ref *purserv1.SecretRef) bool { return ref.GetName() == name && ref.GetVersion() == 0 }
+		if !slices.ContainsFunc(refs, isLatest) {
+			l.chosen[name] = newest // nobody gets it: a version is named
+		}
+	}
 	return l
 }
 

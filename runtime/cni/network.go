@@ -248,7 +248,9 @@ func (n *Network) Claim(ctx context.Context, owner string) (*Attachment, error) 
 			return nil, err
 		}
 	}
+	n.mu.Lock()
 	a.record.Owner = owner
+	n.mu.Unlock()
 	if err := errors.Join(n.cfg.save(a.record), failpoint.Error("network.claimed")); err != nil {
 		n.bury(a)
 		return nil, err

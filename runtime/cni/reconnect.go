@@ -20,7 +20,11 @@ import (
 // it again that were.
 func (n *Network) keepBridge() error {
 	n.mu.Lock()
-	subnets, all := n.subnets, n.attached()
+	subnets := n.subnets
+	var all []record // as they are now: what is ready may be claimed by somebody meanwhile
+	for _, a := range n.attached() {
+		all = append(all, a.record)
+	}
 	n.mu.Unlock()
 	if len(subnets) == 0 || len(all) == 0 {
 		return nil
@@ -90,7 +94,7 @@ func forwarding(s netip.Prefix) string {
 }
 
 // reconnect connects the interfaces of attachments to the bridge that are not.
-func (c Config) reconnect(all []*Attachment) error {
+func (c Config) reconnect(all []record) error {
 	links, err := listLinks()
 	if err != nil {
 		return err
@@ -99,15 +103,15 @@ func (c Config) reconnect(all []*Attachment) error {
 	if !ok {
 		return fmt.Errorf("bridge %s has just gone", c.Bridge)
 	}
-	for _, a := range all {
-		port, ok := links[a.record.portOf(c.Bridge)]
+	for _, r := range all {
+		port, ok := links[r.portOf(c.Bridge)]
 		if !ok || port.master == bridge.index {
 			continue
 		}
-		c.Log.Warn("a container is connected to the bridge again", "bridge", c.Bridge, "addresses", a.Addresses, "owner", a.record.Owner)
+		c.Log.Warn("a container is connected to the bridge again", "bridge", c.Bridge, "addresses", r.addresses(), "owner", r.Owner)
 		failed := port.connect(bridge)
 		if failed != nil && !errors.Is(failed, unix.ENODEV) { // it may have been disconnected meanwhile
-			err = errors.Join(err, fmt.Errorf("connecting %v to bridge %s again: %w", a.Addresses, c.Bridge, failed))
+			err = errors.Join(err, fmt.Errorf("connecting %v to bridge %s again: %w", r.addresses(), c.Bridge, failed))
 		}
 	}
 	return err
