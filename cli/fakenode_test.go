@@ -71,6 +71,7 @@ func (n *fakeNode) recorder() connect.Interceptor {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.calls = append(n.calls, procedure)
+		n.notify()
 	})
 }
 

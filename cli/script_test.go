@@ -128,16 +128,11 @@ func otherCommand(ts *testscript.TestScript, _ bool, _ []string) {
 // calledCommand: called NAME waits until a call has been made.
 func calledCommand(ts *testscript.TestScript, _ bool, args []string) {
 	n := scriptNode(ts)
-	for range 2000 {
-		n.mu.Lock()
-		made := slices.Contains(n.calls, "/purser.v1."+args[0])
-		n.mu.Unlock()
-		if made {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if n.await(ctx, func() bool { return slices.Contains(n.calls, "/purser.v1."+args[0]) }) != nil {
+		ts.Fatalf("%s is not called", args[0])
 	}
-	ts.Fatalf("%s is not called", args[0])
 }
 
 // hurriedCommand: hurried SECRET BOOL tells whether its newest version was set in a hurry.

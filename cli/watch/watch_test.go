@@ -33,10 +33,10 @@ func TestDebounce(t *testing.T) {
 				touch := make(chan struct{})
 				go func() {
 					for _, at := range test.touches {
-						time.Sleep(time.Until(start.Add(at)))
+						<-time.After(time.Until(start.Add(at)))
 						touch <- struct{}{}
 					}
-					time.Sleep(time.Hour)
+					<-time.After(time.Hour)
 					close(touch)
 				}()
 				var got []string

@@ -81,12 +81,12 @@ func TestSyncFails(t *testing.T) {
 		appendAll(t, l, 3) // 3 to 5
 		d.fail(1)
 		resumed.Store(0)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		synctest.Wait()
 		if resumed.Load() > 0 {
 			t.Error("it was sealed without a sync")
 		}
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		synctest.Wait()
 		if resumed.Load() != 1 {
 			t.Errorf("sealed %d times", resumed.Load())
