@@ -254,3 +254,44 @@ func TestRolloutsOfManySpecs(t *testing.T) {
 		}
 	}
 }
+
+// What would be gone back to stays on the node: its versions of secrets, its image, its
+// volumes and its ports.
+func TestWhatIsKeptToGoBackTo(t *testing.T) {
+	a, _ := rotating(t)
+	old := specOf("1Mi")
+	old.Image = &purserv1.Image{Ref: proto.String("localhost/old:1")}
+	old.Mounts = []*purserv1.Mount{{Type: proto.String("volume"), Source: proto.String("data"), Target: proto.String("/data")}}
+	old.Network = &purserv1.Network{Ports: []*purserv1.Port{{Container: proto.Uint32(80), Host: proto.Uint32(8080)}}}
+	r := asking("f", "2Mi")
+	r.Fallback = &statev1.Fallback{Spec: old, Pins: []*purserv1.Pin{{Secret: "s", Version: 1}}, Try: 1}
+	w := a.inState(r, supervise.Running, false)
+	keeps := func() string {
+		image := a.imageUsers(func(ref string) bool { return ref == "localhost/old:1" })
+		wish := a.rightFor("dev/a/f")
+		return fmt.Sprint(w.versions("s"), len(image), w.mounts("data"), len(wish.Ports), len(plan{record: w.record()}.ports()))
+	}
+	if got := keeps(); got != "[1] 1 true 1 1" {
+		t.Errorf("while the new spec is tried there are %s", got)
+	}
+	ask(t, a, func(r *statev1.Workload) { r.Fallback = nil })
+	if got := keeps(); got != "[] 0 false 0 0" {
+		t.Errorf("once it has turned out well there are %s", got)
+	}
+}
+
+// A container tells of nothing later than a record that a newer spec has been gone back from.
+func TestBackedOutIsNotAnOldRecord(t *testing.T) {
+	backedOut := asking("f", "1Mi")
+	backedOut.Generation, backedOut.Run, backedOut.TriedRun = 1, 1, 3
+	backedOut.BackedOut = &statev1.BackedOut{Spec: specOf("2Mi"), Generation: 2}
+	tried := asking("f", "2Mi")
+	tried.Generation, tried.Run = 2, 3
+	if later(tried, backedOut) {
+		t.Error("the container of what has failed is taken for later")
+	}
+	tried.Generation = 3
+	if !later(tried, backedOut) {
+		t.Error("a newer spec is not taken for later")
+	}
+}

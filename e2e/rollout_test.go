@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -52,5 +56,47 @@ func TestBackOutOfASpec(t *testing.T) {
 		}
 		n.deploy(restarted("exec sleep 2000"), "--wait")
 		n.awaitEvents("RolledOut")
+	})
+}
+
+// Who follows a service through a change that is gone back from reads each line once.
+func TestFollowedThroughABackOut(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		counts := `i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done`
+		spec := func(command string) string {
+			return strings.Replace(restarted(command), "strategy: restart", "strategy: rolling", 1)
+		}
+		n.deploy(spec(counts), "--wait")
+		follow := n.command("logs", "-f", "a/f")
+		out, err := follow.StdoutPipe()
+		if err == nil {
+			err = follow.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		seen := map[string]int{}
+		next := func() string {
+			if !lines.Scan() {
+				t.Fatalf("the log ends: %v", lines.Err())
+			}
+			seen[lines.Text()]++
+			return lines.Text()
+		}
+		next()
+		n.deploy(spec(`echo failing; exit 9`))
+		n.await("a/f", "backed out", backedOut(2))
+		last := strings.Count(n.must("logs", "a/f"), "line ")
+		for next() != fmt.Sprintf("line %d", last+20) {
+		}
+		if err := errors.Join(follow.Process.Signal(os.Interrupt), follow.Wait()); err != nil {
+			t.Logf("logs -f: %v", err)
+		}
+		for line, times := range seen {
+			if want := map[bool]int{true: 2, false: 1}[line == "failing"]; times != want {
+				t.Errorf("%q is read %d times", line, times)
+			}
+		}
 	})
 }

@@ -33,6 +33,18 @@ func TestReadyIsToHaveRunForAMoment(t *testing.T) {
 	})
 }
 
+// One that is on trial is ready when it is known to be healthy, be there a ready probe or not.
+func TestReadyWaitsForATrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := trialOf(judgedService(func(p *Policy) { p.Rolling = false }))
+		r := begin(t, newNode(), d, Begin(d))
+		if v, took := r.ready(); !v.Runs() || took < 10*time.Second {
+			t.Errorf("%s after %v", v.Status.State, took)
+		}
+		r.end()
+	})
+}
+
 func TestReadyTellsACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
