@@ -26,6 +26,7 @@ import (
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/inject/keyring"
 	"github.com/purserd/purser/inject/store"
+	"github.com/purserd/purser/metrics"
 )
 
 // rotating is an agent with a store whose workloads use its secret s; nothing runs but
@@ -413,5 +414,13 @@ func TestBegunBehindAWriter(t *testing.T) {
 	}
 	if got := versionOf(a.lookup("dev", "a/f").record().GetTrial().GetPins(), "s"); got != 2 {
 		t.Errorf("it tries version %d", got)
+	}
+}
+
+// What comes of a rotation, and how workloads stand, is counted by the names that the planner
+// has for it.
+func TestRotationIsCountedAsItIsPlanned(t *testing.T) {
+	if !slices.Equal(rotate.Results, metrics.RotationResults) || !slices.Equal(rotate.States, metrics.RotationStates) {
+		t.Errorf("%v and %v are counted as %v and %v", rotate.Results, rotate.States, metrics.RotationResults, metrics.RotationStates)
 	}
 }

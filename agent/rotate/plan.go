@@ -128,6 +128,9 @@ var Results = []string{ResultMoved, ResultUnverified, ResultBackedOut, ResultSup
 // Standing is how a workload stands to the latest versions.
 type Standing struct{ State, Reason string }
 
+// States are those of a standing, for what has to enumerate them.
+var States = []string{Current, Waiting, Rotating, Held, Stale}
+
 // The states of a standing.
 const (
 	Current  = "current"

@@ -64,9 +64,6 @@ func (e *InvalidError) orNil() error {
 // ValidName says whether text can be the name of a secret or an environment.
 func ValidName(text string) bool { return validName(text) }
 
-// ValidKey says whether text can be a key of a secret.
-func ValidKey(text string) bool { return validKey(text) }
-
 func validName(name string) bool { return namePattern.MatchString(name) }
 
 func validKey(key string) bool { return len(key) <= MaxKey && keyPattern.MatchString(key) }
