@@ -77,6 +77,7 @@ func (r *rotator) forget(s *survey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.deliveries, func(key string, _ delivery) bool { return gone(key) && !r.attended[key] })
+	maps.DeleteFunc(r.fetches, func(key string, f *fetch) bool { return gone(key) && f.over })
 }
 
 // seeTo takes the steps of a trial until there is none to take.

@@ -62,7 +62,7 @@ func (c containers) command(ctx context.Context, instance string, revision *supe
 	case err == nil:
 		return commandError{with(supervise.ExitReason(code))}
 	case ctx.Err() != nil:
-		return &cutShort{said: with("was killed before it had ended"), cause: ctx.Err()}
+		return &cutShort{said: with("was killed before it had ended"), cause: errors.Join(ctx.Err(), err)}
 	case errors.As(err, &refused):
 		return commandError{with("cannot be executed: " + refused.Message)}
 	}

@@ -16,22 +16,21 @@ import (
 // errFetching: a move is put off until an image has been pulled.
 var errFetching = errors.New("its image is pulled first")
 
-// fetches are the images that are pulled, or have been, for moves that are put off for that,
-// by workload.
-type fetches struct {
-	under map[string]bool
-	had   map[string]*purserv1.LaunchSpec
-}
-
-func newFetches() fetches {
-	return fetches{under: map[string]bool{}, had: map[string]*purserv1.LaunchSpec{}}
+// fetch is the pull of an image for a move that is put off for it.
+type fetch struct {
+	spec *purserv1.LaunchSpec
+	over bool
+	err  error
 }
 
 // haveImage says what is in the way of another instance of a workload that is to be stopped
 // for it. errFetching is over by itself.
 func (r *rotator) haveImage(ctx context.Context, w *workload, spec *purserv1.LaunchSpec) error {
-	if launchspec.Strategy(spec) == launchspec.StrategyRolling || r.fetched(w.key, spec) {
+	if launchspec.Strategy(spec) == launchspec.StrategyRolling {
 		return nil
+	}
+	if err, over := r.fetched(w.key, spec); over {
+		return err
 	}
 	ref := spec.GetImage().GetRef()
 	_, err := r.agent.runtime.Image(ctx, ref)
@@ -48,35 +47,35 @@ func (r *rotator) haveImage(ctx context.Context, w *workload, spec *purserv1.Lau
 	return errFetching
 }
 
-// fetched says whether an image was pulled for a move that begins now.
-func (r *rotator) fetched(key string, spec *purserv1.LaunchSpec) bool {
+// fetched is what has come of the pull for a move that is to begin now, once it is over.
+func (r *rotator) fetched(key string, spec *purserv1.LaunchSpec) (err error, over bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	had := r.fetches.had[key] == spec
-	delete(r.fetches.had, key)
-	return had
+	f := r.fetches[key]
+	if f == nil || !f.over {
+		return nil, false
+	}
+	delete(r.fetches, key)
+	return f.err, f.spec == spec
 }
 
-// fetch has an image be pulled, and the move be begun after that.
+// fetch has an image be pulled, and the move be looked at again after that.
 func (r *rotator) fetch(ctx context.Context, w *workload, spec *purserv1.LaunchSpec) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.fetches.under[w.key] {
+	if r.fetches[w.key] != nil {
 		return
 	}
-	r.fetches.under[w.key] = true
+	f := &fetch{spec: spec}
+	r.fetches[w.key] = f
 	r.working.Go(func() {
 		err := w.pullUpdate(ctx, spec)
-		if err != nil && ctx.Err() == nil {
-			w.emit(warning, "RotationDeferred", "it runs on as it is, and it is tried again in a while, as the image of its next instance cannot be had: %v", runtimeError(err))
-		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.fetches.under, w.key)
-		if err == nil {
-			r.fetches.had[w.key] = spec
-			r.forgive = true
-			r.poke()
+		if f.over = true; err != nil {
+			f.err = runtimeError(err)
 		}
+		r.resumed = append(r.resumed, w.key)
+		r.poke()
 	})
 }

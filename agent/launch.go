@@ -445,7 +445,7 @@ func (a *Agent) apply(ctx context.Context, p plan, begun supervise.Status) {
 	}
 	p.workload.accept(p.record, p.forStart())
 	p.workload.tellGivenUp(old, "another spec is asked for")
-	a.pruneSecrets(old.GetEnvironment(), old.GetPins())
+	a.pruneSecrets(old.GetEnvironment(), dropped(old, p.record))
 }
 
 // announce tells of a plan in an event.

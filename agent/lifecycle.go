@@ -141,7 +141,7 @@ func (a *Agent) Stop(ctx context.Context, environment, id string, grace *time.Du
 // workload is not to be seen any more, while what is left of its container is
 // deleted.
 func (a *Agent) Remove(ctx context.Context, environment, id string, force bool) error {
-	w, _, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
+	w, old, err := a.rewrite(environment, id, func(_ *workload, r *statev1.Workload) error {
 		r.Goal = string(supervise.Remove)
 		giveUpTrial(r)
 		return nil
@@ -155,7 +155,7 @@ func (a *Agent) Remove(ctx context.Context, environment, id string, force bool) 
 	if _, err = w.supervisor.WaitFor(ctx, removed); err != nil {
 		return err
 	}
-	a.releasePins(w.environment(), w.record().GetPins())
+	a.releasePins(w.environment(), allPins(old))
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (a *Agent) Restart(ctx context.Context, environment, id string, secrets boo
 	}
 	a.recordWish(ctx, audit.Restart, w.record())
 	w.emit(normal, "Restarting", "restart requested%s", onPins(pinsOf(w.record())))
-	a.releasePins(old.GetEnvironment(), old.GetPins())
+	a.releaseDropped(old, w.record())
 	return w.message(), nil
 }
 

@@ -150,6 +150,7 @@ func (t *probed) exec(ctx context.Context, p *purserv1.Probe) error {
 	switch {
 	case err == nil, errors.Is(err, errCommand):
 		return err
+	case errors.Is(err, runtime.ErrNoTurn): // it says nothing of the container
 	case errors.Is(ctx.Err(), context.DeadlineExceeded) && t.Reach(context.Background()) == nil:
 		return fmt.Errorf("took longer than %v, and %s", launchspec.ProbeTimeout(p), err)
 	}

@@ -85,9 +85,6 @@ func (a *Agent) rollback(ctx context.Context, environment, name string, from uin
 	if err != nil {
 		return 0, a.storeError(err)
 	}
-	if err := a.noteSequence(); err != nil {
-		return 0, err
-	}
 	a.emit(normal, "SecretRolledBack", environment, name, "version %d %s", number, contentOf(from))
 	a.newVersion(environment, name)
 	return number, nil

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,8 +30,12 @@ import (
 //
 // What is on record as the spec is always what is in force.
 
-// rolloutTries is how often a new spec is tried.
-const rolloutTries = 2
+// rolloutTries is how often a new spec is tried. A container that is lost is no fault of it,
+// but for one that is lost more than rolloutLosses times in a try.
+const (
+	rolloutTries  = 2
+	rolloutLosses = 3
+)
 
 // accepted is the spec that was accepted last, be it in force or backed out, and its
 // generation.
@@ -57,6 +60,10 @@ func specs(r *statev1.Workload) []*purserv1.LaunchSpec {
 // well is kept to go back to.
 func (w *workload) rollOut(record *statev1.Workload, spec *purserv1.LaunchSpec, generation uint64) {
 	record.Fallback = w.fallback(spec)
+	if f := record.Fallback; f != nil && files(record.GetTrial()) {
+		leaveFiles(record)
+		f.Run, f.DeliveredTo = record.GetRun(), ""
+	}
 	record.Spec, record.Generation, record.BackedOut = spec, generation, nil
 }
 
@@ -69,7 +76,7 @@ func (w *workload) fallback(spec *purserv1.LaunchSpec) *statev1.Fallback {
 		return nil
 	case r.GetFallback() != nil:
 		f := proto.CloneOf(r.GetFallback())
-		f.Try = 1
+		f.Try, f.Losses = 1, 0
 		return f
 	case !w.runsWell():
 		return nil
@@ -96,9 +103,9 @@ func (w *workload) runsWell() bool {
 
 // stepRollouts carries out what follows from how new specs do, and says how many have come
 // a step further.
-func (r *rotator) stepRollouts(ctx context.Context) (done int, err error) {
+func (r *rotator) stepRollouts() (done int, err error) {
 	for _, w := range r.agent.rollouts() {
-		went, failed := r.stepRollout(ctx, w)
+		went, failed := r.stepRollout(w)
 		if went {
 			done++
 		}
@@ -117,7 +124,7 @@ func (a *Agent) rollouts() []*workload {
 	})
 }
 
-func (r *rotator) stepRollout(ctx context.Context, w *workload) (went bool, err error) {
+func (r *rotator) stepRollout(w *workload) (went bool, err error) {
 	record := w.record()
 	v, _ := w.supervisor.View()
 	if v.Desired.Run != record.GetRun() || v.Desired.Goal != supervise.Run {
@@ -128,10 +135,12 @@ func (r *rotator) stepRollout(ctx context.Context, w *workload) (went bool, err 
 		err = r.rolledOut(w, record)
 	case verdict.Outcome != supervise.Defeated:
 		return false, nil
-	case verdict.Cause == supervise.Lost || verdict.Cause == supervise.Rebooted:
-		err = r.rollOutAgain(w, record, verdict.Reason, 0) // no fault of the spec
+	case verdict.Cause == supervise.Rebooted:
+		err = r.rollOutAgain(w, record, verdict.Reason, func(*statev1.Fallback) {})
+	case verdict.Cause == supervise.Lost && record.GetFallback().GetLosses() < rolloutLosses:
+		err = r.rollOutAgain(w, record, verdict.Reason, func(f *statev1.Fallback) { f.Losses++ })
 	case record.GetFallback().GetTry() < rolloutTries && !leftAlone(record, v):
-		err = r.rollOutAgain(w, record, verdict.Reason, 1)
+		err = r.rollOutAgain(w, record, verdict.Reason, func(f *statev1.Fallback) { f.Try, f.Losses = f.Try+1, 0 })
 	default:
 		err = r.backOut(w, record, verdict.Reason)
 	}
@@ -160,10 +169,10 @@ func (r *rotator) rolledOut(w *workload, record *statev1.Workload) error {
 }
 
 // rollOutAgain has another instance be made of a new spec.
-func (r *rotator) rollOutAgain(w *workload, record *statev1.Workload, reason string, more uint32) error {
+func (r *rotator) rollOutAgain(w *workload, record *statev1.Workload, reason string, count func(*statev1.Fallback)) error {
 	err := r.rewriteRollout(w, record, func(next *statev1.Workload) {
 		renew(next)
-		next.Fallback.Try += more
+		count(next.Fallback)
 	})
 	if err == nil {
 		w.emit(warning, "RolloutFailed", "generation %d is tried once more before the workload goes back to generation %d: %s", record.GetGeneration(), record.GetFallback().GetGeneration(), reason)

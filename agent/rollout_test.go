@@ -133,7 +133,7 @@ func tellPlan(p plan) string {
 // step has the rotator see how a workload's new spec does.
 func (a *Agent) step(t *testing.T) *statev1.Workload {
 	t.Helper()
-	if _, err := a.rotator.stepRollouts(t.Context()); err != nil {
+	if _, err := a.rotator.stepRollouts(); err != nil {
 		t.Fatal(err)
 	}
 	return a.lookup("dev", "a/f").record()
@@ -179,16 +179,52 @@ func TestRollout(t *testing.T) {
 	}
 }
 
-// What took the container away is not held against a spec.
+// What took the container away is not held against a spec, unless it is so each time.
 func TestRolloutThatWasInterrupted(t *testing.T) {
-	a, _ := rotating(t)
-	r := asking("f", "2Mi")
-	r.Run, r.Fallback = 7, &statev1.Fallback{Spec: specOf("1Mi"), Run: 3, Try: 2}
-	w := a.inState(r, supervise.Failed, false)
-	v, _ := w.supervisor.View()
-	v.Status.LastExit.Cause = supervise.Lost
-	if r := a.step(t); r.GetFallback().GetTry() != 2 || r.GetRun() != 8 {
-		t.Errorf("it is %v", r)
+	for cause, tries := range map[string]int{supervise.Rebooted: 20, supervise.Lost: rolloutLosses} {
+		a, _ := rotating(t)
+		r := asking("f", "2Mi")
+		r.Run, r.Fallback = 7, &statev1.Fallback{Spec: specOf("1Mi"), Run: 3, Try: 2}
+		for i := range tries {
+			w := a.inState(r, supervise.Failed, false)
+			v, _ := w.supervisor.View()
+			v.Status.LastExit.Cause = cause
+			if r = a.step(t); r.GetFallback().GetTry() != 2 || r.GetRun() != uint64(8+i) {
+				t.Fatalf("%s %d times: it is %v", cause, i+1, r)
+			}
+		}
+		w := a.inState(r, supervise.Failed, false)
+		v, _ := w.supervisor.View()
+		v.Status.LastExit.Cause = cause
+		if r := a.step(t); (r.GetBackedOut() != nil) != (cause == supervise.Lost) {
+			t.Errorf("%s once more: it is %v", cause, r)
+		}
+	}
+}
+
+// An instance that has files which nobody has proven, and nobody puts back any more, is not
+// what is gone back to.
+func TestTriedFilesAreLeft(t *testing.T) {
+	tries := func() *statev1.Workload {
+		r := asking("f", "1Mi")
+		r.Run, r.Pins = 4, []*purserv1.Pin{{Secret: "s", Version: 1}}
+		r.Trial = &statev1.Trial{Mode: "refresh", Run: 4, Judges: true, Pins: []*purserv1.Pin{{Secret: "s", Version: 2}}, Instance: "of-4"}
+		return r
+	}
+	r := tries()
+	try(r, []*purserv1.Pin{{Secret: "s", Version: 3}})
+	if giveUpTrial(r); runOf(r) <= 4 || pinsOf(r)[0].GetVersion() != 1 {
+		t.Errorf("from what was asked for it goes back to %v", r)
+	}
+	a := drainable(t)
+	w := a.inState(tries(), supervise.Running, true)
+	p := plan{record: newRecord(specOf("2Mi"), nil)}
+	p.record.Environment, p.record.Id = "dev", "a/f"
+	if err := p.onto(w, nil); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.record.GetFallback(); f == nil || f.GetRun() <= 4 || f.GetRun() >= p.record.GetRun() || f.GetPins()[0].GetVersion() != 1 {
+		t.Errorf("from a new spec it goes back to %v", p.record)
 	}
 }
 

@@ -29,7 +29,7 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 		}
 		t.Run, t.Instance = sub.record.GetRun(), i.ID
 	} else if err := r.haveImage(ctx, sub.workload, sub.record.GetSpec()); errors.Is(err, errFetching) {
-		r.planner.Defer(action.Workload, t, err.Error(), time.Now())
+		r.planner.Await(action.Workload, t, err.Error(), time.Now())
 		return nil
 	} else if err != nil {
 		r.putOff(sub, action, err.Error())

@@ -44,7 +44,10 @@ type rotator struct {
 	// deliveries of files, by workload, and the workloads whose files are seen to.
 	deliveries map[string]delivery
 	attended   map[string]bool
-	fetches    fetches
+	// fetches of images, by workload, and the workloads whose moves need not wait for theirs
+	// any more.
+	fetches map[string]*fetch
+	resumed []string
 }
 
 // noticed is a change of a secret.
@@ -63,7 +66,7 @@ func newRotator(a *Agent) *rotator {
 			Quiet: time.Duration(a.cfg.Rotation.Quiet), MaxDelay: time.Duration(a.cfg.Rotation.MaxDelay), MaxParallel: a.cfg.Rotation.MaxParallel,
 		}, mathrand.Float64),
 		checked: map[string]checked{}, standings: map[string]rotate.Standing{},
-		deliveries: map[string]delivery{}, attended: map[string]bool{}, fetches: newFetches(),
+		deliveries: map[string]delivery{}, attended: map[string]bool{}, fetches: map[string]*fetch{},
 	}
 }
 
@@ -184,7 +187,7 @@ func earlier(a, b time.Time) time.Time {
 // round makes a plan and carries it out, again and again until there is nothing to do.
 func (r *rotator) round(ctx context.Context) (time.Time, error) {
 	for ctx.Err() == nil && !r.agent.ending.Load() {
-		stepped, failed := r.stepRollouts(ctx)
+		stepped, failed := r.stepRollouts()
 		s, plan := r.plan(ctx)
 		r.settle(s, plan)
 		done, err := r.perform(ctx, s, plan.Actions)
@@ -210,9 +213,12 @@ func (r *rotator) plan(ctx context.Context) (*survey, rotate.Plan) {
 // listen has the planner hear of what has changed.
 func (r *rotator) listen() {
 	r.mu.Lock()
-	heard, forgive := r.noticed, r.forgive
-	r.noticed, r.forgive = nil, false
+	heard, resumed, forgive := r.noticed, r.resumed, r.forgive
+	r.noticed, r.resumed, r.forgive = nil, nil, false
 	r.mu.Unlock()
+	for _, key := range resumed {
+		r.planner.Resume(key)
+	}
 	for _, n := range heard {
 		r.planner.Notice(n.environment, n.secret, n.at)
 	}

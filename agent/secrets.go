@@ -207,7 +207,7 @@ func (a *Agent) users(environment, name string, version uint32) []string {
 // versions are those of a secret that a workload is pinned to, tries, goes back to, or has a container of.
 func (w *workload) versions(name string) []uint32 {
 	r := w.record()
-	pins := slices.Concat(r.GetPins(), r.GetTrial().GetPins(), r.GetFallback().GetPins())
+	pins := allPins(r)
 	v, _ := w.supervisor.View()
 	for _, i := range v.Status.Containers() {
 		pins = append(pins, i.Revision.Pins...)

@@ -60,9 +60,10 @@ func giveUpTrial(r *statev1.Workload) {
 // try has a record ask for another instance on other pins, as somebody has asked for that,
 // and for the one before if it turns out that these are no good.
 func try(r *statev1.Workload, pins []*purserv1.Pin) {
+	leaveFiles(r)
 	var set []*purserv1.Pin
 	for _, p := range pins {
-		if versionOf(r.GetPins(), p.GetSecret()) != p.GetVersion() {
+		if p.GetVersion() != 0 && versionOf(r.GetPins(), p.GetSecret()) != p.GetVersion() {
 			set = append(set, p)
 		}
 	}
@@ -70,11 +71,20 @@ func try(r *statev1.Workload, pins []*purserv1.Pin) {
 	r.Trial = &statev1.Trial{Pins: pins, Set: set, Run: r.GetTriedRun(), Mode: rotate.ModeRestart, Try: 1, Asked: true, BeganAt: timestamppb.Now()}
 }
 
+// leaveFiles gives up a trial of files that nobody puts back any more: what is gone back to
+// then is another instance than the one that has them.
+func leaveFiles(r *statev1.Workload) {
+	if files(r.GetTrial()) {
+		renew(r)
+	}
+}
+
 // giveUpTrials has all workloads be wanted as they are known to be well, as the next agent
 // is to bring them back: there will be nothing beside what is tried. The caller holds writing.
 func (a *Agent) giveUpTrials() {
 	for _, w := range a.all("", "") {
-		r := proto.CloneOf(w.record())
+		old := w.record()
+		r := proto.CloneOf(old)
 		if replacing(r) == nil {
 			continue
 		}
@@ -84,20 +94,28 @@ func (a *Agent) giveUpTrials() {
 			continue
 		}
 		w.accept(r, nil)
-		w.emit(normal, "RotationSuperseded", "goes back to %s: the node is stopping", pinsText(r.GetPins()))
+		w.tellGivenUp(old, "the node is stopping")
 	}
 }
 
 // releaseDropped is releasePins for the versions that a workload was on, or tried, and is
 // and does no more.
 func (a *Agent) releaseDropped(old, now *statev1.Workload) {
-	stay := slices.Concat(now.GetPins(), now.GetTrial().GetPins(), now.GetFallback().GetPins())
-	dropped := slices.DeleteFunc(slices.Concat(old.GetPins(), old.GetTrial().GetPins()), func(p *purserv1.Pin) bool {
-		return slices.ContainsFunc(stay, func(q *purserv1.Pin) bool { return samePin(p, q) })
-	})
-	if len(dropped) > 0 {
-		a.releasePins(old.GetEnvironment(), dropped)
+	if pins := dropped(old, now); len(pins) > 0 {
+		a.releasePins(old.GetEnvironment(), pins)
 	}
+}
+
+// dropped are the pins of a record that a later one of the workload has no use for.
+func dropped(old, now *statev1.Workload) []*purserv1.Pin {
+	return slices.DeleteFunc(allPins(old), func(p *purserv1.Pin) bool {
+		return slices.ContainsFunc(allPins(now), func(q *purserv1.Pin) bool { return samePin(p, q) })
+	})
+}
+
+// allPins are those that a workload is on, tries, or would go back to.
+func allPins(r *statev1.Workload) []*purserv1.Pin {
+	return slices.Concat(r.GetPins(), r.GetTrial().GetPins(), r.GetFallback().GetPins())
 }
 
 // onTrial says whether it is not known yet of the instance that is wanted by a record how it

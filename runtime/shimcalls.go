@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -42,20 +44,36 @@ func (t *turns) take(ctx context.Context, anchor string) (done func(), err error
 		return func() {}, nil // nobody else calls it
 	}
 	n := t.join(anchor)
-	for {
-		limited, cancel := context.WithTimeout(ctx, signalTime)
-		err := n.Acquire(limited, 1)
-		cancel()
-		switch {
-		case err == nil:
-			return func() { t.end(anchor, n) }, nil
-		case ctx.Err() != nil:
-			t.leave(anchor, n)
-			return nil, ctx.Err()
-		case t.stands(n):
-			return func() { t.leave(anchor, n) }, nil
-		}
+	switch err := t.acquire(ctx, n); {
+	case err == nil:
+		return func() { t.end(anchor, n) }, nil
+	case ctx.Err() != nil:
+		t.leave(anchor, n)
+		return nil, ctx.Err()
 	}
+	return func() { t.leave(anchor, n) }, nil // it hangs
+}
+
+// acquire waits for a turn, in the order of those who do, until the shim hangs.
+func (t *turns) acquire(ctx context.Context, n *turn) error {
+	if n.TryAcquire(1) {
+		return nil
+	}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	go func() {
+		for looks := time.Tick(signalTime); ; {
+			select {
+			case <-looks:
+				if t.stands(n) {
+					giveUp()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return n.Acquire(ctx, 1)
 }
 
 func (t *turns) join(anchor string) *turn {
@@ -95,6 +113,10 @@ func (t *turns) leave(anchor string, n *turn) {
 	}
 }
 
+// ErrNoTurn says that a call has not been made, as others of the same shim came first until
+// there was no time left.
+var ErrNoTurn = errors.New("its shim is busy with other calls")
+
 // callShim makes a call that has the shim of a container execute a runtime, when it is its
 // turn.
 func (r *Runtime) callShim(ctx context.Context, id string, call func() error) error {
@@ -104,7 +126,7 @@ func (r *Runtime) callShim(ctx context.Context, id string, call func() error) er
 	}
 	done, err := r.turns.take(ctx, anchor)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNoTurn, err)
 	}
 	defer done()
 	return call()

@@ -68,3 +68,29 @@ func TestAShimThatHangsIsNotWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// Who waits long keeps its place before those who come later.
+func TestCallsOfAShimAreInTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls turns
+		began := time.Now()
+		var all sync.WaitGroup
+		for i := range 8 * shimCalls {
+			all.Go(func() {
+				done, err := calls.take(t.Context(), "a")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if waited := time.Since(began); waited != time.Duration(i/shimCalls)*time.Second {
+					t.Errorf("call %d has its turn after %v", i, waited)
+				}
+				<-time.After(time.Second)
+				done()
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		synctest.Wait()
+	})
+}

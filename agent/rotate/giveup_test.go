@@ -99,6 +99,28 @@ func TestAGroupIsPutOffTogether(t *testing.T) {
 	f.after(15 * time.Second).expect("w00 tries 2")
 }
 
+// Who waits for something under way goes on when that is over, and has no longer pause for it.
+func TestAwaited(t *testing.T) {
+	f := newFleet(t, 2)
+	f.set()
+	f.now = f.now.Add(time.Second)
+	f.aim()
+	begin := f.planner.Plan(f.all, f.book, f.now).Actions[0]
+	for range 3 {
+		f.planner.Await(begin.Workload, begin.Trial, "its image is pulled", f.now)
+	}
+	f.after(time.Minute).expect()
+	f.standing(1, rotate.Waiting)
+	f.planner.Resume("w01")
+	f.after(0).expect()
+	f.planner.Resume("w00")
+	f.after(0).expect("w00 tries 2")
+	f.planner.Defer(begin.Workload, begin.Trial, "no room", f.now)
+	f.all[0].Trial = nil
+	f.after(14 * time.Second).expect()
+	f.after(time.Second).expect("w00 tries 2")
+}
+
 // What somebody has asked for is tried to its end: it waits for nobody, whatever it is behind,
 // and tells of its workload alone.
 func TestAskedFor(t *testing.T) {

@@ -47,6 +47,9 @@ type deferral struct {
 	until  time.Time
 	pause  time.Duration
 	reason string
+	// by is the workload that waits for something under way, which ends the deferral; empty
+	// for a pause.
+	by string
 }
 
 // NewPlanner makes a planner; random returns numbers in [0,1).
@@ -65,15 +68,39 @@ func (p *Planner) Forgive() { clear(p.deferrals) }
 // Defer puts a trial of a workload off: one that would go first for all of its group, as the
 // next one to go would lack the same.
 func (p *Planner) Defer(w *Workload, t *statev1.Trial, reason string, now time.Time) {
-	p.defers(w.Key, reason, now)
-	if t.GetCanary() {
-		p.defers(group(w.Who, t.GetSet(), t.GetKeys()), reason, now)
+	for _, key := range deferred(w, t) {
+		p.defers(key, reason, now)
 	}
+}
+
+func deferred(w *Workload, t *statev1.Trial) []string {
+	if t.GetCanary() {
+		return []string{w.Key, group(w.Who, t.GetSet(), t.GetKeys())}
+	}
+	return []string{w.Key}
 }
 
 func (p *Planner) defers(key, reason string, now time.Time) {
 	pause := min(max(2*p.deferrals[key].pause, minPause), maxPause)
 	p.deferrals[key] = deferral{until: now.Add(pause), pause: pause, reason: reason}
+}
+
+// Await puts a trial off, as Defer does, until something that is under way for it has come
+// to its end, which [Planner.Resume] tells. It makes no later pause longer.
+func (p *Planner) Await(w *Workload, t *statev1.Trial, reason string, now time.Time) {
+	for _, key := range deferred(w, t) {
+		p.deferrals[key] = deferral{until: now.Add(maxPause), pause: p.deferrals[key].pause, reason: reason, by: w.Key}
+	}
+}
+
+// Resume has what a workload waited for be over.
+func (p *Planner) Resume(workload string) {
+	for key, d := range p.deferrals {
+		if d.by == workload {
+			d.until, d.by = time.Time{}, ""
+			p.deferrals[key] = d
+		}
+	}
 }
 
 // Kind is what an action does.

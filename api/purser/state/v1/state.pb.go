@@ -254,8 +254,10 @@ type Fallback struct {
 	Pins        []*v1.Pin              `protobuf:"bytes,3,rep,name=pins,proto3" json:"pins,omitempty"`
 	Run         uint64                 `protobuf:"varint,4,opt,name=run,proto3" json:"run,omitempty"`
 	DeliveredTo string                 `protobuf:"bytes,5,opt,name=delivered_to,json=deliveredTo,proto3" json:"delivered_to,omitempty"`
-	// How often the new spec has been tried, this time included.
+	// How often the new spec has been tried, this time included, and how often its container
+	// was lost in this try.
 	Try           uint32 `protobuf:"varint,6,opt,name=try,proto3" json:"try,omitempty"`
+	Losses        uint32 `protobuf:"varint,7,opt,name=losses,proto3" json:"losses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -328,6 +330,13 @@ func (x *Fallback) GetDeliveredTo() string {
 func (x *Fallback) GetTry() uint32 {
 	if x != nil {
 		return x.Try
+	}
+	return 0
+}
+
+func (x *Fallback) GetLosses() uint32 {
+	if x != nil {
+		return x.Losses
 	}
 	return 0
 }
@@ -1559,7 +1568,7 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x05given\x18\x0f \x03(\v2\x16.purser.state.v1.GivenR\x05given\"G\n" +
 	"\x05Given\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\"\n" +
-	"\x04pins\x18\x02 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xc0\x01\n" +
+	"\x04pins\x18\x02 \x03(\v2\x0e.purser.v1.PinR\x04pins\"\xd8\x01\n" +
 	"\bFallback\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecR\x04spec\x12\x1e\n" +
 	"\n" +
@@ -1568,7 +1577,8 @@ const file_purser_state_v1_state_proto_rawDesc = "" +
 	"\x04pins\x18\x03 \x03(\v2\x0e.purser.v1.PinR\x04pins\x12\x10\n" +
 	"\x03run\x18\x04 \x01(\x04R\x03run\x12!\n" +
 	"\fdelivered_to\x18\x05 \x01(\tR\vdeliveredTo\x12\x10\n" +
-	"\x03try\x18\x06 \x01(\rR\x03try\"\x9a\x01\n" +
+	"\x03try\x18\x06 \x01(\rR\x03try\x12\x16\n" +
+	"\x06losses\x18\a \x01(\rR\x06losses\"\x9a\x01\n" +
 	"\tBackedOut\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.purser.v1.LaunchSpecR\x04spec\x12\x1e\n" +
 	"\n" +
