@@ -46,17 +46,21 @@ func (s *stream) connect(to unix.Sockaddr, most time.Duration, during []context.
 	if err := s.f.SetWriteDeadline(time.Now().Add(most)); err != nil {
 		return err
 	}
+	var stops []func() bool
 	for _, ctx := range during {
-		stop := context.AfterFunc(ctx, func() { _ = s.f.SetWriteDeadline(time.Unix(1, 0)) })
-		defer stop()
+		stops = append(stops, context.AfterFunc(ctx, func() { _ = s.f.SetWriteDeadline(time.Unix(1, 0)) }))
 	}
-	if failed := s.raw.Write(func(fd uintptr) bool {
+	failed := s.raw.Write(func(fd uintptr) bool {
 		err = connectAgain(int(fd), to)
 		return err != unix.EALREADY
-	}); failed != nil {
-		return failed
+	})
+	for _, stop := range stops {
+		if !stop() { // and the deadline may be set only now
+			failed = context.Canceled
+		}
 	}
-	return err
+	// A deadline that is left has what is written later fail.
+	return errors.Join(failed, err, s.f.SetWriteDeadline(time.Time{}))
 }
 
 // connectAgain tells how far a connection is: EALREADY while it is on the way.
