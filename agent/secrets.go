@@ -25,8 +25,7 @@ func (a *Agent) PutSecret(ctx context.Context, request *purserv1.PutRequest) (*p
 		options.Data[key] = inject.NewValue(value)
 		clear(value)
 	}
-	options, err := a.secrets.CheckPut(ctx, environment, request.GetName(), options)
-	if err := a.refusal(err); err != nil {
+	if err := a.refusal(a.secrets.CheckPut(ctx, environment, request.GetName(), options)); err != nil {
 		return nil, err
 	}
 	changing, err := a.audit.begin(ctx, audit.Record{

@@ -312,13 +312,15 @@ func (n *node) close() {
 			n.t.Errorf("mount %s is left", m)
 		}
 	}
-	_ = unix.Unmount(private, 0)
+	// A helper that has nothing to do takes a moment to leave.
+	var err error
+	if !rig.ComesTrue(15*time.Second, func() bool { err = unix.Unmount(private, 0); return err != unix.EBUSY }) {
+		n.t.Errorf("something of the node still uses its private directory: %v", err)
+	}
 	if n.device == "" || n.t.Failed() {
 		return
 	}
 	unix.Sync()
-	// A log helper that has nothing to do takes a moment to leave.
-	var err error
 	if !rig.ComesTrue(15*time.Second, func() bool { err = unix.Unmount(n.daemon.Dir, 0); return err == nil }) {
 		n.t.Errorf("something of the node still uses its disk: %v", err)
 	}

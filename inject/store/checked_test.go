@@ -8,27 +8,29 @@ import (
 	"github.com/purserd/purser/inject/store"
 )
 
-// What was opened to check a change is not opened again to make it.
-func TestPutWhatWasChecked(t *testing.T) {
+// What was opened or written by the last change is not opened again for the next one.
+func TestNewestIsNotOpenedTwice(t *testing.T) {
 	place := newPlace(t)
 	s := place.open(t)
 	put(t, s, "dev", "db", "A=1", "B=1")
-	options, err := s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("B=2")})
-	must(t, err)
+	s = place.reopen(t, s)
+	must(t, s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("B=2")}))
 	must(t, os.Remove(filepath.Join(place.dir, "dev", "db", "1.age")))
-	_, err = s.Put(t.Context(), "dev", "db", options)
-	must(t, err)
-	wantContent(t, s, "dev", "db", 2, "2 A=1 B=2")
+	put(t, s, "dev", "db", "B=2")
+	must(t, os.Remove(filepath.Join(place.dir, "dev", "db", "2.age")))
+	put(t, s, "dev", "db", "B=3")
+	wantContent(t, s, "dev", "db", 3, "3 A=1 B=3")
 }
 
 // A version that has come after the check is what a change is made of.
 func TestPutAfterAnotherSinceItWasChecked(t *testing.T) {
 	s := newPlace(t).open(t)
 	put(t, s, "dev", "db", "A=1", "B=1")
-	options, err := s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("B=2")})
-	must(t, err)
+	put(t, s, "dev", "other", "A=5")
+	must(t, s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("B=2")}))
 	put(t, s, "dev", "db", "A=3")
-	_, err = s.Put(t.Context(), "dev", "db", options)
+	_, err := s.Rollback(t.Context(), "dev", "db", 1)
 	must(t, err)
-	wantContent(t, s, "dev", "db", 3, "3 A=3 B=2")
+	put(t, s, "dev", "db", "B=2")
+	wantContent(t, s, "dev", "db", 0, "4 A=1 B=2")
 }

@@ -67,8 +67,9 @@ func TestDamagedVersion(t *testing.T) {
 			put(t, s, "dev", "api", "A=3")
 			put(t, s, "prod", "db", "A=4")
 			path := place.file("dev", "db", "2.age")
+			must(t, s.Close())
 			test.damage(t, place, path)
-			s = place.reopen(t, s)
+			s = place.open(t)
 			wantDamage(t, s, path, test.want)
 			if test.name != "missing with its directory" {
 				wantContent(t, s, "dev", "db", 1, "1 A=1")
@@ -186,6 +187,7 @@ func TestManifestPutBack(t *testing.T) {
 	place := newPlace(t)
 	s := place.open(t)
 	put(t, s, "dev", "db", "A=1")
+	s = place.reopen(t, s)
 	old := read(t, place.file("_manifest.json"))
 	put(t, s, "dev", "db", "A=2")
 	put(t, s, "dev", "db", "A=3")

@@ -32,8 +32,8 @@ func (s *Store) Delete(environment, name string, pinned []uint32, destroy bool) 
 	if _, live := r.newest(); !live && len(obsolete) == 0 {
 		return kept, nil
 	}
-	r.Versions = remaining
-	if _, err := s.commit(environment, name, r, obsolete...); err != nil {
+	r.Versions, s.newest = remaining, opened{}
+	if _, err := s.commit(environment, name, r, nil, obsolete...); err != nil {
 		return nil, fmt.Errorf("deleting secret %q in environment %q: %w", name, environment, err)
 	}
 	return kept, nil
@@ -56,7 +56,7 @@ func (s *Store) Prune(environment, name string, keep int, pinned []uint32) (remo
 		return nil, nil
 	}
 	r.Versions = remaining
-	if _, err := s.commit(environment, name, r, removed...); err != nil {
+	if _, err := s.commit(environment, name, r, nil, removed...); err != nil {
 		return nil, fmt.Errorf("pruning secret %q in environment %q: %w", name, environment, err)
 	}
 	return removed, nil

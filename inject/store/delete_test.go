@@ -176,6 +176,7 @@ func TestPruneOfDeletedVersions(t *testing.T) {
 		t.Errorf("listed %v", s.List(""))
 	}
 	// The directories go with the last version.
+	s = place.reopen(t, s)
 	if entries, err := os.ReadDir(place.dir); err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}

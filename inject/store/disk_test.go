@@ -32,10 +32,10 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, unix.ENOSPC) || !strings.HasPrefix(err.Error(), `writing version 2 of secret "db" in environment "dev": `) {
 		t.Errorf("got %v", err)
 	}
-	// Now the version fits and the manifest does not.
+	// Now the version fits and what goes into the journal does not.
 	fill(t, p.file("..", "filler"), 4)
-	_, err = s.Put(t.Context(), "dev", "db", store.PutOptions{Data: values("A=2")})
-	if !errors.Is(err, unix.ENOSPC) || !strings.HasPrefix(err.Error(), `writing the manifest of secret store "`+p.dir+`": `) {
+	_, err = s.Put(t.Context(), "dev", "db", store.PutOptions{Data: values("A=" + strings.Repeat("x", 3000))})
+	if !errors.Is(err, unix.ENOSPC) || !strings.HasPrefix(err.Error(), `writing to secret store "`+p.dir+`": `) {
 		t.Errorf("got %v", err)
 	}
 	wantUntouched(t, p, s, before)

@@ -6,26 +6,23 @@ import (
 	"path/filepath"
 )
 
-// removeLeftovers removes what a crash left: temporary files, versions that the
-// manifest does not know yet or no longer, and empty directories. It fails, and
-// removes nothing, when a version is there that no crash explains.
+// removeLeftovers removes what a crash left: temporary files, versions that the manifest
+// does not know yet or no longer, journals that it has taken the place of, and empty
+// directories.
 //
 // That something cannot be removed is no reason to keep secrets from workloads: a
 // leftover is never read, and the next write or Open meets it again.
-func (s *Store) removeLeftovers() error {
-	unknown, err := s.unknownVersions()
-	if err != nil {
-		return err
-	}
+func (s *Store) removeLeftovers(unknown []string) error {
 	for _, path := range unknown {
 		_ = os.Remove(path)
 	}
+	s.removeJournals()
 	return s.removeTemporary()
 }
 
 // unknownVersions returns the files of versions that are not in the manifest. A
-// crashed write leaves the secret's next version at most: a higher one proves that
-// the manifest is older than the file.
+// crashed write leaves the secret's next version at most: a higher one, which no crash
+// explains, proves that the manifest is older than the file, and is an error.
 func (s *Store) unknownVersions() ([]string, error) {
 	files, err := s.versionFiles()
 	if err != nil {

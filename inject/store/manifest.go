@@ -106,39 +106,41 @@ func (r record) find(number uint32) (version, bool) {
 }
 
 // encodeManifest writes the title with the MAC, and then the manifest as JSON.
-func encodeManifest(m manifest, keys *keyring.Keyring) ([]byte, error) {
+func encodeManifest(m manifest, keys *keyring.Keyring) (data []byte, mac [sha256.Size]byte, err error) {
 	body, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("encoding the manifest: %w", err)
+		return nil, mac, fmt.Errorf("encoding the manifest: %w", err)
 	}
-	head := fmt.Appendf(nil, "%s%x\n", manifestTitle, manifestMAC(body, keys))
-	return append(append(head, body...), '\n'), nil
+	mac = manifestMAC(body, keys)
+	head := fmt.Appendf(nil, "%s%x\n", manifestTitle, mac)
+	return append(append(head, body...), '\n'), mac, nil
 }
 
-func manifestMAC(body []byte, keys *keyring.Keyring) []byte {
+func manifestMAC(body []byte, keys *keyring.Keyring) (mac [sha256.Size]byte) {
 	key := keys.Derive("store manifest")
-	mac := hmac.New(sha256.New, key[:])
-	mac.Write([]byte(manifestTitle))
-	mac.Write(bytes.TrimSuffix(body, []byte("\n")))
-	return mac.Sum(nil)
+	h := hmac.New(sha256.New, key[:])
+	h.Write([]byte(manifestTitle))
+	h.Write(bytes.TrimSuffix(body, []byte("\n")))
+	h.Sum(mac[:0])
+	return mac
 }
 
-// decodeManifest checks the MAC before it looks at the rest.
-func decodeManifest(data []byte, keys *keyring.Keyring) (manifest, error) {
+// decodeManifest checks the MAC before it looks at the rest, and returns it.
+func decodeManifest(data []byte, keys *keyring.Keyring) (m manifest, mac [sha256.Size]byte, err error) {
 	head, body, _ := bytes.Cut(data, []byte("\n"))
 	digits, ok := bytes.CutPrefix(head, []byte(manifestTitle))
 	if !ok {
-		return manifest{}, errors.New("it does not start as a manifest of this version of purser does")
+		return m, mac, errors.New("it does not start as a manifest of this version of purser does")
 	}
-	mac, err := hex.DecodeString(string(digits))
-	if err != nil || !hmac.Equal(mac, manifestMAC(body, keys)) {
-		return manifest{}, explainMAC(body, keys)
+	mac = manifestMAC(body, keys)
+	said, err := hex.DecodeString(string(digits))
+	if err != nil || !hmac.Equal(said, mac[:]) {
+		return m, mac, explainMAC(body, keys)
 	}
-	var m manifest
 	if err := decodeStrictly(body, &m); err != nil {
-		return manifest{}, err
+		return m, mac, err
 	}
-	return m, m.check()
+	return m, mac, m.check()
 }
 
 // explainMAC tells a manifest under another key from one that was changed. It goes by
@@ -159,13 +161,20 @@ func explainMAC(body []byte, keys *keyring.Keyring) error {
 func (m manifest) check() error {
 	for environment, records := range m.Environments {
 		for name, r := range records {
-			if !validName(environment) || !validName(name) {
-				return fmt.Errorf("it has a secret %q in an environment %q, which are no names", name, environment)
-			}
-			if err := r.check(); err != nil {
-				return fmt.Errorf("its secret %s in environment %s %w", name, environment, err)
+			if err := checkRecord(environment, name, r); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+func checkRecord(environment, name string, r record) error {
+	if !validName(environment) || !validName(name) {
+		return fmt.Errorf("it has a secret %q in an environment %q, which are no names", name, environment)
+	}
+	if err := r.check(); err != nil {
+		return fmt.Errorf("its secret %s in environment %s %w", name, environment, err)
 	}
 	return nil
 }

@@ -40,7 +40,8 @@ func (m *model) add(data map[string]string) {
 	m.next++
 }
 
-// The store agrees with the model after any sequence of calls, opened again or not.
+// The store agrees with the model after any sequence of calls, opened again or not, also
+// after it was killed or the machine has lost its power.
 func TestStoreAgreesWithModel(t *testing.T) {
 	dir := t.TempDir()
 	keys, err := keyring.Open(filepath.Join(dir, "identity.age"))
@@ -53,7 +54,7 @@ func TestStoreAgreesWithModel(t *testing.T) {
 			_ = os.RemoveAll(r.place.dir)
 		}()
 		for range rapid.IntRange(1, 8).Draw(t, "calls") {
-			rapid.SampledFrom([]func(){r.put, r.put, r.rollback, r.delete, r.prune, r.reopen}).Draw(t, "call")()
+			rapid.SampledFrom([]func(){r.put, r.put, r.rollback, r.delete, r.prune, r.reopen, r.kill, r.cutPower}).Draw(t, "call")()
 			r.compare()
 		}
 	})
@@ -78,6 +79,27 @@ func (r *run) reopen() {
 	if err := r.store.Close(); err != nil {
 		r.t.Fatal(err)
 	}
+	r.open()
+}
+
+func (r *run) kill() {
+	r.store.Kill()
+	r.open()
+}
+
+func (r *run) cutPower() {
+	r.store.CutPower(func(path string) {
+		var err error
+		switch rapid.IntRange(0, 2).Draw(r.t, "damage") {
+		case 0:
+			err = os.Remove(path)
+		case 1:
+			err = os.Truncate(path, rapid.Int64Range(0, 100).Draw(r.t, "size"))
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	})
 	r.open()
 }
 

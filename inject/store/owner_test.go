@@ -38,7 +38,7 @@ func TestSecretBelongsToWhereItComesFrom(t *testing.T) {
 	for range 2 {
 		_, err = s.Put(t.Context(), "dev", "db", store.PutOptions{Data: values("A=2")})
 		wantOwner(t, err, "cluster", "")
-		_, err := s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("A=2")})
+		err := s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("A=2")})
 		wantOwner(t, err, "cluster", "")
 		_, err = s.Rollback(t.Context(), "dev", "db", 0)
 		wantOwner(t, err, "cluster", "")

@@ -22,10 +22,6 @@ type PutOptions struct {
 	// has no claim any more.
 	Source   string
 	TakeFrom func(owner string) bool
-
-	// opened is the newest version as it was checked with, so that Put need not open it
-	// again.
-	opened opened
 }
 
 // opened is what a version's file holds, by the hash of that. Its data is never changed.
@@ -71,6 +67,9 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 	if err != nil {
 		return PutResult{}, err
 	}
+	if newest, ok := s.manifest.record(environment, name).newest(); ok {
+		s.newest = opened{newest.SHA256, data}
+	}
 	s.Settle(environment, name, options.Source)
 	return PutResult{Version: number, Changed: true, Keys: sortedKeys(data)}, nil
 }
@@ -88,7 +87,7 @@ func (r record) unchanged(newest, data map[string]inject.Value) (PutResult, bool
 func (s *Store) own(environment, name string, r record, by string) error {
 	if r.Source != by {
 		r.Source = by
-		if _, err := s.commit(environment, name, r); err != nil {
+		if _, err := s.commit(environment, name, r, nil); err != nil {
 			return fmt.Errorf("handing secret %q in environment %q over: %w", name, environment, err)
 		}
 	}
@@ -96,22 +95,18 @@ func (s *Store) own(environment, name string, r record, by string) error {
 	return nil
 }
 
-// CheckPut returns the error that Put would return before it writes anything. With the
-// options that it returns Put has less to do.
-func (s *Store) CheckPut(ctx context.Context, environment, name string, options PutOptions) (PutOptions, error) {
+// CheckPut returns the error that Put would return before it writes anything.
+func (s *Store) CheckPut(ctx context.Context, environment, name string, options PutOptions) error {
 	if err := options.check(environment, name); err != nil {
-		return options, err
+		return err
 	}
 	r, done, err := s.startChange(ctx, environment, name)
 	if err != nil {
-		return options, err
+		return err
 	}
 	defer done()
-	base, _, err := s.merge(environment, name, r, options)
-	if newest, ok := r.newest(); ok && err == nil && base != nil {
-		options.opened = opened{newest.SHA256, base}
-	}
-	return options, err
+	_, _, err = s.merge(environment, name, r, options)
+	return err
 }
 
 // PreviewPut returns what Put would, without a number for a version that it would
@@ -162,8 +157,8 @@ func (s *Store) base(environment, name string, r record, options PutOptions) (ma
 	switch {
 	case !ok:
 		return nil, nil
-	case options.opened.sum == newest.SHA256:
-		return options.opened.data, nil
+	case s.newest.sum == newest.SHA256:
+		return s.newest.data, nil
 	}
 	data, err := s.load(environment, name, newest)
 	var damage *DamageError
@@ -172,8 +167,11 @@ func (s *Store) base(environment, name string, r record, options PutOptions) (ma
 		return nil, nil
 	case errors.As(err, &damage):
 		return nil, fmt.Errorf("%w; replace it with all of its keys, or roll back", err)
+	case err != nil:
+		return nil, err
 	}
-	return data, err
+	s.newest = opened{newest.SHA256, data}
+	return data, nil
 }
 
 // absentText says why a key is not there to be removed, if it is not for itself.

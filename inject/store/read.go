@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +70,7 @@ func (s *Store) load(environment, name string, v version) (map[string]inject.Val
 	case err != nil:
 		return nil, fmt.Errorf("reading version %d of secret %q in environment %q: %w", v.Version, name, environment, err)
 	}
-	if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != v.SHA256 {
+	if !v.is(sealed) {
 		return nil, damaged("it is not the file that was written: swapped, put back to an earlier state, or changed")
 	}
 	plain, err := unseal(sealed, s.keys.Identity())

@@ -75,7 +75,7 @@ func vouch(t testing.TB, s *Store, sealed []byte) {
 		t.Fatal(err)
 	}
 	v := version{Version: 1, Created: time.Unix(0, 0), Keys: []string{"A"}, Size: int64(len(sealed)), SHA256: hex.EncodeToString(sum[:])}
-	if _, err := s.commit("dev", "db", record{Next: 2, Versions: []version{v}}); err != nil {
+	if _, err := s.commit("dev", "db", record{Next: 2, Versions: []version{v}}, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -104,11 +104,11 @@ func TestManifestCheck(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			keys := openTemporary(t).keys
-			data, err := encodeManifest(manifest{}.with(test.environment, test.secret, test.record), keys)
+			data, _, err := encodeManifest(manifest{}.with(test.environment, test.secret, test.record), keys)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := decodeManifest(data, keys); err == nil || err.Error() != test.want {
+			if _, _, err := decodeManifest(data, keys); err == nil || err.Error() != test.want {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
@@ -148,7 +148,7 @@ func FuzzContents(f *testing.F) {
 // FuzzManifest feeds manifests with and without a good MAC.
 func FuzzManifest(f *testing.F) {
 	keys := openTemporary(f).keys
-	whole, err := encodeManifest(manifest{}.with("dev", "db", record{Next: 2, Versions: []version{{Version: 1, Keys: []string{"A"}}}}), keys)
+	whole, _, err := encodeManifest(manifest{}.with("dev", "db", record{Next: 2, Versions: []version{{Version: 1, Keys: []string{"A"}}}}), keys)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -159,11 +159,12 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"recipient":"age1other"}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := decodeManifest(data, keys); err == nil && !bytes.Equal(data, whole) && !bytes.Equal(data, bytes.TrimSuffix(whole, []byte("\n"))) {
+		if _, _, err := decodeManifest(data, keys); err == nil && !bytes.Equal(data, whole) && !bytes.Equal(data, bytes.TrimSuffix(whole, []byte("\n"))) {
 			t.Errorf("accepted a forged manifest: %q", data)
 		}
-		signed := append([]byte(manifestTitle+hex.EncodeToString(manifestMAC(data, keys))+"\n"), data...)
-		m, err := decodeManifest(signed, keys)
+		mac := manifestMAC(data, keys)
+		signed := append([]byte(manifestTitle+hex.EncodeToString(mac[:])+"\n"), data...)
+		m, _, err := decodeManifest(signed, keys)
 		if err != nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,8 +38,12 @@ type Store struct {
 	recipients []age.Recipient
 	lock       *os.File
 
-	// writing serialises changes, disk writes included. It is taken before mu.
-	writing sync.Mutex
+	// writing serialises changes, disk writes included. It is taken before mu, and guards
+	// what follows it.
+	writing  sync.Mutex
+	journal  *journal
+	unsynced unsynced
+	newest   opened // of the secret that was last to be changed, for the next change
 	// mu guards what follows, and the files that the manifest names: a reader holds
 	// it so that no version is removed under it. Nobody holds it for a disk sync.
 	mu       sync.RWMutex
@@ -56,7 +61,7 @@ var _ inject.Inventory = (*Store)(nil)
 // crashed write left there. The error is [ErrLocked] or a [*DamageError] in those
 // cases.
 func Open(dir string, keys *keyring.Keyring, options Options) (*Store, error) {
-	s := &Store{dir: dir, keys: keys, contested: map[source.Name][]string{}}
+	s := &Store{dir: dir, keys: keys, unsynced: unsynced{}, contested: map[source.Name][]string{}}
 	if err := s.open(options); err != nil {
 		return nil, fmt.Errorf("opening secret store %q: %w", dir, errors.Join(err, s.unlock()))
 	}
@@ -73,10 +78,18 @@ func (s *Store) open(options Options) error {
 	if err := s.acquire(); err != nil {
 		return err
 	}
-	if err := s.readManifest(options.MinSequence); err != nil {
+	journaled, err := s.read(options.MinSequence)
+	if err != nil {
 		return err
 	}
-	return s.removeLeftovers()
+	unknown, err := s.unknownVersions()
+	if err != nil {
+		return err
+	}
+	if journaled {
+		_, _ = s.checkpoint(s.manifest) // or the next change does it
+	}
+	return s.removeLeftovers(unknown)
 }
 
 func (s *Store) setRecipients(further []string) error {
@@ -117,7 +130,7 @@ func (s *Store) unlock() error {
 }
 
 // Close waits for calls under way and lets another process open the store. Every
-// later call fails with [fs.ErrClosed].
+// later call fails with [fs.ErrClosed]. An error is no loss: the journal has it all.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -127,7 +140,12 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	return s.unlock()
+	var err error
+	if s.journal.size > 0 || s.journal.doubtful {
+		_, err = s.checkpoint(s.manifest)
+	}
+	s.journal.close()
+	return errors.Join(err, s.unlock())
 }
 
 // Sequence goes up with every change of the store, and starts at 1. It takes part in
@@ -138,24 +156,28 @@ func (s *Store) Sequence() uint64 {
 	return s.manifest.Sequence
 }
 
-// readManifest reads the manifest, or writes the first one of a new store.
-func (s *Store) readManifest(minSequence uint64) error {
+// read reads the manifest and its journal, if there is one, or writes the first manifest of
+// a new store.
+func (s *Store) read(minSequence uint64) (journaled bool, err error) {
 	data, err := os.ReadFile(s.manifestPath())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return s.firstManifest(minSequence)
+		return false, s.firstManifest(minSequence)
 	case err != nil:
-		return err
+		return false, err
 	}
-	m, err := decodeManifest(data, s.keys)
+	m, mac, err := decodeManifest(data, s.keys)
 	if err != nil {
-		return &DamageError{Path: s.manifestPath(), Reason: err.Error()}
+		return false, &DamageError{Path: s.manifestPath(), Reason: err.Error()}
 	}
-	if m.Sequence < minSequence {
-		return s.rolledBack(m.Sequence, minSequence)
+	s.manifest, s.journal = m, s.journalOf(m.Sequence, mac)
+	if journaled, err = s.replay(); err != nil {
+		return false, err
 	}
-	s.manifest = m
-	return nil
+	if s.manifest.Sequence < minSequence {
+		return false, s.rolledBack(s.manifest.Sequence, minSequence)
+	}
+	return journaled, nil
 }
 
 func (s *Store) firstManifest(minSequence uint64) error {
@@ -170,7 +192,8 @@ func (s *Store) firstManifest(minSequence uint64) error {
 		return s.rolledBack(0, minSequence)
 	}
 	s.manifest = manifest{Recipient: s.keys.Recipient().String(), Sequence: 1}
-	_, err = s.writeManifest(s.manifest)
+	s.journal = s.journalOf(0, [sha256.Size]byte{})
+	_, err = s.checkpoint(s.manifest)
 	return err
 }
 
@@ -180,11 +203,3 @@ func (s *Store) rolledBack(sequence, minSequence uint64) error {
 }
 
 func (s *Store) manifestPath() string { return filepath.Join(s.dir, manifestName) }
-
-func (s *Store) writeManifest(m manifest) (replaced bool, err error) {
-	data, err := encodeManifest(m, s.keys)
-	if err != nil {
-		return false, err
-	}
-	return writeFile(s.manifestPath(), data)
-}

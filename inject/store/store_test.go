@@ -168,7 +168,7 @@ remove: secret db in environment dev has no key "Y"`},
 			s := newPlace(t).open(t)
 			put(t, s, "dev", "db", "HERE=1")
 			before := s.Sequence()
-			_, checked := s.CheckPut(t.Context(), test.environment, test.secr, test.options)
+			checked := s.CheckPut(t.Context(), test.environment, test.secr, test.options)
 			_, err := s.Put(t.Context(), test.environment, test.secr, test.options)
 			if checked == nil || checked.Error() != err.Error() {
 				t.Errorf("checked: %v", checked)

@@ -34,7 +34,8 @@ func (s *Store) startChange(ctx context.Context, environment, name string) (r re
 	return s.manifest.record(environment, name), s.writing.Unlock, nil
 }
 
-// add makes a version durable: first its file, then the manifest that knows it.
+// add makes a version: first its file, then the change that knows it, and has what is in
+// the file, so that the file itself need not be durable yet.
 func (s *Store) add(environment, name string, r record, data map[string]inject.Value, copyOf uint32) (uint32, error) {
 	v := version{Version: r.Next, Created: time.Now().UTC(), Keys: sortedKeys(data), CopyOf: copyOf}
 	sealed, err := s.sealVersion(environment, name, v, data)
@@ -52,7 +53,8 @@ func (s *Store) add(environment, name string, r record, data map[string]inject.V
 	}
 	r.Next++
 	r.Versions = append(slices.Clone(r.Versions), v)
-	committed, err := s.commit(environment, name, r)
+	s.unsynced[place{environment, name, v.Version}] = false
+	committed, err := s.commit(environment, name, r, sealed)
 	if !committed {
 		s.discard(environment, name, v.Version)
 	}
@@ -74,7 +76,7 @@ func (s *Store) sealVersion(environment, name string, v version, data map[string
 func (s *Store) writeVersion(environment, name string, number uint32, sealed []byte) error {
 	err := durable.MakeDirs(s.secretDir(environment, name))
 	if err == nil {
-		_, err = writeFile(s.versionPath(environment, name, number), sealed)
+		err = os.WriteFile(s.versionPath(environment, name, number), sealed, 0o600)
 	}
 	if err != nil {
 		s.discard(environment, name, number)
@@ -86,21 +88,22 @@ func (s *Store) writeVersion(environment, name string, number uint32, sealed []b
 // discard removes a version that did not come to be. A failure is no matter: the
 // manifest does not know the file, and the next write or Open replaces or removes it.
 func (s *Store) discard(environment, name string, number uint32) {
+	delete(s.unsynced, place{environment, name, number})
 	_ = os.Remove(s.versionPath(environment, name, number))
 	s.removeDirIfEmpty(environment, name)
 }
 
-// commit replaces a record in the manifest, on disk and then here, and removes the
-// files of the versions that are no longer in it. With an error, committed tells
-// whether the new manifest is in place nevertheless.
-func (s *Store) commit(environment, name string, r record, obsolete ...uint32) (committed bool, err error) {
+// commit replaces a record, on disk and then here, and removes the files of the versions
+// that are no longer in it. Sealed is the file of the newest version if that is new. With
+// an error, committed tells whether the change is made nevertheless.
+func (s *Store) commit(environment, name string, r record, sealed []byte, obsolete ...uint32) (committed bool, err error) {
 	next := s.manifest.with(environment, name, r)
-	committed, err = s.writeManifest(next)
+	committed, err = s.write(next, change{Sequence: next.Sequence, Environment: environment, Name: name, Record: r, Sealed: sealed})
 	switch {
 	case !committed:
-		return false, fmt.Errorf("writing the manifest of secret store %q: %w", s.dir, err)
+		return false, fmt.Errorf("writing to secret store %q: %w", s.dir, err)
 	case err != nil:
-		err = fmt.Errorf("the change is made, but may not survive a loss of power: writing the manifest of secret store %q: %w", s.dir, err)
+		err = fmt.Errorf("the change is made, but may not survive a loss of power: writing to secret store %q: %w", s.dir, err)
 	}
 	failpoint.Here("secret.committed")
 	// Told last, when who is told can read it.
@@ -109,6 +112,22 @@ func (s *Store) commit(environment, name string, r record, obsolete ...uint32) (
 	defer s.mu.Unlock()
 	s.manifest = next
 	return true, errors.Join(err, s.removeVersions(environment, name, obsolete))
+}
+
+// write makes a change durable, in the journal, or with the manifest that follows where
+// that cannot be gone on with.
+func (s *Store) write(next manifest, c change) (written bool, err error) {
+	if s.journal.full() {
+		return s.checkpoint(next)
+	}
+	there, err := s.journal.add(c)
+	if err == nil || !there {
+		return there, err
+	}
+	if _, failed := s.checkpoint(next); failed == nil {
+		return true, nil
+	}
+	return true, err
 }
 
 // removeVersions removes the files of versions that the manifest no longer names.

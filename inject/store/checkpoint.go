@@ -1,0 +1,145 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/purserd/purser/failpoint"
+	"github.com/purserd/purser/inject/internal/durable"
+)
+
+// place is where a version is.
+type place struct {
+	environment, name string
+	number            uint32
+}
+
+// unsynced are versions whose files were written and not synced, as the journal has what is
+// in them; true for one that a sync has failed for, after which no other one tells anything.
+type unsynced map[place]bool
+
+// checkpoint has a manifest take the place of the one before and of its journal, once the
+// files of all versions in it are durable. With an error, replaced tells whether it is in
+// place and may not survive a loss of power.
+func (s *Store) checkpoint(m manifest) (replaced bool, err error) {
+	if err := s.syncVersions(m); err != nil {
+		s.journal.doubtful = true
+		return false, err
+	}
+	data, mac, err := encodeManifest(m, s.keys)
+	if err == nil {
+		replaced, err = writeFile(s.manifestPath(), data)
+	}
+	if !replaced {
+		s.journal.doubtful = true
+		return false, err
+	}
+	s.journal.close()
+	s.journal = s.journalOf(m.Sequence, mac)
+	if err != nil {
+		s.journal.doubtful = true // and the one before may be needed yet
+		return true, err
+	}
+	failpoint.Here("secret.checkpointed")
+	clear(s.unsynced)
+	s.removeJournals()
+	return true, nil
+}
+
+// syncVersions makes the files durable that are not, and their names.
+func (s *Store) syncVersions(m manifest) error {
+	dirs, journaled := map[string]bool{}, sync.OnceValue(s.journal.sealed)
+	for at := range s.unsynced {
+		v, kept := m.record(at.environment, at.name).find(at.number)
+		if !kept {
+			continue
+		}
+		path := s.versionPath(at.environment, at.name, at.number)
+		if err := s.syncVersion(at, v, path, journaled); err != nil {
+			return fmt.Errorf("syncing version %d of secret %q in environment %q: %w", at.number, at.name, at.environment, err)
+		}
+		dirs[filepath.Dir(path)] = true
+	}
+	for dir := range dirs {
+		if err := durable.Sync(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncVersion also mends a file that is not what was written: the machine has lost its power
+// before it was on disk, say. What the journal does not have either is damage, and noticed
+// where it is read.
+func (s *Store) syncVersion(at place, v version, path string, journaled func() map[place][]byte) error {
+	sealed, err := readAtMost(path, v.Size+1)
+	intact := err == nil && v.is(sealed)
+	if intact && !s.unsynced[at] && syncFile(path) == nil {
+		return nil
+	}
+	s.unsynced[at] = true
+	if !intact {
+		sealed = journaled()[at]
+	}
+	if err := durable.MakeDirs(filepath.Dir(path)); err != nil || sealed == nil {
+		return err
+	}
+	_, err = writeFile(path, sealed)
+	return err
+}
+
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// is tells whether a file is the version's.
+func (v version) is(sealed []byte) bool {
+	sum := sha256.Sum256(sealed)
+	return hex.EncodeToString(sum[:]) == v.SHA256
+}
+
+// removeJournals removes those that the manifest has taken the place of, once it is sure
+// that it has.
+func (s *Store) removeJournals() {
+	entries, _ := os.ReadDir(s.dir)
+	var stale []string
+	for _, entry := range entries {
+		path := filepath.Join(s.dir, entry.Name())
+		if strings.HasPrefix(entry.Name(), journalPrefix) && !s.journal.needs(path) {
+			stale = append(stale, path)
+		}
+	}
+	if len(stale) == 0 || durable.Sync(s.dir) != nil {
+		return
+	}
+	for _, path := range stale {
+		_ = os.Remove(path)
+	}
+}
+
+// replay brings the manifest up to date with its journal, if there is one.
+func (s *Store) replay() (found bool, err error) {
+	return s.journal.replay(func(c change) error {
+		if c.Sequence != s.manifest.Sequence+1 {
+			return fmt.Errorf("it goes on from change %d to %d", s.manifest.Sequence, c.Sequence)
+		}
+		if err := checkRecord(c.Environment, c.Name, c.Record); err != nil {
+			return err
+		}
+		s.manifest = s.manifest.with(c.Environment, c.Name, c.Record)
+		if at, is := c.version(); is {
+			s.unsynced[at] = false
+		}
+		return nil
+	})
+}

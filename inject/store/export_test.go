@@ -1,0 +1,29 @@
+package store
+
+import "os"
+
+// Kill ends the use of a store as the death of the process does.
+func (s *Store) Kill() {
+	s.journal.close()
+	_ = s.unlock()
+	s.closed = true
+}
+
+// Journal is the path of the journal in use.
+func (s *Store) Journal() string { return s.journal.path }
+
+// CutPower ends the use of a store as a loss of power does that keeps nothing but what was
+// synced: damage is what becomes of files that were not.
+func (s *Store) CutPower(damage func(path string)) {
+	for at := range s.unsynced {
+		if path := s.versionPath(at.environment, at.name, at.number); exists(path) {
+			damage(path)
+		}
+	}
+	s.Kill()
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

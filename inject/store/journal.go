@@ -1,0 +1,192 @@
+package store
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/inject/internal/durable"
+)
+
+// journalPrefix begins the name of a journal, which ends in the sequence number of the
+// manifest that it goes on from. It cannot be an environment's.
+const journalPrefix = "_journal-"
+
+// journalLimit is how large a journal becomes before a manifest takes its place.
+const journalLimit = 1 << 20
+
+// journal is the changes since a manifest, a line each: to add one is a single sync of the
+// disk, where another manifest and the file of a version are five.
+type journal struct {
+	path string
+	key  [sha256.Size]byte
+	last [sha256.Size]byte // the MAC of the newest line; before the first the manifest's
+
+	file *os.File // nil before the first line
+	size int64
+	// doubtful is a journal that nothing may be added to, as it is not known what of it is
+	// on disk. The next change needs a manifest.
+	doubtful bool
+}
+
+// change is a line of a journal: a record as it is from then on.
+type change struct {
+	Sequence    uint64 `json:"sequence"`
+	Environment string `json:"environment"`
+	Name        string `json:"name"`
+	Record      record `json:"record"`
+	// Sealed is the file of the record's newest version when the change made that: it may
+	// not be on disk.
+	Sealed []byte `json:"sealed,omitempty"`
+}
+
+// version is the one that a change made.
+func (c change) version() (at place, is bool) {
+	n := len(c.Record.Versions)
+	if c.Sealed == nil || n == 0 {
+		return at, false
+	}
+	return place{c.Environment, c.Name, c.Record.Versions[n-1].Version}, true
+}
+
+// journalOf is the journal that goes on from a manifest.
+func (s *Store) journalOf(sequence uint64, mac [sha256.Size]byte) *journal {
+	return &journal{path: filepath.Join(s.dir, journalPrefix+strconv.FormatUint(sequence, 10)), key: s.keys.Derive("store journal"), last: mac}
+}
+
+// needs says whether a file must stay: that of this journal, unless it is yet to be made.
+func (j *journal) needs(path string) bool {
+	return path == j.path && (j.file != nil || j.doubtful)
+}
+
+// sealed are the files of versions that the journal has.
+func (j *journal) sealed() map[place][]byte {
+	all := map[place][]byte{}
+	data, _ := os.ReadFile(j.path)
+	for line := range bytes.Lines(data) {
+		var c change
+		_, body, _ := bytes.Cut(line, []byte(" "))
+		if json.Unmarshal(body, &c) != nil {
+			continue
+		}
+		if at, is := c.version(); is {
+			all[at] = c.Sealed
+		}
+	}
+	return all
+}
+
+// full says that a manifest is due.
+func (j *journal) full() bool { return j.doubtful || j.size >= journalLimit }
+
+// add makes a change durable. With an error, there tells whether it may be in the journal
+// nevertheless; then and when it could not be taken out again the journal is doubtful.
+func (j *journal) add(c change) (there bool, err error) {
+	line, mac, err := j.encode(c)
+	if err != nil {
+		return false, err
+	}
+	if err := j.open(); err != nil {
+		return false, err
+	}
+	if _, err := j.file.Write(line); err != nil {
+		undone := j.file.Truncate(j.size)
+		j.doubtful = undone != nil
+		return false, errors.Join(err, undone)
+	}
+	if err := unix.Fdatasync(int(j.file.Fd())); err != nil {
+		j.doubtful = true
+		return true, fmt.Errorf("syncing %s: %w", j.path, err)
+	}
+	j.size, j.last = j.size+int64(len(line)), mac
+	return true, nil
+}
+
+// open makes the file, durably, unless it is there.
+func (j *journal) open() error {
+	if j.file != nil {
+		return nil
+	}
+	file, err := os.OpenFile(j.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|os.O_TRUNC, 0o600)
+	if err == nil {
+		err = durable.Sync(filepath.Dir(j.path))
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	j.file = file
+	return nil
+}
+
+func (j *journal) close() {
+	if j.file != nil {
+		j.file.Close()
+	}
+}
+
+// encode makes a line: a MAC in hexadecimal, a space, and JSON.
+func (j *journal) encode(c change) (line []byte, mac [sha256.Size]byte, err error) {
+	body, err := json.Marshal(c)
+	if err != nil {
+		return nil, mac, fmt.Errorf("encoding a change: %w", err)
+	}
+	mac = j.mac(body)
+	line = make([]byte, 0, 2*len(mac)+len(body)+2)
+	line = append(hex.AppendEncode(line, mac[:]), ' ')
+	return append(append(line, body...), '\n'), mac, nil
+}
+
+// mac is that of the line after the last one, so that none can be left out.
+func (j *journal) mac(body []byte) (mac [sha256.Size]byte) {
+	h := hmac.New(sha256.New, j.key[:])
+	h.Write(j.last[:])
+	h.Write(body)
+	h.Sum(mac[:0])
+	return mac
+}
+
+// decode reads the next line, without its end. It checks the MAC before it looks at the
+// rest.
+func (j *journal) decode(line []byte) (c change, err error) {
+	digits, body, _ := bytes.Cut(line, []byte(" "))
+	mac := j.mac(body)
+	if !hmac.Equal(digits, hex.AppendEncode(nil, mac[:])) {
+		return c, errors.New("it was changed by something other than purser; restore it")
+	}
+	j.last = mac
+	return c, decodeStrictly(body, &c)
+}
+
+// replay reads the changes since the manifest. A last line that is not whole was being
+// written when the machine lost its power, and nobody was told that it is there.
+func (j *journal) replay(apply func(change) error) (found bool, err error) {
+	data, err := os.ReadFile(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for len(data) > 0 && err == nil {
+		line, rest, whole := bytes.Cut(data, []byte("\n"))
+		var c change
+		if c, err = j.decode(line); err == nil && whole {
+			err = apply(c)
+		} else if len(rest) == 0 {
+			return true, nil
+		}
+		data = rest
+	}
+	if err != nil {
+		return true, &DamageError{Path: j.path, Reason: err.Error()}
+	}
+	return true, nil
+}

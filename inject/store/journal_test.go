@@ -1,0 +1,206 @@
+package store_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/inject/store"
+)
+
+// journaled is a store with three changes in its journal, that was not closed.
+func journaled(t *testing.T) (place, *store.Store) {
+	t.Helper()
+	p := newPlace(t)
+	s := p.open(t)
+	put(t, s, "dev", "db", "A=1")
+	put(t, s, "dev", "db", "A=2")
+	put(t, s, "prod", "api", "B=1")
+	return p, s
+}
+
+// What a loss of power leaves of files that were not synced is mended from the journal.
+func TestPowerCut(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, path string){
+		"gone":                    func(t *testing.T, path string) { must(t, os.Remove(path)) },
+		"gone with its directory": func(t *testing.T, path string) { must(t, os.RemoveAll(filepath.Dir(path))) },
+		"empty":                   func(t *testing.T, path string) { overwrite(t, path, nil) },
+		"zeros":                   func(t *testing.T, path string) { overwrite(t, path, make([]byte, len(read(t, path)))) },
+		"as it was":               func(*testing.T, string) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, s := journaled(t)
+			seen := s.Sequence()
+			s.CutPower(func(path string) { damage(t, path) })
+			s, err := store.Open(p.dir, p.keys, store.Options{MinSequence: seen})
+			must(t, err)
+			defer s.Close()
+			wantContent(t, s, "dev", "db", 1, "1 A=1")
+			wantContent(t, s, "dev", "db", 0, "2 A=2")
+			wantContent(t, s, "prod", "api", 0, "1 B=1")
+			must(t, s.Verify(t.Context()))
+			wantOnlyKnownFiles(t, p, s)
+		})
+	}
+}
+
+// A line that was being written is not there afterwards, wherever it was cut off; all
+// before it is.
+func TestTornLine(t *testing.T) {
+	p, s := journaled(t)
+	path, seen := s.Journal(), s.Sequence()
+	before := read(t, path)
+	put(t, s, "dev", "db", "A=3")
+	whole := read(t, path)
+	s.Kill()
+	torn := map[string][]byte{
+		"nothing": whole[:len(before)], "a byte": whole[:len(before)+1], "the MAC": whole[:len(before)+65],
+		"half": whole[:(len(before)+len(whole))/2], "all but the end": whole[:len(whole)-1],
+		"zeros":                      append(bytes.Clone(before), make([]byte, len(whole)-len(before))...),
+		"an end without a beginning": append(append(bytes.Clone(before), make([]byte, 100)...), whole[len(before)+100:]...),
+	}
+	for name, data := range torn {
+		t.Run(name, func(t *testing.T) {
+			copied := p
+			copied.dir = filepath.Join(t.TempDir(), "secrets")
+			must(t, exec.Command("cp", "-a", p.dir, copied.dir).Run())
+			overwrite(t, filepath.Join(copied.dir, filepath.Base(path)), data)
+			s := copied.open(t)
+			if s.Sequence() != seen {
+				t.Errorf("it is at %d, and was at %d", s.Sequence(), seen)
+			}
+			wantContent(t, s, "dev", "db", 0, "2 A=2")
+			wantOnlyKnownFiles(t, copied, s)
+			put(t, s, "dev", "db", "A=4")
+			s.Kill()
+			wantContent(t, copied.open(t), "dev", "db", 0, "3 A=4")
+		})
+	}
+}
+
+// A journal that was changed is not taken for one that was torn.
+func TestDamagedJournal(t *testing.T) {
+	const forged = "it was changed by something other than purser"
+	for name, test := range map[string]struct {
+		damage func(lines [][]byte) [][]byte
+		want   string
+	}{
+		"a bit":           {func(l [][]byte) [][]byte { return [][]byte{l[0], changed(l[1], 100), l[2]} }, forged},
+		"a MAC":           {func(l [][]byte) [][]byte { return [][]byte{changed(l[0], 3), l[1], l[2]} }, forged},
+		"a line left out": {func(l [][]byte) [][]byte { return [][]byte{l[0], l[2], l[2]} }, forged},
+		"lines swapped":   {func(l [][]byte) [][]byte { return [][]byte{l[1], l[0], l[2]} }, forged},
+		"a line repeated": {func(l [][]byte) [][]byte { return [][]byte{l[0], l[1], l[1], l[2]} }, forged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, s := journaled(t)
+			path := s.Journal()
+			s.Kill()
+			before := read(t, path)
+			overwrite(t, path, bytes.Join(test.damage(bytes.SplitAfter(before, []byte("\n"))), nil))
+			wantOpenDamage(t, p, store.Options{}, path, test.want)
+			if len(sealedFiles(t, p)) != 3 {
+				t.Error("a refused store was changed")
+			}
+			overwrite(t, path, before)
+			wantContent(t, p.open(t), "dev", "db", 0, "2 A=2")
+		})
+	}
+}
+
+// A journal that is taken away, or cut after a line, puts the store back to an earlier state.
+func TestJournalPutBack(t *testing.T) {
+	p, s := journaled(t)
+	path, seen := s.Journal(), s.Sequence()
+	s.Kill()
+	data := read(t, path)
+	overwrite(t, path, data[:bytes.IndexByte(data, '\n')+1])
+	wantOpenDamage(t, p, store.Options{MinSequence: seen}, p.file("_manifest.json"), "the store was put back to an earlier state: it is at change 2 and has been at 4")
+	must(t, os.Remove(path))
+	wantOpenDamage(t, p, store.Options{}, p.file("_manifest.json"), "it was put back to an earlier state: version 2 of secret db in environment dev is there")
+	overwrite(t, path, data)
+	wantContent(t, p.open(t), "dev", "db", 0, "2 A=2")
+}
+
+// A manifest takes a journal's place before that has become large, and whatever becomes of
+// the machine just then, both are there or the newer one.
+func TestCheckpoint(t *testing.T) {
+	p, s := journaled(t)
+	first := s.Journal()
+	old := read(t, first)
+	for s.Journal() == first {
+		put(t, s, "dev", "large", "A="+strings.Repeat("x", 100<<10), "N="+filepath.Base(t.TempDir()))
+		_, err := s.Prune("dev", "large", 1, nil)
+		must(t, err)
+	}
+	if info, err := os.Stat(first); err == nil {
+		t.Errorf("%s is still there, of %d bytes", first, info.Size())
+	}
+	newest := s.Sequence()
+	s.CutPower(func(path string) { t.Errorf("%s is not on disk", path) })
+	overwrite(t, first, old) // as if it had not been removed any more
+	s, err := store.Open(p.dir, p.keys, store.Options{MinSequence: newest})
+	must(t, err)
+	defer s.Close()
+	wantContent(t, s, "dev", "db", 0, "2 A=2")
+	wantOnlyKnownFiles(t, p, s)
+}
+
+// A store is opened with its journal where nothing can be written, and goes on when it can.
+func TestJournalOnAReadOnlyDisk(t *testing.T) {
+	p, mount := smallDisk(t)
+	s := p.open(t)
+	put(t, s, "dev", "db", "A=1")
+	s.Kill()
+	must(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	s = p.open(t)
+	wantContent(t, s, "dev", "db", 0, "1 A=1")
+	if _, err := s.Put(t.Context(), "dev", "db", store.PutOptions{Data: values("A=2")}); err == nil {
+		t.Error("it was written")
+	}
+	must(t, unix.Mount("", mount, "", unix.MS_REMOUNT, ""))
+	put(t, s, "dev", "db", "A=2")
+	s.Kill()
+	s = p.open(t)
+	wantContent(t, s, "dev", "db", 1, "1 A=1")
+	wantContent(t, s, "dev", "db", 0, "2 A=2")
+}
+
+// A journal stays as long as a full disk keeps a manifest from taking its place.
+func TestJournalOnAFullDisk(t *testing.T) {
+	p, _ := smallDisk(t)
+	s := p.open(t)
+	put(t, s, "dev", "db", "A=1")
+	seen := s.Sequence()
+	s.CutPower(func(path string) { must(t, os.Remove(path)) })
+	fill(t, p.file("..", "filler"), 0)
+	s = p.open(t)
+	if _, err := s.Get(t.Context(), "dev", "db", 0); err == nil {
+		t.Error("what there was no room for is there")
+	}
+	s.Kill()
+	must(t, os.Remove(p.file("..", "filler")))
+	s, err := store.Open(p.dir, p.keys, store.Options{MinSequence: seen})
+	must(t, err)
+	defer s.Close()
+	wantContent(t, s, "dev", "db", 0, "1 A=1")
+	wantOnlyKnownFiles(t, p, s)
+}
+
+// Of a journal whose first line was never whole nothing is left.
+func TestTornJournal(t *testing.T) {
+	p := newPlace(t)
+	s := p.open(t)
+	path := s.Journal()
+	must(t, s.Close())
+	overwrite(t, path, []byte("0123"))
+	s = p.open(t)
+	wantOnlyKnownFiles(t, p, s)
+	put(t, s, "dev", "db", "A=1")
+	s.Kill()
+	wantContent(t, p.open(t), "dev", "db", 0, "1 A=1")
+}
