@@ -12,11 +12,15 @@ import (
 // upkeepPause is how long it waits at most.
 const upkeepPause = time.Second
 
+// mostUnpruned is how many versions of a secret may come before those are dropped that are
+// not to be kept.
+const mostUnpruned = 50
+
 // newVersion does what follows a new version of a secret at once, and has the rest done. The
 // caller holds writing.
 func (a *Agent) newVersion(environment, name string) {
-	if a.toPrune(environment, name) >= a.cfg.Secrets.KeepVersions {
-		a.prune(environment, name) // so that they are no more than twice as many as are kept
+	if a.toPrune(environment, name) >= mostUnpruned {
+		a.prune(environment, name)
 	}
 	raise(a.versionsDue)
 	a.rotator.notice(environment, name)

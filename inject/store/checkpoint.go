@@ -133,10 +133,11 @@ func (s *Store) replay() (found bool, err error) {
 		if c.Sequence != s.manifest.Sequence+1 {
 			return fmt.Errorf("it goes on from change %d to %d", s.manifest.Sequence, c.Sequence)
 		}
-		if err := checkRecord(c.Environment, c.Name, c.Record); err != nil {
+		r := c.apply(s.manifest.record(c.Environment, c.Name))
+		if err := checkRecord(c.Environment, c.Name, r); err != nil {
 			return err
 		}
-		s.manifest = s.manifest.with(c.Environment, c.Name, c.Record)
+		s.manifest = s.manifest.with(c.Environment, c.Name, r)
 		if at, is := c.version(); is {
 			s.unsynced[at] = false
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -39,15 +41,45 @@ type journal struct {
 	doubtful bool
 }
 
-// change is a line of a journal: a record as it is from then on.
+// change is a line of a journal: how a record differs from then on.
 type change struct {
 	Sequence    uint64 `json:"sequence"`
 	Environment string `json:"environment"`
 	Name        string `json:"name"`
-	Record      record `json:"record"`
-	// Sealed is the file of the record's newest version when the change made that: it may
-	// not be on disk.
+	// Record has those versions alone that are new or not as they were.
+	Record  record   `json:"record"`
+	Dropped []uint32 `json:"dropped,omitempty"`
+	// Sealed is the file of the version that the change made: it may not be on disk.
 	Sealed []byte `json:"sealed,omitempty"`
+}
+
+// changeOf is how one record becomes another.
+func changeOf(before, after record) (c change) {
+	c.Record = after
+	c.Record.Versions = nil
+	for _, v := range after.Versions {
+		if old, there := before.find(v.Version); !there || old.Deleted != v.Deleted {
+			c.Record.Versions = append(c.Record.Versions, v)
+		}
+	}
+	for _, v := range before.Versions {
+		if _, there := after.find(v.Version); !there {
+			c.Dropped = append(c.Dropped, v.Version)
+		}
+	}
+	return c
+}
+
+// apply is the record that a change makes of the one before.
+func (c change) apply(before record) (after record) {
+	after = c.Record
+	after.Versions = slices.DeleteFunc(slices.Clone(before.Versions), func(v version) bool {
+		_, changed := c.Record.find(v.Version)
+		return changed || slices.Contains(c.Dropped, v.Version)
+	})
+	after.Versions = append(after.Versions, c.Record.Versions...)
+	slices.SortFunc(after.Versions, func(a, b version) int { return cmp.Compare(a.Version, b.Version) })
+	return after
 }
 
 // version is the one that a change made.

@@ -98,7 +98,9 @@ func (s *Store) discard(environment, name string, number uint32) {
 // an error, committed tells whether the change is made nevertheless.
 func (s *Store) commit(environment, name string, r record, sealed []byte, obsolete ...uint32) (committed bool, err error) {
 	next := s.manifest.with(environment, name, r)
-	committed, err = s.write(next, change{Sequence: next.Sequence, Environment: environment, Name: name, Record: r, Sealed: sealed})
+	c := changeOf(s.manifest.record(environment, name), r)
+	c.Sequence, c.Environment, c.Name, c.Sealed = next.Sequence, environment, name, sealed
+	committed, err = s.write(next, c)
 	switch {
 	case !committed:
 		return false, fmt.Errorf("writing to secret store %q: %w", s.dir, err)
