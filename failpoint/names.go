@@ -38,7 +38,7 @@ var Names = []string{
 	"output.rotated", "output.removed",
 
 	// The secret store, and the audit trail.
-	"secret.sealed", "secret.committed",
+	"secret.sealed", "secret.committed", "secret.checkpointed",
 	"audit.append", "audit.appended", "audit.synced", "audit.sealed",
 
 	// Images.

@@ -9,27 +9,33 @@
 //
 // # On disk
 //
-//	_manifest.json                  what exists, authenticated
+//	_manifest.json                  what existed at one time, authenticated
+//	_journal-42                     what has changed since, a line each; the manifest has sequence 42
 //	<environment>/<name>/3.age      one version; age -d -i identity.age 3.age shows it
 //
 // A version is JSON that names its environment, secret and version, so that a file
 // under another's name is noticed. The manifest lists every version with the hash of
 // its file; its first line is a MAC under a key derived from the identity. That is
 // what makes a version authentic: age alone does not tell who sealed a file, and
-// everybody may know the recipient.
+// everybody may know the recipient. A line of the journal begins with a MAC of itself and of
+// the MAC before it, which is the manifest's for the first.
 //
 // A version that is missing, swapped or changed gives a [DamageError] where it is
-// read, and spoils nothing else. A manifest that is damaged, or older than the files
-// beside it, fails [Open]. A whole directory put back to an earlier state is
+// read, and spoils nothing else. A manifest or journal that is damaged, or older than the
+// files beside it, fails [Open]. A whole directory put back to an earlier state is
 // consistent in itself: against that the caller keeps [Store.Sequence] elsewhere and
 // passes it as [Options].MinSequence.
 //
 // # Crashes
 //
-// A write first makes the version's file durable, then the manifest that knows it;
-// a removal goes the other way round. So at every moment the manifest on disk
-// describes files that are there, and what a crash leaves besides them is removed by
-// the next [Open]. One process at a time has the store open.
+// A write first makes the version's file, then the line of the journal that knows it and
+// has a copy of it; to sync that line is what makes the change durable. A removal goes the other way
+// round. So at every moment manifest and journal on disk describe files that are there or
+// can be made, and what a crash leaves besides them is removed by the next [Open].
+//
+// A checkpoint (checkpoint.go) syncs the files, and has a manifest take the place of the one
+// before and of its journal: when the journal has grown, at [Open] and [Store.Close], and
+// in place of a line that could not be synced. One process at a time has the store open.
 //
 // # Owners
 //
