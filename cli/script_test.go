@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/purserd/purser/e2e/rig"
 )
 
 // TestMain lets the test binary be the purser that the scripts run.
@@ -63,7 +65,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exitsCommand, "await": awaitCommand, "calls": callsCommand,
-			"send": sendCommand, "called": calledCommand, "other": otherCommand, "hurried": hurriedCommand,
+			"send": sendCommand, "called": calledCommand, "other": otherCommand, "hurried": hurriedCommand, "draining": drainingCommand,
 		},
 		RequireExplicitExec: false,
 	})
@@ -132,6 +134,13 @@ func calledCommand(ts *testscript.TestScript, _ bool, args []string) {
 	defer cancel()
 	if n.await(ctx, func() bool { return slices.Contains(n.calls, "/purser.v1."+args[0]) }) != nil {
 		ts.Fatalf("%s is not called", args[0])
+	}
+}
+
+// drainingCommand: draining waits until the node drains.
+func drainingCommand(ts *testscript.TestScript, _ bool, _ []string) {
+	if !rig.ComesTrue(20*time.Second, func() bool { return scriptNode(ts).drain.state() != nil }) {
+		ts.Fatalf("it does not drain")
 	}
 }
 
