@@ -235,7 +235,6 @@ func TestRotation(t *testing.T) {
 		appendAll(t, l, 5)
 		_, err := l.Commit(set(0))
 		must(t, err)
-		must(t, l.Seal())
 		if r := verify(t, l); !r.OK() {
 			t.Fatal(show(r.Problems))
 		}

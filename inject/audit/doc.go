@@ -4,7 +4,7 @@
 //
 //	log, err := audit.Open("/var/lib/purser/audit", keys, db, audit.Options{})
 //	defer log.Close()
-//	seq, err := log.Commit(audit.Record{Action: audit.Set, Outcome: audit.Begun, …}) // on disk
+//	seq, err := log.Commit(audit.Record{Action: audit.Set, Outcome: audit.Begun, …}) // on disk, and sealed
 //	_, err = log.Note(audit.Record{Action: audit.Set, Outcome: audit.Done, Of: seq, …}) // without waiting
 //	report, err := log.Verify(ctx)
 //
@@ -32,7 +32,7 @@
 // puts a record there and does not wait for the disk, which may not respond for
 // long; beyond a limit such records are lost, and counted. [Log.Append] waits for the
 // write(2). The file is synced and the head sealed within [Options].Interval after it,
-// in the background; [Log.Commit] waits for the first.
+// in the background; [Log.Commit] waits for both.
 // A record is always in the file before the head has it, so that a crash can leave
 // records behind the head, and never a head without its record. [Open] goes on after
 // the last authentic record. Bytes behind that and behind the head are what a crash

@@ -51,10 +51,23 @@ func (l *Log) flushAfter(pause time.Duration) bool {
 // flush makes every record durable that is written, first in the files and then in
 // the head, and removes files beyond the limit. The caller holds flushing.
 func (l *Log) flush() error {
-	now, files, lost, err := l.syncWritten()
-	if err != nil || now == l.sealed {
+	l.mu.Lock()
+	if err := l.appendUnsynced(); err != nil {
+		l.mu.Unlock()
 		return err
 	}
+	now, files, lost := l.last, l.files, l.lost
+	unsynced, current, made := l.unsynced, l.file, l.made
+	l.unsynced, l.made = nil, false
+	l.mu.Unlock()
+	if now == l.sealed || current == nil {
+		return nil
+	}
+	if err := l.sync(unsynced, current, made); err != nil {
+		l.doubt()
+		return fmt.Errorf("syncing the audit trail: %w", err)
+	}
+	failpoint.Here("audit.synced")
 	if surplus := l.surplus(files); surplus > 0 && l.verifying.TryLock() {
 		defer l.verifying.Unlock()
 		now.Oldest = files[surplus]
@@ -68,31 +81,6 @@ func (l *Log) flush() error {
 		l.options.Synced()
 	}
 	return l.drop(now.Oldest)
-}
-
-// syncWritten makes every record durable in the files. It returns what the head is to be,
-// and as of the same moment the files and how many records were lost. The caller holds
-// flushing.
-func (l *Log) syncWritten() (now head, files []uint64, lost uint64, err error) {
-	l.mu.Lock()
-	if err := l.appendUnsynced(); err != nil {
-		l.mu.Unlock()
-		return head{}, nil, 0, err
-	}
-	now, files, lost = l.last, l.files, l.lost
-	unsynced, current, made := l.unsynced, l.file, l.made
-	l.unsynced, l.made = nil, false
-	l.mu.Unlock()
-	if now.Seq == l.synced || current == nil {
-		return now, files, lost, nil
-	}
-	if err := l.sync(unsynced, current, made); err != nil {
-		l.doubt()
-		return head{}, nil, 0, fmt.Errorf("syncing the audit trail: %w", err)
-	}
-	failpoint.Here("audit.synced")
-	l.synced = now.Seq
-	return now, files, lost, nil
 }
 
 // sync also closes the files that are not written to any more.
@@ -110,7 +98,7 @@ func (l *Log) sync(unsynced []*os.File, current *os.File, made bool) error {
 
 // doubt notes that a sync has failed. What the kernel could not write it may have
 // forgotten: a later sync of the same file would say that all is well. So no record
-// that was not synced yet ever counts as that, and their files are done with.
+// that is not sealed yet counts as synced any more, and their files are done with.
 // The caller holds flushing.
 func (l *Log) doubt() {
 	l.mu.Lock()
@@ -119,7 +107,7 @@ func (l *Log) doubt() {
 		file.Close()
 	}
 	l.unsynced, l.fresh = nil, true
-	l.doubted = Record{Action: Unsynced, Outcome: Failed, Of: l.synced + 1, Count: l.last.Seq - l.synced}
+	l.doubted = Record{Action: Unsynced, Outcome: Failed, Of: l.sealed.Seq + 1, Count: l.last.Seq - l.sealed.Seq}
 }
 
 // appendUnsynced records which records may not be on disk, in a file of its own, so

@@ -77,7 +77,6 @@ type Log struct {
 	// flushing is held while files are synced and the head is sealed. It is taken
 	// before mu.
 	flushing sync.Mutex
-	synced   uint64 // the newest record that is on disk
 	sealed   head
 	// verifying keeps files from being removed under a reader of them all.
 	verifying sync.RWMutex
@@ -165,9 +164,8 @@ func (l *Log) writePending(n *Pending) (uint64, error) {
 	return l.last.Seq, nil
 }
 
-// Commit is Append that returns once the record is on disk. The head, which is another
-// file, is sealed within Options.Interval as always. A record that could be written and not
-// be made durable stays in the trail.
+// Commit is Append that returns once the record is on disk and the head sealed. A
+// record that could be written and not be made durable stays in the trail.
 func (l *Log) Commit(r Record) (uint64, error) {
 	seq, err := l.Append(r)
 	if err != nil {
@@ -175,11 +173,10 @@ func (l *Log) Commit(r Record) (uint64, error) {
 	}
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
-	if l.synced >= seq {
-		return seq, nil // another one's sync had it
+	if l.sealed.Seq >= seq {
+		return seq, nil // another one's flush had it
 	}
-	_, _, _, err = l.syncWritten()
-	return seq, err
+	return seq, l.flush()
 }
 
 // appendMissing records what is missing or may be. The caller holds mu.

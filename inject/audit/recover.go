@@ -27,7 +27,7 @@ func (l *Log) recover() (finding, error) {
 		return finding{}, l.initial()
 	}
 	if sealed != nil {
-		l.sealed, l.synced = *sealed, sealed.Seq
+		l.sealed = *sealed
 		if err := l.drop(sealed.Oldest); err != nil { // what a rotation had no time to
 			return finding{}, err
 		}

@@ -156,12 +156,10 @@ func TestDamageWhileOpen(t *testing.T) {
 			l := p.opened(t)
 			_, err := l.Commit(set(1))
 			must(t, err)
-			must(t, l.Seal())
 			if name == "head set back" {
 				old, _ := p.heads.AuditHead()
 				_, err = l.Commit(set(2))
 				must(t, err)
-				must(t, l.Seal())
 				must(t, p.heads.SetAuditHead(old))
 			} else {
 				damage(t, p)
