@@ -5,6 +5,7 @@ import (
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
@@ -30,6 +31,9 @@ type Params struct {
 	// NetNS is the path of the network namespace that the container is put into; when empty
 	// it gets a new one, with loopback alone.
 	NetNS string
+	// Devices are what belongs to the node's devices that Spec names, without variables; nil
+	// for none.
+	Devices *cdi.ContainerEdits
 	// SecretMounts are directories of secret files, the outer before those in them.
 	SecretMounts []SecretMount
 	Host         Host
@@ -63,11 +67,12 @@ var options = []option{
 	cgroupMount,
 	networkFiles,
 	userMounts,
-	secretMounts,
 	namespaces,
 	capabilities,
 	rlimits,
 	resources,
+	devices,
+	secretMounts,
 	hiddenPaths,
 	seccompProfile,
 }
