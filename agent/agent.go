@@ -253,6 +253,7 @@ func (a *Agent) runtimeConfig() runtime.Config {
 		Runtimes:       runtimes,
 		DefaultRuntime: a.cfg.DefaultRuntime,
 		AllowedRoots:   a.cfg.AllowedRoots,
+		CDISpecDirs:    a.cfg.CDISpecDirs,
 		VolumePath:     a.volumePath,
 		Forbidden:      append(a.sourcePaths(), a.cfg.StateDir, a.cfg.RunDir, filepath.Dir(a.cfg.Containerd.Address)),
 		Network:        a.networkConfig(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -139,23 +140,28 @@ func (w *workload) resolution(ctx context.Context, spec *purserv1.LaunchSpec, pi
 // pinned secrets.
 func (w *workload) resolve(ctx context.Context, r *statev1.Workload, instance string) (runtime.Instance, error) {
 	spec := r.GetSpec()
+	devices, err := w.agent.runtime.Devices(spec)
+	if err != nil {
+		return runtime.Instance{}, err
+	}
 	f, err := w.look(ctx, r)
 	if err != nil {
 		return runtime.Instance{}, err
 	}
 	w.recordGiven(ctx, r, f.resolution, instance)
-	below := f.image.Config.Env
+	below := slices.Concat(f.image.Config.Env, devices.Env())
 	if spec.GetTty() {
 		below = append([]string{termVariable + "=" + defaultTerm}, below...)
 	}
 	r.Status = &statev1.Status{Instances: []*statev1.Instance{{Id: instance, ImageDigest: f.image.Digest}}}
 	return runtime.Instance{
-		ID: instance, Spec: spec, Image: f.image, Env: w.merge(below, spec, f.resolution, instance), Files: f.resolution.Directories,
+		ID: instance, Spec: spec, Image: f.image, Env: w.merge(below, spec, f.resolution, instance), Devices: devices, Files: f.resolution.Directories,
 		Redactions: f.resolution.Redactions(), Size: w.terminalSize(), Record: r,
 	}, nil
 }
 
-// merge is the environment of an instance.
+// merge is the environment of an instance. In image are the variables of the image, and after
+// them those of devices.
 func (w *workload) merge(image []string, spec *purserv1.LaunchSpec, resolution *inject.Resolution, instance string) inject.Environ {
 	return inject.Merge(inject.Layers{
 		Image:    image,

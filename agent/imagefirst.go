@@ -11,7 +11,7 @@ import (
 
 // A workload whose strategy is restart is stopped before its next instance is made. So that
 // it is not stopped for nothing its image is looked up before that, and pulled where the
-// next start would: as the launch of a spec does (pullAhead).
+// next start would: as the launch of a spec does (pullAhead). So are its devices.
 
 // errFetching: a move is put off until an image has been pulled.
 var errFetching = errors.New("its image is pulled first")
@@ -23,11 +23,14 @@ type fetch struct {
 	err  error
 }
 
-// haveImage says what is in the way of another instance of a workload that is to be stopped
+// haveAll says what is in the way of another instance of a workload that is to be stopped
 // for it. errFetching is over by itself.
-func (r *rotator) haveImage(ctx context.Context, w *workload, spec *purserv1.LaunchSpec) error {
+func (r *rotator) haveAll(ctx context.Context, w *workload, spec *purserv1.LaunchSpec) error {
 	if launchspec.Strategy(spec) == launchspec.StrategyRolling {
 		return nil
+	}
+	if err := r.agent.haveDevices(spec); err != nil {
+		return err
 	}
 	if err, over := r.fetched(w.key, spec); over {
 		return err

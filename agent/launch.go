@@ -334,7 +334,7 @@ func (a *Agent) check(ctx context.Context, p *plan, r request) error {
 	if err != nil && !absent && !errors.Is(err, runtime.ErrUnavailable) {
 		refused = errors.Join(refused, a.imageError(ctx, spec.GetImage().GetRef(), err))
 	}
-	refused = errors.Join(refused, a.checkLogin(ctx, spec))
+	refused = errors.Join(refused, a.checkLogin(ctx, spec), a.checkDevices(p))
 	refused = errors.Join(refused, a.refuseQuarantined(p.record.GetEnvironment(), spec.GetSecrets(), r.force))
 	resolution, err := a.resolveLatest(ctx, p.record.GetEnvironment(), spec.GetSecrets(), r.pins)
 	if refused = errors.Join(refused, err); refused == nil {

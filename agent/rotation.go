@@ -28,7 +28,7 @@ func (r *rotator) begin(ctx context.Context, s *survey, sub subject, action rota
 			return errStale
 		}
 		t.Run, t.Instance = sub.record.GetRun(), i.ID
-	} else if err := r.haveImage(ctx, sub.workload, sub.record.GetSpec()); errors.Is(err, errFetching) {
+	} else if err := r.haveAll(ctx, sub.workload, sub.record.GetSpec()); errors.Is(err, errFetching) {
 		r.planner.Await(action.Workload, t, err.Error(), time.Now())
 		return nil
 	} else if err != nil {

@@ -31,7 +31,7 @@ func rename(err error, name func(field string) string) error {
 var runFields = map[string]string{
 	"spec.image.ref": "image", "spec.image.pull": "pull", "spec.image.auth_secret": "auth-secret",
 	"spec.timeout": "timeout", "spec.resources.memory": "memory",
-	"spec.resources.cpu": "cpu", "spec.user": "user", "spec.workdir": "workdir",
+	"spec.resources.cpu": "cpu", "spec.resources.devices": "device", "spec.resources.devices[": "device", "spec.user": "user", "spec.workdir": "workdir",
 	"spec.network.mode": "network", "spec.runtime": "runtime",
 	"spec.network.block_network": "block-network", "spec.network.cidr_allowlist": "cidr-allowlist",
 	"spec.network.ports[": "publish", "spec.env[": "env", "spec.secrets[": "secret",
@@ -51,7 +51,7 @@ func flagOf(cmd *cobra.Command) func(field string) string {
 		if flag == "" || !cmd.Flags().Changed(flag) {
 			return field
 		}
-		if strings.HasPrefix(flag, "secret") || flag == "publish" {
+		if strings.HasPrefix(flag, "secret") || flag == "publish" || flag == "device" {
 			rest = "" // a place in a list that the user did not see
 		}
 		return "--" + flag + strings.ReplaceAll(rest, `"`, "")

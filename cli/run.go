@@ -32,6 +32,7 @@ type runFlags struct {
 	detachKeys       string
 	timeout, memory  string
 	cpu              float64
+	devices          []string
 	user, workdir    string
 	runtime          string
 	force            bool
@@ -105,6 +106,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.timeout, "timeout", "", "end it after this long (300s, 5m): SIGTERM, then SIGKILL after its stop grace")
 	flags.StringVar(&f.memory, "memory", "", "limit of memory: 256Mi, 1Gi")
 	flags.Float64Var(&f.cpu, "cpu", 0, "limit of cpu, in cores: 0.5")
+	flags.StringArrayVar(&f.devices, "device", nil, "give the function a device of the node, by its CDI `NAME`: nvidia.com/gpu=0; repeatable")
 	flags.StringVar(&f.user, "user", "", "run as this user[:group] instead of the image's")
 	flags.StringVar(&f.workdir, "workdir", "", "absolute path of the working directory")
 	flags.StringVar(&f.network.mode, "network", "", "bridge, none or host; the node's default unless given")
@@ -241,7 +243,7 @@ func (f *runFlags) apply(cmd *cobra.Command, spec *purserv1.LaunchSpec) error {
 }
 
 func (f *runFlags) applyResources(given func(string) bool, spec *purserv1.LaunchSpec) {
-	if !given("memory") && !given("cpu") {
+	if !given("memory") && !given("cpu") && !given("device") {
 		return
 	}
 	if spec.Resources == nil {
@@ -250,6 +252,11 @@ func (f *runFlags) applyResources(given func(string) bool, spec *purserv1.Launch
 	setText(given("memory"), f.memory, &spec.Resources.Memory)
 	if given("cpu") {
 		spec.Resources.Cpu = proto.Float64(f.cpu)
+	}
+	for _, name := range f.devices {
+		if !slices.Contains(spec.Resources.Devices, name) {
+			spec.Resources.Devices = append(spec.Resources.Devices, name)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject"
 	"github.com/purserd/purser/runtime/cni"
+	"github.com/purserd/purser/runtime/devices"
 	"github.com/purserd/purser/runtime/ocispec"
 )
 
@@ -30,8 +31,10 @@ type Instance struct {
 	Spec *purserv1.LaunchSpec
 	// Image as [Runtime.Image] returned it.
 	Image *Image
-	// Env is the whole environment.
+	// Env is the whole environment, with the variables of Devices.
 	Env Environ
+	// Devices are those that Spec names, as [Runtime.Devices] returned them; nil for none.
+	Devices *devices.Set
 	// Files are the directories of secret files, the outer before those in them.
 	Files []inject.Directory
 	// Redactions are the values that must not be seen in what it writes.
@@ -193,6 +196,7 @@ func (r *Runtime) spec(in Instance) (*specs.Spec, error) {
 		CgroupParent: r.cfg.CgroupParent,
 		Files:        r.cfg.files(in.ID),
 		NetNS:        in.netNS(),
+		Devices:      in.Devices.Edits(),
 		SecretMounts: r.cfg.secretMounts(in),
 		Host:         host,
 		ConsoleSize:  in.Size.box(),

@@ -24,6 +24,7 @@ import (
 
 	"github.com/purserd/purser/runtime/cni"
 	"github.com/purserd/purser/runtime/companion"
+	"github.com/purserd/purser/runtime/devices"
 	"github.com/purserd/purser/runtime/handover"
 	"github.com/purserd/purser/runtime/handover/protocol"
 	"github.com/purserd/purser/runtime/loghelper"
@@ -85,6 +86,9 @@ type Config struct {
 	DefaultRuntime string
 	// AllowedRoots are the directories that specs may mount from.
 	AllowedRoots []string
+	// CDISpecDirs have the CDI specifications of the node's devices, a later one before an
+	// earlier. When empty, there are no devices.
+	CDISpecDirs []string
 	// VolumePath is where on the node a volume of an environment is; its error says
 	// what there is instead. When nil, there are no volumes.
 	VolumePath func(environment, name string) (string, error)
@@ -123,7 +127,8 @@ type Runtime struct {
 	anchors   anchors
 	turns     turns        // of calls to shared shims
 	network   *cni.Network // nil for none
-	limits    atomic.Bool  // the kernel is known to limit what containers reach
+	devices   *devices.Node
+	limits    atomic.Bool // the kernel is known to limit what containers reach
 	versions  byExecutable[string]
 	// connections bounds the layers that come from registries at the same time.
 	connections *semaphore.Weighted
@@ -229,6 +234,7 @@ func open(cfg Config) (*Runtime, error) {
 		cfg:         cfg,
 		execPrefix:  newExecPrefix(),
 		helper:      helper,
+		devices:     devices.Open(cfg.CDISpecDirs, cfg.Logger),
 		client:      c,
 		connections: semaphore.NewWeighted(connections),
 		handover:    h,

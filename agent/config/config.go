@@ -47,6 +47,9 @@ type Config struct {
 	CgroupParent string `toml:"cgroup_parent"`
 	// AllowedRoots are the directories from which a spec may mount.
 	AllowedRoots []string `toml:"allowed_roots"`
+	// CDISpecDirs have the specifications of the node's devices; a later one goes before an
+	// earlier.
+	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// DefaultRuntime serves specs that name none: runc, or the only one configured.
 	DefaultRuntime string `toml:"default_runtime"`
 
@@ -200,6 +203,7 @@ func Default() *Config {
 		RunDir:       "/run/purser",
 		Socket:       "/run/purser/purser.sock",
 		CgroupParent: "/purser",
+		CDISpecDirs:  []string{"/etc/cdi", "/var/run/cdi"},
 		Containerd: Containerd{
 			Address:   "/run/containerd/containerd.sock",
 			Namespace: "purser",
@@ -347,6 +351,9 @@ func (c *Config) checkPaths() error {
 	absolute("images.docker_config", c.Images.DockerConfig)
 	for _, root := range c.AllowedRoots {
 		absolute("allowed_roots", root)
+	}
+	for _, dir := range c.CDISpecDirs {
+		absolute("cdi_spec_dirs", dir)
 	}
 	// sun_path holds 108 bytes with its closing NUL (unix(7)).
 	if len(c.Socket) > 107 {

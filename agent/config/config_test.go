@@ -36,6 +36,7 @@ func TestMistakes(t *testing.T) {
 		"wrong type":       {"socket = 5", "config.toml:1:10: "},
 		"relative":         {"state_dir = 'here'", `state_dir: "here" is not an absolute path`},
 		"relative root":    {"allowed_roots = ['/a', 'b']", `allowed_roots: "b" is not an absolute path`},
+		"relative devices": {"cdi_spec_dirs = ['cdi']", `cdi_spec_dirs: "cdi" is not an absolute path`},
 		"syntax":           {"state_dir = ", "config.toml:1:"},
 		"long socket":      {"socket = '/" + strings.Repeat("a", 120) + "'", "107 at most"},
 		"runtime path":     {"[runtimes.crun]", "runtimes.crun.path: missing"},

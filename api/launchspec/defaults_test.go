@@ -44,7 +44,7 @@ func meaning() map[string]string {
 		"retries":                 fmt.Sprint(launchspec.Retries(s)),
 		"ttl_after_finished":      orNoLimit(hasTTL, "kept"),
 		"stop.grace":              launchspec.StopGrace(s).String(),
-		"rotation.strategy":       fmt.Sprintf("%s; %s with network.mode host or a mount that can be written to", launchspec.Strategy(s), launchspec.Strategy(exclusive)),
+		"rotation.strategy":       fmt.Sprintf("%s; %s with network.mode host, devices or a mount that can be written to", launchspec.Strategy(s), launchspec.Strategy(exclusive)),
 		"rotation.min_ready":      fmt.Sprintf("%s; with a ready probe %s", launchspec.MinReady(s), launchspec.MinReady(probed)),
 		"rotation.health_timeout": fmt.Sprintf("%s more than min_ready", launchspec.HealthTimeout(s)-launchspec.MinReady(s)),
 		"rotation.splay":          launchspec.Splay(s).String(),
@@ -89,7 +89,7 @@ var inWords = map[string]bool{
 	"secrets[].file.uid": true, "secrets[].file.gid": true, "secrets[].file": true,
 	"image.auth_secret": true, "probes": true, "hooks": true,
 	"network.mode": true, "network.ports": true, "network.ports[].host": true, "network.ports[].host_ip": true,
-	"network.ports[].proxy_protocol": true, "network.cidr_allowlist": true,
+	"network.ports[].proxy_protocol": true, "resources.devices": true, "network.cidr_allowlist": true,
 	"rotation.window": true, "rotation.window.timezone": true, "probes.*.http.host": true, "probes.*.grpc.service": true, "secrets[].keys": true,
 }
 

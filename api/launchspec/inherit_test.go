@@ -27,6 +27,8 @@ func TestInheritance(t *testing.T) {
 		"maps by name":               {`{image: {ref: b}, env: {A: "1", B: "1"}}`, `{env: {B: "2", C: "2"}}`, `{"image": {"ref": "b"}, "env": {"A": "1", "B": "2", "C": "2"}}`},
 		"lists replace":              {`{image: {ref: b}, command: [a, b], args: [c]}`, `{command: [d]}`, `{"image": {"ref": "b"}, "command": ["d"], "args": ["c"]}`},
 		"an empty list replaces":     {`{image: {ref: b}, command: [a, b]}`, `{command: []}`, `{"image": {"ref": "b"}}`},
+		"devices replace":            {`{image: {ref: b}, resources: {cpu: 1, devices: [v/c=0, v/c=1]}}`, `{resources: {devices: [v/c=2], pids: 5}}`, `{"image": {"ref": "b"}, "resources": {"cpu": 1, "pids": 5, "devices": ["v/c=2"]}}`},
+		"devices inherited":          {`{image: {ref: b}, resources: {devices: [v/c=0]}}`, `{resources: {pids: 5}}`, `{"image": {"ref": "b"}, "resources": {"pids": 5, "devices": ["v/c=0"]}}`},
 		"mounts replace":             {`{image: {ref: b}, mounts: [{source: /a, target: /a}]}`, `{mounts: [{type: tmpfs, target: /b}]}`, `{"image": {"ref": "b"}, "mounts": [{"type": "tmpfs", "target": "/b"}]}`},
 		"probes by field":            {`{image: {ref: b}, probes: {live: {tcp: {port: 1}, period: 1s}}}`, `{probes: {ready: {tcp: {port: 2}}, live: {failures: 5}}}`, `{"image": {"ref": "b"}, "probes": {"ready": {"tcp": {"port": 2}}, "live": {"tcp": {"port": 1}, "period": "1s", "failures": 5}}}`},
 		"another way replaces":       {`{image: {ref: b}, probes: {live: {tcp: {port: 1}, period: 1s}}}`, `{probes: {live: {http: {port: 2}}}}`, `{"image": {"ref": "b"}, "probes": {"live": {"http": {"port": 2}, "period": "1s"}}}`},

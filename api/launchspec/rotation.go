@@ -25,6 +25,9 @@ func exclusive(s *purserv1.LaunchSpec) string {
 	if NetworkMode(s) == NetworkHost {
 		return "network.mode host"
 	}
+	if len(s.GetResources().GetDevices()) > 0 {
+		return "a device (resources.devices)"
+	}
 	for _, m := range s.GetMounts() {
 		if MountType(m) != MountTmpfs && !m.GetReadOnly() {
 			return "a mount that can be written to"

@@ -13,6 +13,7 @@ func TestStrategy(t *testing.T) {
 		``: "rolling", `"rotation": {"strategy": "restart"}`: "restart", `"kind": "job"`: "restart", `"kind": "job", "rotation": {"strategy": "rolling"}`: "restart",
 		`"rotation": {"strategy": "manual"}`: "rolling", `"rotation": {"strategy": "manual"}, "network": {"mode": "host"}`: "restart",
 		`"network": {"mode": "host"}`: "restart", `"network": {"mode": "bridge"}`: "rolling",
+		`"resources": {"devices": ["nvidia.com/gpu=0"]}`: "restart", `"resources": {"devices": []}`: "rolling", `"resources": {"cpu": 1}`: "rolling",
 		`"mounts": [{"source": "/s", "target": "/s"}]`: "restart", `"mounts": [{"source": "/s", "target": "/s", "read_only": true}]`: "rolling",
 		`"mounts": [{"type": "tmpfs", "target": "/s"}]`: "rolling", `"mounts": [{"type": "volume", "source": "v", "target": "/s"}]`: "restart",
 	} {

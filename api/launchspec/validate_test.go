@@ -1,6 +1,7 @@
 package launchspec_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -15,27 +16,35 @@ func TestValidate(t *testing.T) {
 		fields string // beside app, function and image
 		want   []string
 	}{
-		"least":                 {``, nil},
-		"everything":            {`"environment": "prod", "id": "x/y.z", "kind": "job", "command": [""], "timeout": "1h1m", "retries": 3, "ttl_after_finished": "0", "runtime": "crun", "user": "app:1000", "workdir": "/", "network": {"mode": "host"}, "stdin": true, "tty": true`, nil},
-		"service.restart":       {`"kind": "job", "restart": {}`, []string{"restart: must not be given for a job, which has retries: restart belongs to kind: service (service.restart)"}},
-		"job.fields":            {`"retries": 1, "ttl_after_finished": "1s"`, []string{"retries: must not be given for a service"}},
-		"empty strings":         {`"environment": "", "id": "", "kind": "", "user": "", "workdir": "", "runtime": ""`, []string{"environment: must be 1 to 64", "id: must be letters", "kind: must be service or job", "runtime: must be 1 to 64", "user: must be a user", "workdir: must be an absolute path"}},
-		"name too long":         {`"environment": "` + strings.Repeat("x", 65) + `"`, []string{"environment: must be 1 to 64"}},
-		"ID too long":           {`"id": "` + strings.Repeat("x", 130) + `"`, []string{"id: must be at most 129 characters (string.max_len)"}},
-		"IDs":                   {`"id": "../x"`, []string{"id: must be letters, digits"}},
-		"durations":             {`"stop": {"grace": "-1s"}, "restart": {"backoff_min": "0s", "backoff_max": "forever"}`, []string{"restart.backoff_max: must be a duration", "stop.grace: must be a duration such as 500ms, 30s or 1h30m, or 0", "restart.backoff_min: must be longer than 0 (duration.positive)"}},
-		"endless duration":      {`"kind": "job", "timeout": "99999999h"`, []string{"timeout: must be a duration below 292 years (duration.range)"}},
-		"no timeout":            {`"kind": "job", "timeout": "0h"`, []string{"timeout: must be longer than 0 (duration.positive)"}},
-		"zero":                  {`"stop": {"grace": "0"}`, nil},
-		"backoffs cross":        {`"restart": {"backoff_min": "3s", "backoff_max": "2s"}`, []string{"restart.backoff_min: must be at most backoff_max (restart.backoff)"}},
-		"above default":         {`"restart": {"backoff_min": "2m"}`, []string{"restart.backoff_min: must be at most backoff_max, which is 1m0s by default (restart.backoff)"}},
-		"below default":         {`"restart": {"backoff_max": "1ms"}`, []string{"restart.backoff_max: must be at least backoff_min, which is 1s by default (restart.backoff)"}},
-		"equal backoffs":        {`"restart": {"backoff_min": "2m", "backoff_max": "120s"}`, nil},
-		"memory too little":     {`"resources": {"memory": "5Mi"}`, []string{"resources.memory: must be at least 6Mi, or no container starts (quantity.least)"}},
-		"memory of what":        {`"resources": {"memory": "256MB"}`, []string{"resources.memory: must be a number of bytes such as 256Mi, 1Gi or 500M (string.pattern)"}},
-		"memory of the world":   {`"resources": {"memory": "99999Ei"}`, []string{"resources.memory: must be at most 1Ei (quantity.range)"}},
-		"memory with fraction":  {`"resources": {"memory": "0.5Gi"}`, nil},
-		"cpu":                   {`"resources": {"cpu": "NaN"}`, []string{"resources.cpu: must be"}},
+		"least":                {``, nil},
+		"everything":           {`"environment": "prod", "id": "x/y.z", "kind": "job", "command": [""], "timeout": "1h1m", "retries": 3, "ttl_after_finished": "0", "runtime": "crun", "user": "app:1000", "workdir": "/", "network": {"mode": "host"}, "stdin": true, "tty": true`, nil},
+		"service.restart":      {`"kind": "job", "restart": {}`, []string{"restart: must not be given for a job, which has retries: restart belongs to kind: service (service.restart)"}},
+		"job.fields":           {`"retries": 1, "ttl_after_finished": "1s"`, []string{"retries: must not be given for a service"}},
+		"empty strings":        {`"environment": "", "id": "", "kind": "", "user": "", "workdir": "", "runtime": ""`, []string{"environment: must be 1 to 64", "id: must be letters", "kind: must be service or job", "runtime: must be 1 to 64", "user: must be a user", "workdir: must be an absolute path"}},
+		"name too long":        {`"environment": "` + strings.Repeat("x", 65) + `"`, []string{"environment: must be 1 to 64"}},
+		"ID too long":          {`"id": "` + strings.Repeat("x", 130) + `"`, []string{"id: must be at most 129 characters (string.max_len)"}},
+		"IDs":                  {`"id": "../x"`, []string{"id: must be letters, digits"}},
+		"durations":            {`"stop": {"grace": "-1s"}, "restart": {"backoff_min": "0s", "backoff_max": "forever"}`, []string{"restart.backoff_max: must be a duration", "stop.grace: must be a duration such as 500ms, 30s or 1h30m, or 0", "restart.backoff_min: must be longer than 0 (duration.positive)"}},
+		"endless duration":     {`"kind": "job", "timeout": "99999999h"`, []string{"timeout: must be a duration below 292 years (duration.range)"}},
+		"no timeout":           {`"kind": "job", "timeout": "0h"`, []string{"timeout: must be longer than 0 (duration.positive)"}},
+		"zero":                 {`"stop": {"grace": "0"}`, nil},
+		"backoffs cross":       {`"restart": {"backoff_min": "3s", "backoff_max": "2s"}`, []string{"restart.backoff_min: must be at most backoff_max (restart.backoff)"}},
+		"above default":        {`"restart": {"backoff_min": "2m"}`, []string{"restart.backoff_min: must be at most backoff_max, which is 1m0s by default (restart.backoff)"}},
+		"below default":        {`"restart": {"backoff_max": "1ms"}`, []string{"restart.backoff_max: must be at least backoff_min, which is 1s by default (restart.backoff)"}},
+		"equal backoffs":       {`"restart": {"backoff_min": "2m", "backoff_max": "120s"}`, nil},
+		"memory too little":    {`"resources": {"memory": "5Mi"}`, []string{"resources.memory: must be at least 6Mi, or no container starts (quantity.least)"}},
+		"memory of what":       {`"resources": {"memory": "256MB"}`, []string{"resources.memory: must be a number of bytes such as 256Mi, 1Gi or 500M (string.pattern)"}},
+		"memory of the world":  {`"resources": {"memory": "99999Ei"}`, []string{"resources.memory: must be at most 1Ei (quantity.range)"}},
+		"memory with fraction": {`"resources": {"memory": "0.5Gi"}`, nil},
+		"cpu":                  {`"resources": {"cpu": "NaN"}`, []string{"resources.cpu: must be"}},
+		"devices":              {`"resources": {"devices": ["nvidia.com/gpu=0", "a/b=c", "Vendor-1.example/net_card=GPU-0:1.x", "v/c=0"]}`, nil},
+		"no devices":           {`"resources": {"devices": []}`, nil},
+		"a device twice":       {`"resources": {"devices": ["v/c=0", "v/c=1", "v/c=0"]}`, []string{"resources.devices: must not repeat an item (repeated.unique)"}},
+		"devices by path": {`"resources": {"devices": ["/dev/fuse"]}`, []string{
+			"resources.devices[0]: must be the name of a CDI device, vendor/class=name, such as nvidia.com/gpu=0; a path in /dev is none (string.pattern)"}},
+		"no names of devices":   {`"resources": {"devices": ["v/c=0", "gpu=0", "v/c", "v/c=", "/c=0", "v/=0", "1v/c=0", "v/1c=0", "v-/c=0", "v/c.=0", "v/c=-0", "v/c=0:", "v/c/d=0", "v/c=0=1", "v/c=a b", "", "v/c=0\n"]}`, noNames(1, 16)},
+		"long name of a device": {`"resources": {"devices": ["v/c=` + strings.Repeat("x", 253) + `"]}`, []string{"resources.devices[0]: must be at most 256 characters"}},
+		"rolling with a device": {`"rotation": {"strategy": "rolling"}, "resources": {"devices": ["v/c=0"]}`, []string{"rotation.strategy: must be restart, or left out: two instances would run side by side for a while, and a device (resources.devices) is for one (rotation.exclusive)"}},
 		"reference":             {`"image": {"ref": "a b"}`, []string{"image.ref: must be an image reference such as"}},
 		"reference with scheme": {`"image": {"ref": "docker://registry.example/app:1"}`, []string{"image.ref: must not have docker:// in front: leave it out, as in registry.example/app:1 (image.ref)"}},
 		"reference in capitals": {`"image": {"ref": "Registry.example/App:1"}`, []string{"image.ref: must be lower case up to the tag (image.ref)"}},
@@ -172,6 +181,14 @@ func TestValidate(t *testing.T) {
 			checkProblems(t, err, tt.want...)
 		})
 	}
+}
+
+// noNames are the problems of a range of devices whose names are none.
+func noNames(first, last int) (want []string) {
+	for i := first; i <= last; i++ {
+		want = append(want, fmt.Sprintf("resources.devices[%d]: must be the name of a CDI device", i))
+	}
+	return want
 }
 
 func TestValidateEmpty(t *testing.T) {

@@ -22,6 +22,7 @@ const (
 	dirModePattern  = `^0?[0-7]{3,4}$`
 	platformPattern = `^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`
 	hostPattern     = `^[A-Za-z0-9._:\[\]-]+$`
+	devicePattern   = `^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$`
 	headerPattern   = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 	userPattern     = `^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`
 )
@@ -40,6 +41,7 @@ var patterns = map[string]string{
 	dirModePattern:  "must be permissions in octal, such as 0755 or 1777",
 	platformPattern: "must be os/architecture, such as linux/arm64 or linux/arm/v7",
 	hostPattern:     "must be a host, with a port if need be, such as shop.example or shop.example:8080",
+	devicePattern:   "must be the name of a CDI device, vendor/class=name, such as nvidia.com/gpu=0; a path in /dev is none",
 	headerPattern:   "must be that of a header, such as X-Probe",
 	userPattern:     "must be a user or user:group, each a name or number, such as app, 1000 or 1000:1000",
 }

@@ -679,7 +679,7 @@ func (x *Restart) GetBackoffMax() string {
 	return ""
 }
 
-// Resources are the limits of one container.
+// Resources are the limits of one container, and the node's devices that it is given.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Cores: 0.5 is half of one.
@@ -687,7 +687,10 @@ type Resources struct {
 	// Bytes as a Kubernetes quantity: 256Mi, 1Gi, 500M.
 	Memory *string `protobuf:"bytes,2,opt,name=memory,proto3,oneof" json:"memory,omitempty"`
 	// Processes and threads.
-	Pids          *uint32 `protobuf:"varint,3,opt,name=pids,proto3,oneof" json:"pids,omitempty"`
+	Pids *uint32 `protobuf:"varint,3,opt,name=pids,proto3,oneof" json:"pids,omitempty"`
+	// Devices of the node, by the names that they have in its specifications of the
+	// Container Device Interface (CDI): vendor/class=name, such as nvidia.com/gpu=0.
+	Devices       []string `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -741,6 +744,13 @@ func (x *Resources) GetPids() uint32 {
 		return *x.Pids
 	}
 	return 0
+}
+
+func (x *Resources) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
 }
 
 // Network says what the container can reach, and at which ports it is reached.
@@ -1852,11 +1862,12 @@ const file_purser_v1_spec_proto_rawDesc = "" +
 	"backoffMax\x88\x01\x01B\t\n" +
 	"\a_policyB\x0e\n" +
 	"\f_backoff_minB\x0e\n" +
-	"\f_backoff_max\"\xd7\x01\n" +
+	"\f_backoff_max\"\x82\x03\n" +
 	"\tResources\x12.\n" +
 	"\x03cpu\x18\x01 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xb0@){\x14\xaeG\xe1z\x84?H\x00R\x03cpu\x88\x01\x01\x12W\n" +
 	"\x06memory\x18\x02 \x01(\tB:\xbaH7r523^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$H\x01R\x06memory\x88\x01\x01\x12%\n" +
-	"\x04pids\x18\x03 \x01(\rB\f\xbaH\t*\a\x18\x80\x80\x80\x02(\x01H\x02R\x04pids\x88\x01\x01B\x06\n" +
+	"\x04pids\x18\x03 \x01(\rB\f\xbaH\t*\a\x18\x80\x80\x80\x02(\x01H\x02R\x04pids\x88\x01\x01\x12\xa8\x01\n" +
+	"\adevices\x18\x04 \x03(\tB\x8d\x01\xbaH\x89\x01\x92\x01\x85\x01\x10\x80\x01\x18\x01\"~r|\x18\x80\x022w^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$R\adevicesB\x06\n" +
 	"\x04_cpuB\t\n" +
 	"\a_memoryB\a\n" +
 	"\x05_pids\"\xaf\x02\n" +
