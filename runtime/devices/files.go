@@ -65,7 +65,15 @@ func (f *file) read() {
 	f.spec, f.err = cdi.ReadSpec(f.path, f.rank)
 }
 
-// problem says why the file cannot be used, on one line, as YAML's mistakes are not.
+// problemShown bounds what is told of one file, in characters: YAML's mistakes can be many.
+const problemShown = 200
+
+// problem says why the file cannot be used, on one line.
 func (f *file) problem() string {
-	return f.path + ": " + strings.Join(strings.Fields(f.err.Error()), " ")
+	text := strings.Join(strings.Fields(f.err.Error()), " ")
+	text = strings.ReplaceAll(text, fmt.Sprintf(" %q", f.path), "")
+	if all := []rune(text); len(all) > problemShown {
+		text = string(all[:problemShown]) + "…"
+	}
+	return f.path + ": " + text
 }

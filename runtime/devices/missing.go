@@ -32,7 +32,7 @@ func (n *Node) unknown(name string, k *known) string {
 	}
 	text += fmt.Sprintf(": the CDI specifications in %s name %s", strings.Join(n.dirs, " and "), some(name, k.names()))
 	if len(k.broken) > 0 {
-		text += "; not to be used are " + strings.Join(k.broken[:min(shown, len(k.broken))], ", ")
+		text += "; of no use are " + strings.Join(k.broken[:min(shown, len(k.broken))], ", ")
 	}
 	return text + "; have one written that names it, by its vendor's tool (for nvidia.com: nvidia-ctk cdi generate)"
 }
