@@ -159,15 +159,18 @@ func (n deviceNode) runsWaiting(args ...string) <-chan string {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { said.Close() })
-	job := n.command(args...)
-	job.Stderr = said
+	job, out := n.command(args...), &strings.Builder{}
+	job.Stdout, job.Stderr = out, said
+	if err := job.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = job.Process.Kill() })
 	ended := make(chan string, 1)
 	go func() {
-		out, err := job.Output()
-		if err != nil {
-			out = fmt.Append(out, err)
+		if err := job.Wait(); err != nil {
+			fmt.Fprint(out, err)
 		}
-		ended <- string(out)
+		ended <- out.String()
 	}()
 	n.eventually("the job to say what it waits for", func() bool {
 		text, err := os.ReadFile(said.Name())
