@@ -40,7 +40,6 @@ func (s *Store) checkpoint(m manifest) (replaced bool, err error) {
 		s.journal.doubtful = true
 		return false, err
 	}
-	s.journal.close()
 	s.journal = s.journalOf(m.Sequence, mac)
 	if err != nil {
 		s.journal.doubtful = true // and the one before may be needed yet

@@ -4,7 +4,6 @@ import "os"
 
 // Kill ends the use of a store as the death of the process does.
 func (s *Store) Kill() {
-	s.journal.close()
 	_ = s.unlock()
 	s.closed = true
 }

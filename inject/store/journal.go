@@ -34,8 +34,7 @@ type journal struct {
 	key  [sha256.Size]byte
 	last [sha256.Size]byte // the MAC of the newest line; before the first the manifest's
 
-	file *os.File // nil before the first line
-	size int64
+	size int64 // 0 when there may not be a file yet
 	// doubtful is a journal that nothing may be added to, as it is not known what of it is
 	// on disk. The next change needs a manifest.
 	doubtful bool
@@ -98,7 +97,7 @@ func (s *Store) journalOf(sequence uint64, mac [sha256.Size]byte) *journal {
 
 // needs says whether a file must stay: that of this journal, unless it is yet to be made.
 func (j *journal) needs(path string) bool {
-	return path == j.path && (j.file != nil || j.doubtful)
+	return path == j.path && (j.size > 0 || j.doubtful)
 }
 
 // sealed are the files of versions that the journal has.
@@ -122,21 +121,24 @@ func (j *journal) sealed() map[place][]byte {
 func (j *journal) full() bool { return j.doubtful || j.size >= journalLimit }
 
 // add makes a change durable. With an error, there tells whether it may be in the journal
-// nevertheless; then and when it could not be taken out again the journal is doubtful.
+// nevertheless; then, when it could not be taken out again, and when the file is not as it
+// was left, the journal is doubtful.
 func (j *journal) add(c change) (there bool, err error) {
 	line, mac, err := j.encode(c)
 	if err != nil {
 		return false, err
 	}
-	if err := j.open(); err != nil {
+	file, err := j.open()
+	if err != nil {
 		return false, err
 	}
-	if _, err := j.file.Write(line); err != nil {
-		undone := j.file.Truncate(j.size)
+	defer file.Close()
+	if _, err := file.Write(line); err != nil {
+		undone := file.Truncate(j.size)
 		j.doubtful = undone != nil
 		return false, errors.Join(err, undone)
 	}
-	if err := unix.Fdatasync(int(j.file.Fd())); err != nil {
+	if err := unix.Fdatasync(int(file.Fd())); err != nil {
 		j.doubtful = true
 		return true, fmt.Errorf("syncing %s: %w", j.path, err)
 	}
@@ -144,27 +146,31 @@ func (j *journal) add(c change) (there bool, err error) {
 	return true, nil
 }
 
-// open makes the file, durably, unless it is there.
-func (j *journal) open() error {
-	if j.file != nil {
-		return nil
+// open opens the file that a line is to be added to, and makes it, durably, for the first. It
+// is not kept open: what has its name is what the next start finds.
+func (j *journal) open() (*os.File, error) {
+	flags := os.O_WRONLY | os.O_APPEND
+	if j.size == 0 {
+		flags |= os.O_CREATE | os.O_TRUNC
 	}
-	file, err := os.OpenFile(j.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|os.O_TRUNC, 0o600)
-	if err == nil {
+	file, err := os.OpenFile(j.path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		j.doubtful = true
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() != j.size {
+		j.doubtful, err = true, fmt.Errorf("%s is not as it was left", j.path)
+	}
+	if err == nil && j.size == 0 {
 		err = durable.Sync(filepath.Dir(j.path))
 	}
 	if err != nil {
-		file.Close()
-		return err
+		return nil, errors.Join(err, file.Close())
 	}
-	j.file = file
-	return nil
-}
-
-func (j *journal) close() {
-	if j.file != nil {
-		j.file.Close()
-	}
+	return file, nil
 }
 
 // encode makes a line: a MAC in hexadecimal, a space, and JSON.

@@ -204,3 +204,29 @@ func TestTornJournal(t *testing.T) {
 	s.Kill()
 	wantContent(t, p.open(t), "dev", "db", 0, "1 A=1")
 }
+
+// A journal that was taken away, or written to by others, while the store is open costs
+// nothing that it had.
+func TestJournalChangedWhileOpen(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, path string){
+		"removed":  func(t *testing.T, path string) { must(t, os.Remove(path)) },
+		"replaced": func(t *testing.T, path string) { overwrite(t, path, []byte("mine")) },
+		"grown":    func(t *testing.T, path string) { overwrite(t, path, append(read(t, path), "mine"...)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, s := journaled(t)
+			change(t, s.Journal())
+			put(t, s, "dev", "db", "A=3")
+			put(t, s, "dev", "db", "A=4")
+			seen := s.Sequence()
+			s.CutPower(func(path string) {})
+			s, err := store.Open(p.dir, p.keys, store.Options{MinSequence: seen})
+			must(t, err)
+			defer s.Close()
+			for i, want := range []string{"1 A=1", "2 A=2", "3 A=3", "4 A=4"} {
+				wantContent(t, s, "dev", "db", uint32(i+1), want)
+			}
+			wantContent(t, s, "prod", "api", 0, "1 B=1")
+		})
+	}
+}

@@ -144,7 +144,6 @@ func (s *Store) Close() error {
 	if s.journal.size > 0 || s.journal.doubtful {
 		_, err = s.checkpoint(s.manifest)
 	}
-	s.journal.close()
 	return errors.Join(err, s.unlock())
 }
 

@@ -119,17 +119,16 @@ func (s *Store) commit(environment, name string, r record, sealed []byte, obsole
 // write makes a change durable, in the journal, or with the manifest that follows where
 // that cannot be gone on with.
 func (s *Store) write(next manifest, c change) (written bool, err error) {
-	if s.journal.full() {
-		return s.checkpoint(next)
+	if !s.journal.full() {
+		if written, err = s.journal.add(c); !s.journal.doubtful {
+			return written, err
+		}
 	}
-	there, err := s.journal.add(c)
-	if err == nil || !there {
-		return there, err
-	}
-	if _, failed := s.checkpoint(next); failed == nil {
+	replaced, failed := s.checkpoint(next)
+	if failed == nil {
 		return true, nil
 	}
-	return true, err
+	return replaced || written, errors.Join(err, failed)
 }
 
 // removeVersions removes the files of versions that the manifest no longer names.
