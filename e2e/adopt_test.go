@@ -191,7 +191,7 @@ func TestOlderDatabase(t *testing.T) {
 // What runs on a node whose database was put back from when it was drained is taken
 // over, and stopped.
 func TestOlderDatabaseOfADrainedNode(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		service, _ := n.deployTicking()
 		n.must("drain", "--deadline", "1s")
 		old := filepath.Join(t.TempDir(), "state.db")

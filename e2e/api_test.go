@@ -59,7 +59,7 @@ func curl(t *testing.T, n *node, method, body string) <-chan []byte {
 }
 
 func TestJSON(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		if answer, status := n.post("Workloads/List", "{}"); status != "200" || !strings.Contains(answer, `"workloads":[]`) {
 			t.Errorf("List: %s %s", status, answer)
 		}
@@ -97,7 +97,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestGRPC(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		grpcurl := func(args ...string) string {
 			t.Helper()
 			args = append([]string{"-plaintext", "-unix"}, args...)
@@ -128,7 +128,7 @@ func TestGRPC(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploySleeper()
 		n.run("run", "--image", image, "--", "false")
 		scrape := finish(t, exec.Command("curl", "-sS", n.metrics)).stdout
@@ -155,7 +155,7 @@ func TestMetrics(t *testing.T) {
 
 // After a busy time the agent has no more goroutines than before.
 func TestNoGoroutinesLeft(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		goroutines := func() string {
 			out := finish(t, exec.Command("curl", "-sS", n.metrics)).stdout
 			_, rest, _ := strings.Cut(out, "\ngo_goroutines ")

@@ -62,7 +62,7 @@ func (n *node) auditFiles() []string {
 // Who changes secrets, who is given them and what is run leaves records, with the
 // caller and without a value.
 func TestAuditTrail(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.runWith(canary, "secret", "set", "s", "KEY=-")
 		n.runWith(canary+"2", "secret", "set", "s", "KEY=-", "OTHER=@"+file(t, "other", canary))
 		n.must("secret", "rollback", "s", "1")

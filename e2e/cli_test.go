@@ -25,7 +25,7 @@ func TestNobodyThere(t *testing.T) {
 
 // Signals to purser run reach the function.
 func TestRunPassesSignalsOn(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		cmd := n.command("run", "--image", image, "--", "sh", "-c", `trap "echo got it; exit 33" TERM; echo ready; while :; do sleep 0.05; done`)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -37,7 +37,7 @@ functions:
 `
 
 func TestDrain(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploy(drained)
 		for _, id := range []string{"a/kind", "a/stubborn", "a/job"} {
 			n.await(id, "running", inState("running"))

@@ -11,7 +11,7 @@ import (
 
 // The layers of an environment, lowest to highest, as a function sees them.
 func TestPrecedence(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "first", "--from-json", file(t, "s.json", `{"LAYERED3": "first", "LAYERED4": "first", "LAYERED5": "first", "ONLY_FIRST": "1", "OTHER": "x"}`))
 		n.runWith("second", "secret", "set", "second", "LAYERED4=-")
 		n.must("secret", "set", "second", "--from-json", file(t, "s.json", `{"LAYERED5": "second"}`))
@@ -79,7 +79,7 @@ func TestExitStatuses(t *testing.T) {
 
 // Output reaches run byte for byte, and nothing else does.
 func TestRunOutput(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		r := n.run("run", "--image", image, "--", "sh", "-c", `printf 'a\0b\377no newline'; printf 'error\n' >&2`)
 		if r.stdout != "a\x00b\xffno newline" || r.stderr != "error\n" || r.code != 0 {
 			t.Errorf("got %q, %q, %d", r.stdout, r.stderr, r.code)
@@ -115,7 +115,7 @@ func TestFiftyAtOnce(t *testing.T) {
 }
 
 func TestMistakesInAnAppFile(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		path := file(t, "wrong.yaml", `app: a
 defaults:
   image: {ref: localhost/box:1}
@@ -140,7 +140,7 @@ functions:
 
 // The same app in two environments, each with its own secret of one name.
 func TestEnvironmentsSideBySide(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		app := `
 app: a
 environment: ${APP_ENV}
@@ -184,7 +184,7 @@ functions:
 // A launch that lacks secrets is refused before anything is made, and says all
 // that is missing.
 func TestMissingSecrets(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.runWith("x", "secret", "set", "have", "ONE=-")
 		app := `
 app: a

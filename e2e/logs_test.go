@@ -22,7 +22,7 @@ import (
 func floodImage(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "flood")
-	build := exec.Command("go", "build", "-o", program, "./flood")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "./flood")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the payload: %v\n%s", err, out)

@@ -50,18 +50,6 @@ type node struct {
 	network *exec.Cmd
 }
 
-// onEach runs a test on a node of its own for each containerd.
-func onEach(t *testing.T, test func(t *testing.T, n *node)) {
-	t.Helper()
-	t.Parallel()
-	for _, v := range rig.Versions {
-		t.Run("containerd "+string(v), func(t *testing.T) {
-			t.Parallel()
-			test(t, newNode(t, v))
-		})
-	}
-}
-
 // newNode starts a node with the image imported.
 func newNode(t testing.TB, v rig.Version) *node {
 	t.Helper()

@@ -40,7 +40,7 @@ var buildService = sync.OnceValues(func() (string, error) {
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "service")
-	build := exec.Command("go", "build", "-o", program, "./service")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "./service")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the service: %w\n%s", err, out)
@@ -52,13 +52,13 @@ var buildService = sync.OnceValues(func() (string, error) {
 // bridged runs a test on a node with a container network for each containerd.
 func bridged(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Helper()
-	t.Parallel()
-	for _, v := range rig.Versions {
-		t.Run("containerd "+string(v), func(t *testing.T) {
-			t.Parallel()
-			test(t, bridgedNode(t, v))
-		})
-	}
+	onVersions(t, rig.Versions, bridgedNode, test)
+}
+
+// bridgedOnOne is bridged for what is not about containerd.
+func bridgedOnOne(t *testing.T, test func(t *testing.T, n *node)) {
+	t.Helper()
+	onVersions(t, oneFor(t), bridgedNode, test)
 }
 
 // bridgedNode is a node with a container network, in a network namespace of its own, and the
@@ -228,7 +228,7 @@ const loadKept, loadFresh = 8, 4
 // loaded puts a load on a service while something is done, and says how it went.
 func (n *node) loaded(t *testing.T, do func()) rig.LoadReport {
 	t.Helper()
-	load := &rig.Load{Kept: loadKept, Fresh: loadFresh, Patience: patience, Pause: time.Millisecond, FreshPause: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
+	load := &rig.Load{Kept: loadKept, Fresh: loadFresh, Patience: patience, Pause: 2 * time.Millisecond, FreshPause: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
 		return n.dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	}}
 	load.Start()
@@ -240,7 +240,7 @@ func (n *node) loaded(t *testing.T, do func()) rig.LoadReport {
 
 // However often a service is replaced, no request fails.
 func TestPortsMove(t *testing.T) {
-	bridged(t, func(t *testing.T, n *node) {
+	bridgedOnOne(t, func(t *testing.T, n *node) {
 		n.deploy(published(port, "0"), "--wait")
 		report := n.loaded(t, func() {
 			for i := range 20 {
@@ -275,7 +275,7 @@ func TestPortsWait(t *testing.T) {
 
 // However often the agent is killed, no request fails.
 func TestPortsOutliveTheAgent(t *testing.T) {
-	bridged(t, func(t *testing.T, n *node) {
+	bridgedOnOne(t, func(t *testing.T, n *node) {
 		n.deploy(published(port, "0"), "--wait")
 		report := n.loaded(t, func() {
 			end := n.drive()
@@ -295,7 +295,7 @@ func TestPortsOutliveTheAgent(t *testing.T) {
 
 // When an instance crashes, only what was under way on it fails.
 func TestPortsAfterACrash(t *testing.T) {
-	bridged(t, func(t *testing.T, n *node) {
+	bridgedOnOne(t, func(t *testing.T, n *node) {
 		n.deploy(published(port, "0"), "--wait")
 		const crashes = 5
 		crashed := []string{""} // which is a connection without an answer

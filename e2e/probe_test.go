@@ -69,7 +69,7 @@ functions:
 
 // What has not started up in time is ended, and a job's live probe ends it, too.
 func TestProbesThatFailForGood(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploy(`
 app: a
 defaults: {image: {ref: ` + image + `}, stop: {grace: 0s}, command: [sleep, "1000000"]}
@@ -100,7 +100,7 @@ functions:
 
 // pre_stop has its time within the grace, and what it says of a failure is told.
 func TestPreStop(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploy(`
 app: a
 defaults: {image: {ref: `+image+`}, command: [sh, -c, 'trap "echo stopped; exit 0" TERM; while :; do sleep 0.05; done']}

@@ -65,7 +65,7 @@ func TestRolling(t *testing.T) {
 
 // What never becomes ready takes nothing away.
 func TestRollingToWhatFails(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploy(rolled(`touch /tmp/ok; sleep 1000`), "--wait")
 		first := n.get("a/f")
 		serves := func(what string) {

@@ -22,7 +22,7 @@ functions:
 // A new spec that fails twice is gone back from, also where nothing serves meanwhile and the
 // agent is another one by then; what is told of it tells what to do.
 func TestBackOutOfASpec(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploy(restarted("exec sleep 1000"), "--wait")
 		n.await("a/f", "well for long enough", func(w workload) bool { return w.State == "running" })
 		n.betweenAgents(func() {})
@@ -61,7 +61,7 @@ func TestBackOutOfASpec(t *testing.T) {
 
 // Who follows a service through a change that is gone back from reads each line once.
 func TestFollowedThroughABackOut(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		counts := `i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done`
 		spec := func(command string) string {
 			return strings.Replace(restarted(command), "strategy: restart", "strategy: rolling", 1)

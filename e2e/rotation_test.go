@@ -119,7 +119,7 @@ func TestRotation(t *testing.T) {
 //
 // Complaints this answers: stakater/Reloader#129, stakater/Reloader#137.
 func TestChangeOfAnUnusedKeyRestartsNobody(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one", "OTHER=1")
 		n.deploy(functions("a", map[string]string{
 			"rolls":    "",
@@ -153,7 +153,7 @@ func TestChangeOfAnUnusedKeyRestartsNobody(t *testing.T) {
 //
 // Complaint this answers: stakater/Reloader#116.
 func TestBadSecretDoesNotTakeEverybodyDown(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good")
 		each, ids := map[string]string{}, []string{}
 		for i := range 20 {
@@ -193,7 +193,7 @@ func TestBadSecretDoesNotTakeEverybodyDown(t *testing.T) {
 
 // The strategy restart goes back, too.
 func TestBadVersionWithRestart(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good")
 		n.deploy(functions("a", map[string]string{"f": "rotation: {strategy: restart, min_ready: 500ms}", "g": "rotation: {strategy: restart, min_ready: 500ms}"}), "--wait")
 		g := n.await("a/g", "ready", inState("ready"))
@@ -258,7 +258,7 @@ func TestRotationOfFiles(t *testing.T) {
 
 // What holds, and what lets go.
 func TestHold(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one")
 		n.deploy(functions("a", map[string]string{"f": "rotation: {min_ready: 200ms}"}), "--wait")
 		first := n.await("a/f", "ready", inState("ready"))
@@ -344,7 +344,7 @@ func TestAgentIsKilledInARotation(t *testing.T) {
 
 // A job is left to finish, and its next attempt has the latest.
 func TestRotationOfAJob(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one")
 		n.deploy(`
 app: a
@@ -388,7 +388,7 @@ func careful(name, onChange string) string {
 
 // Files that are bad are put back, also under who goes on living with them.
 func TestBadFiles(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good")
 		n.deploy("app: reads\nfunctions:"+careful("f", "refresh")+careful("g", "refresh"), "--wait")
 		f, g := n.await("reads/f", "well", moved(1)), n.await("reads/g", "well", moved(1))

@@ -24,7 +24,7 @@ func (n *node) trying(rotation string) (before workload) {
 
 // A node that is stopped while something is tried comes back on what is known to be well.
 func TestNodeIsStoppedInATrial(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.trying("rotation: {min_ready: 200ms, health_timeout: 1h}")
 		n.stop()
 		n.start()
@@ -34,7 +34,7 @@ func TestNodeIsStoppedInATrial(t *testing.T) {
 
 // An app that is rolled back while it tries something goes back at once, and stays.
 func TestAppRollbackInATrial(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		before := n.trying("rotation: {min_ready: 200ms, health_timeout: 1h}")
 		n.must("app", "rollback", "a", "1")
 		w := n.await("a/f", "as it was", func(w workload) bool {
@@ -48,7 +48,7 @@ func TestAppRollbackInATrial(t *testing.T) {
 
 // What serves may end while something is tried beside it: it is started again at once.
 func TestWhatServesEndsInATrial(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		before := n.trying("rotation: {min_ready: 200ms, health_timeout: 1h}")
 		if err := syscall.Kill(before.pid(), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -61,7 +61,7 @@ func TestWhatServesEndsInATrial(t *testing.T) {
 
 // A workload is not stopped for another instance whose image cannot be had.
 func TestNoImageForTheNextInstance(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good-one")
 		n.deploy(functions("a", map[string]string{"f": "rotation: {strategy: restart, min_ready: 200ms}"}), "--wait")
 		before := n.await("a/f", "well", moved(1))
@@ -87,7 +87,7 @@ func TestNoImageForTheNextInstance(t *testing.T) {
 
 // Who asks for the latest gets it, and keeps what it had if that is bad.
 func TestRestartOntoABadVersion(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good-one")
 		n.deploy(functions("a", map[string]string{"f": "rotation: {strategy: manual, min_ready: 200ms}"}), "--wait")
 		n.await("a/f", "well", func(w workload) bool { return w.State == "ready" })

@@ -28,7 +28,7 @@ restart: {backoff_min: 100ms, backoff_max: 1s}
 
 // briskNode is a node with a container network that waits for changes of a secret for less
 // long than others.
-func briskNode(t *testing.T, v rig.Version) *node {
+func briskNode(t testing.TB, v rig.Version) *node {
 	t.Helper()
 	n := networkNode(t, v, bridgeConfig+"[rotation]\nquiet = '100ms'\n")
 	n.must("image", "import", serviceImage(t))
@@ -38,13 +38,13 @@ func briskNode(t *testing.T, v rig.Version) *node {
 // onEachBrisk runs a test on such a node for each containerd.
 func onEachBrisk(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Helper()
-	t.Parallel()
-	for _, v := range rig.Versions {
-		t.Run("containerd "+string(v), func(t *testing.T) {
-			t.Parallel()
-			test(t, briskNode(t, v))
-		})
-	}
+	onVersions(t, rig.Versions, briskNode, test)
+}
+
+// onOneBrisk is onEachBrisk for what is not about containerd.
+func onOneBrisk(t *testing.T, test func(t *testing.T, n *node)) {
+	t.Helper()
+	onVersions(t, oneFor(t), briskNode, test)
 }
 
 // versionStates are the states of a secret's versions, newest first.
@@ -143,7 +143,7 @@ func TestNoGap(t *testing.T) {
 // A deploy that has another secret in the place of one is held to the same: what served
 // serves on until the new one is healthy, and for good if that fails twice.
 func TestNoGapWithANewSecret(t *testing.T) {
-	onEachBrisk(t, func(t *testing.T, n *node) {
+	onOneBrisk(t, func(t *testing.T, n *node) {
 		for name, value := range map[string]string{"db": "one", "db-bad": "bad", "db-slow": "slow", "db-brief": "brief", "db-v2": "two"} {
 			n.must("secret", "set", name, "KEY="+value)
 		}

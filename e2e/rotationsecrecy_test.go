@@ -12,7 +12,7 @@ import (
 // back, and another try has begun or none will, it is in no event, in nothing that is told
 // of the workload, and not in what is kept.
 func TestValueIsNotSeenAfterItsFileIsBack(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good-value-0001")
 		n.deploy(`
 app: a
@@ -47,7 +47,7 @@ functions:
 // Files that are gone under a container that is there are looked for now and then, and not
 // all the time.
 func TestFilesThatAreGone(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good")
 		n.deploy("app: a\nfunctions:"+careful("f", "refresh"), "--wait")
 		w := n.await("a/f", "well", moved(1))

@@ -63,7 +63,7 @@ func (n *node) usersOf(secret string) map[string]secretUser {
 //
 // Complaints this answers: stakater/Reloader#488, stakater/Reloader#755.
 func TestRestartsWaitForTheirWindow(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one")
 		n.must("secret", "set", "sick", "KEY=bad")
 		n.deploy(functions("a", map[string]string{
@@ -178,7 +178,7 @@ func testFollowerThatFails(t *testing.T, n *node) {
 
 // A version without a key that somebody requires is not tried at all.
 func TestRequiredKeyIsRemoved(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one", "EXTRA=1")
 		n.deploy(functions("a", map[string]string{
 			"all":      "secrets: [{name: s}]",
@@ -213,7 +213,7 @@ func TestRequiredKeyIsRemoved(t *testing.T) {
 
 // A secret that is deleted while in use takes nothing away.
 func TestSecretIsDeletedInUse(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=one")
 		n.deploy(functions("a", map[string]string{"f": ""}), "--wait")
 		pids := n.pids("a/f")
@@ -241,7 +241,7 @@ func TestSecretIsDeletedInUse(t *testing.T) {
 // A workload may have secrets that change it in different ways: each does what it says, and
 // of those that change together the strongest does.
 func TestMixedChanges(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		for _, name := range []string{"v", "s", "i"} {
 			n.must("secret", "set", name, "KEY=one")
 		}

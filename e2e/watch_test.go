@@ -213,7 +213,7 @@ func (w *watcher) countsUp(t *testing.T) {
 // The agent may end and come back: no line is lost, none printed twice, and the
 // file that was saved meanwhile is deployed.
 func TestDeployWatchOutlastsTheAgent(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		w := n.watch(filepath.Join(t.TempDir(), "app.yaml"), counting("one"))
 		w.prints("f | one-0\n")
 		pid := n.get("a/f").pid()

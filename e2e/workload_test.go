@@ -110,7 +110,7 @@ func TestJobs(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		n.deploy(`
 app: a
 functions:
@@ -190,7 +190,7 @@ func TestExec(t *testing.T) {
 
 // A spec that changes replaces the container; one that does not leaves it alone.
 func TestUpdateAndHistory(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		first := n.deploySleeper()
 		n.deploy(sleeper)
 		if w := n.get("a/f"); w.pid() != first.pid() {
@@ -247,7 +247,7 @@ func TestUpdateAndHistory(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
+	onOne(t, func(t *testing.T, n *node) {
 		watch := curl(t, n, "Workloads/Watch", "{}")
 		n.deploySleeper()
 		n.must("rm", "a/f")

@@ -157,7 +157,7 @@ build() {
 	make -s build || die "the build failed; see above"
 	mkdir "$work/bin"
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$work/bin/rag" ./examples/rag-qna/rag
-	go build -o "$work/bin/" ./examples/rag-qna/fakeapis ./examples/image
+	CGO_ENABLED=0 go build -trimpath -o "$work/bin/" ./examples/rag-qna/fakeapis ./examples/image
 	good "bin/purser, and the demo's function, its two APIs and an image builder"
 }
 

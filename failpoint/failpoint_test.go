@@ -75,7 +75,7 @@ func TestPlainProgramHasNone(t *testing.T) {
 func build(t *testing.T, tags string) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "purser")
-	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "..")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", tags, "-o", path, "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v: %s", err, out)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -256,15 +257,24 @@ func shims(dir string) []process {
 // processes returns those that the kernel shows now. Ones that end meanwhile,
 // and zombies, are not among them.
 func processes(match func(process) bool) []process {
-	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
 	var all []process
-	for _, file := range dirs {
-		data, err := os.ReadFile(file)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		data, err := os.ReadFile("/proc/" + name + "/cmdline")
 		if err != nil || len(data) == 0 {
 			continue
 		}
-		p := process{cmdline: strings.TrimSpace(strings.ReplaceAll(string(data), "\x00", " "))}
-		if _, err := fmt.Sscanf(file, "/proc/%d/", &p.pid); err == nil && p.pid != os.Getpid() && match(p) {
+		p := process{pid: pid, cmdline: strings.TrimSpace(strings.ReplaceAll(string(data), "\x00", " "))}
+		if match(p) {
 			all = append(all, p)
 		}
 	}

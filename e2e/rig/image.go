@@ -3,6 +3,7 @@ package rig
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -174,8 +176,34 @@ func layer(extra map[string]string) (v1.Layer, error) {
 	if err := writeFiles(w, files); err != nil {
 		return nil, err
 	}
-	return tarred(w, &buf)
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return compressed(buf.Bytes())
 }
+
+// compressed is a layer of an archive. Most nodes of a test run have the same, which is
+// compressed once.
+func compressed(archive []byte) (v1.Layer, error) {
+	layersMu.Lock()
+	defer layersMu.Unlock()
+	sum := sha256.Sum256(archive)
+	if known, ok := layers[sum]; ok {
+		return known, nil
+	}
+	made, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(archive)), nil
+	}, tarball.WithCompressedCaching)
+	if err == nil {
+		layers[sum] = made
+	}
+	return made, err
+}
+
+var (
+	layersMu sync.Mutex
+	layers   = map[[sha256.Size]byte]v1.Layer{}
+)
 
 // plainLayer is a layer of nothing but files.
 func plainLayer(files map[string]string) (v1.Layer, error) {
@@ -184,17 +212,12 @@ func plainLayer(files map[string]string) (v1.Layer, error) {
 	if err := writeFiles(w, files); err != nil {
 		return nil, err
 	}
-	return tarred(w, &buf)
-}
-
-// tarred ends an archive and makes a layer of it.
-func tarred(w *tar.Writer, buf *bytes.Buffer) (v1.Layer, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(buf.Bytes())), nil
-	})
+	}, tarball.WithCompressedCaching)
 }
 
 // writeApplets links the applets' names to busybox.

@@ -99,7 +99,7 @@ func serve(t *testing.T) *fixture {
 	}
 	t.Cleanup(func() { s.Close() })
 	wrapper := filepath.Join(t.TempDir(), "purser-oci")
-	build := exec.Command("go", "build", "-o", wrapper, "github.com/purserd/purser/cmd/purser-oci")
+	build := exec.Command("go", "build", "-trimpath", "-o", wrapper, "github.com/purserd/purser/cmd/purser-oci")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
