@@ -86,7 +86,7 @@ func (s *Store) syncVersion(at place, v version, path string, journaled func() m
 	if !intact {
 		sealed = journaled()[at]
 	}
-	if err := durable.MakeDirs(filepath.Dir(path)); err != nil || sealed == nil {
+	if err := durable.MakeDirs(filepath.Dir(path)); err != nil || !v.is(sealed) {
 		return err
 	}
 	_, err = writeFile(path, sealed)
