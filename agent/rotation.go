@@ -204,6 +204,9 @@ func (r *rotator) endTrial(sub subject, action rotate.Action, end func(*statev1.
 	if err != nil {
 		return err
 	}
+	if t.GetMode() == rotate.ModeRestart {
+		r.returning[sub.key] = time.Now().Add(launchspec.HealthTimeout(sub.record.GetSpec()))
+	}
 	if action.Again {
 		sub.emit(warning, "RotationFailed", "the files of before are put back, and what failed is tried once more: %s", action.Reason)
 		return nil

@@ -424,3 +424,39 @@ func TestRotationIsCountedAsItIsPlanned(t *testing.T) {
 		t.Errorf("%v and %v are counted as %v and %v", rotate.Results, rotate.States, metrics.RotationResults, metrics.RotationStates)
 	}
 }
+
+// Who was made to go back counts as one that moves until it serves, or is found not to.
+func TestReturning(t *testing.T) {
+	until := time.Now().Add(30 * time.Second)
+	i := &supervise.Instance{ID: "i", StartedAt: time.Now(), Revision: supervise.NewRevision(1, &purserv1.LaunchSpec{}, nil)}
+	for name, test := range map[string]struct {
+		status supervise.Status
+		trial  *statev1.Trial
+		want   bool
+	}{
+		"what it tried serves yet":  {supervise.Status{State: supervise.Running, Run: 1, Instance: i}, nil, true},
+		"what it tried has ended":   {supervise.Status{State: supervise.Stopping, Run: 1, Instance: i}, nil, true},
+		"it is being made":          {supervise.Status{State: supervise.Creating, Run: 2}, nil, true},
+		"it serves":                 {supervise.Status{State: supervise.Running, Run: 2, Instance: i}, nil, false},
+		"it fails":                  {supervise.Status{State: supervise.BackingOff, Run: 2, Failures: 1}, nil, false},
+		"it has failed before":      {supervise.Status{State: supervise.BackingOff, Run: 1, Failures: 2}, nil, true},
+		"it tries what is next":     {supervise.Status{State: supervise.Creating, Run: 2}, &statev1.Trial{}, false},
+		"it was stopped on its way": {supervise.Status{State: supervise.Stopped, Run: 2}, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _ := rotating(t, "f")
+			w := a.all("dev", "")[0]
+			r := w.record()
+			r.Trial = test.trial
+			a.rotator.returning[w.key] = until
+			s := &survey{rotator: a.rotator, now: time.Now()}
+			got := s.returns(subject{w, r, supervise.View{Desired: supervise.Desired{Run: 2}, Status: test.status}})
+			if got.Equal(until) != test.want || got.IsZero() == test.want {
+				t.Errorf("it counts until %v", got)
+			}
+			if again := s.returns(subject{w, r, supervise.View{Desired: supervise.Desired{Run: 2}, Status: supervise.Status{State: supervise.Creating, Run: 2}}}); again.IsZero() == test.want {
+				t.Errorf("later it counts until %v", again)
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,6 +42,7 @@ type survey struct {
 
 // facts are what a plan is made of, in order of environment and ID.
 func (s *survey) facts() []*rotate.Workload {
+	maps.DeleteFunc(s.returning, func(_ string, until time.Time) bool { return !until.After(s.now) })
 	var all []*rotate.Workload
 	for _, w := range s.agent.list("", "") {
 		r := w.record()
@@ -81,10 +83,22 @@ func (s *survey) factsOf(sub subject) *rotate.Workload {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", r.GetId(), err))
 		f.Move, f.Withheld, f.Unknown = nil, "", err.Error()
 	}
+	f.Returning = s.returns(sub)
 	if r.GetTrial() != nil {
 		f.Trial = s.trialOf(sub)
 	}
 	return f
+}
+
+// returns is until when a workload that was made to go back counts as one that moves: until
+// it serves, or is found not to, and for its health_timeout at most.
+func (s *survey) returns(sub subject) time.Time {
+	v := sub.view
+	arrived := v.Status.Run == v.Desired.Run && (v.Serving() != nil || v.Status.Failures > 0)
+	if arrived || !sub.moves() || sub.record.GetTrial() != nil {
+		delete(s.returning, sub.key)
+	}
+	return s.returning[sub.key]
 }
 
 // moves says whether it is a service that is to run.

@@ -26,10 +26,13 @@ type rotator struct {
 	// working are the deliveries of files under way.
 	working sync.WaitGroup
 
-	// planner, checked and planned, which is when the last plan was made, are the goroutine's
-	// that runs it.
+	// planner, checked, returning and planned, which is when the last plan was made, are the
+	// goroutine's that runs it.
 	planner *rotate.Planner
 	checked map[string]checked
+	// returning is until when workloads count as those that move, as they have been made to go
+	// back and may not serve.
+	returning map[string]time.Time
 	// troubles counts the rounds in a row that had an error.
 	troubles int
 	planned  time.Time
@@ -65,7 +68,7 @@ func newRotator(a *Agent) *rotator {
 		planner: rotate.NewPlanner(rotate.Config{
 			Quiet: time.Duration(a.cfg.Rotation.Quiet), MaxDelay: time.Duration(a.cfg.Rotation.MaxDelay), MaxParallel: a.cfg.Rotation.MaxParallel,
 		}, mathrand.Float64),
-		checked: map[string]checked{}, standings: map[string]rotate.Standing{},
+		checked: map[string]checked{}, returning: map[string]time.Time{}, standings: map[string]rotate.Standing{},
 		deliveries: map[string]delivery{}, attended: map[string]bool{}, fetches: map[string]*fetch{},
 	}
 }

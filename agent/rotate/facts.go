@@ -57,6 +57,9 @@ type Workload struct {
 	Withheld string
 	// Unknown: what it is to move to cannot be told now, as its secrets cannot be read.
 	Unknown string
+	// Returning is until when it counts as one that moves, as it was stopped to go back to what
+	// it ran on and does not serve again yet; zero for not at all.
+	Returning time.Time
 	// Trial is what it tries already; nil when it tries nothing.
 	Trial *Trial
 }

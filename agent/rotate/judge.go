@@ -84,7 +84,7 @@ func (d *draft) moves(w *Workload, t *statev1.Trial) {
 
 func (d *draft) withdraw(w *Workload, result, reason string) {
 	d.stand(w, Waiting, "%s", reason)
-	d.add(Action{Kind: Withdraw, Workload: w, Result: result, Reason: reason})
+	d.goesBack(Action{Kind: Withdraw, Workload: w, Result: result, Reason: reason})
 }
 
 // commit has what was tried be what the workload runs on, and lets others follow.
@@ -158,7 +158,14 @@ func (d *draft) giveUp(w *Workload) {
 		v.App = w.App
 	}
 	d.stand(w, Held, "%s", verdictText(v))
-	d.add(Action{Kind: Withdraw, Workload: w, Verdict: v, Reason: t.Reason, Result: ResultBackedOut})
+	d.goesBack(Action{Kind: Withdraw, Workload: w, Verdict: v, Reason: t.Reason, Result: ResultBackedOut})
+}
+
+// goesBack withdraws a trial. Its workload counts as one that moves, here as long as nobody
+// has seen it on its way back.
+func (d *draft) goesBack(a Action) {
+	d.moving++
+	d.add(a)
 }
 
 // against is what keeps a workload from its move, in words; empty when nothing does.

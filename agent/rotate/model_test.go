@@ -153,7 +153,7 @@ func (w *world) do(a rotate.Action) {
 		if s.Trial == nil {
 			s.judged = s.Health
 		}
-		s.Trial = &rotate.Trial{Trial: a.Trial}
+		s.Trial, s.Returning = &rotate.Trial{Trial: a.Trial}, time.Time{}
 		s.ends = w.now.Add(time.Duration(rapid.IntRange(0, 3).Draw(w.T, "takes")) * time.Second)
 		w.allowed(s)
 	case rotate.Commit:
@@ -163,6 +163,7 @@ func (w *world) do(a rotate.Action) {
 		s.Trial, s.Health = nil, rotate.Healthy
 	case rotate.Withdraw:
 		s.Trial = nil
+		s.Returning = w.now.Add(time.Duration(rapid.IntRange(0, 3).Draw(w.T, "returns in")) * time.Second)
 	case rotate.Condemn:
 		w.Fatalf("nothing is broken here")
 	}
@@ -195,6 +196,9 @@ func (w *world) allowed(s *subject) {
 func (w *world) check() {
 	moving, canaries := 0, map[string]int{}
 	for _, s := range w.all {
+		if s.Trial == nil && s.Returning.After(w.now) {
+			moving++
+		}
 		if s.Trial == nil {
 			continue
 		}

@@ -190,6 +190,9 @@ func (p *Planner) Plan(workloads []*Workload, book Book, now time.Time) Plan {
 		if w.Trial != nil {
 			d.see(w, now)
 			d.judge(w)
+		} else if w.Returning.After(now) {
+			d.moving++
+			d.wake(w.Returning)
 		}
 	}
 	for _, members := range d.groups(workloads) {
@@ -218,7 +221,7 @@ type draft struct {
 	now  time.Time
 	book Book
 	plan Plan
-	// moving is how many trials there will be, and canaries who goes first of a group now.
+	// moving is how many trials there will be, or are on their way back, and canaries who goes first of a group now.
 	// leads are the groups of which somebody went first when the plan was begun.
 	moving   int
 	leads    map[string]bool

@@ -98,7 +98,7 @@ func unhealthy(d Desired, s Status, serves bool) string {
 	}
 	text := fmt.Sprintf("not ready after %s (rotation.health_timeout)", d.Policy.HealthTimeout)
 	if why, ok := strings.CutPrefix(s.Reason, notReady); ok {
-		text += ": " + why
+		text += ": its ready probe: " + why
 	}
 	return text
 }

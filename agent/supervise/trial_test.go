@@ -64,7 +64,7 @@ func TestTry(t *testing.T) {
 		"takes over":                {plain, tryingSince(plain, Running, true), 10 * time.Second, Promote, true, "", 0},
 		"no trial":                  {committed, tryingSince(plain, Running, false), time.Hour, Wait, false, "", 0},
 		"not ready yet":             {probed, in(tryingSince(probed, Running, true), unready), 29 * time.Second, Wait, false, "", 30 * time.Second},
-		"not ready in time":         {probed, in(tryingSince(probed, Running, true), unready), 30 * time.Second, Signal, false, "not ready after 30s (rotation.health_timeout): connection refused", 40 * time.Second},
+		"not ready in time":         {probed, in(tryingSince(probed, Running, true), unready), 30 * time.Second, Signal, false, "not ready after 30s (rotation.health_timeout): its ready probe: connection refused", 40 * time.Second},
 		"ready, not on end yet":     {probed, in(tryingSince(probed, Ready, true), later), 29 * time.Second, Wait, false, "", 30 * time.Second},
 		"ready, not on end in time": {probed, in(tryingSince(probed, Ready, true), later), 30 * time.Second, Signal, false, "ready, but not for 10s on end (rotation.min_ready) within 30s (rotation.health_timeout)", 40 * time.Second},
 		"not up":                    {plain, in(tryingSince(plain, Starting, true), func(s *Status) { s.Instance.UpAt = time.Time{} }), time.Hour, Wait, false, "", 0},

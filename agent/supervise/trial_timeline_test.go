@@ -103,7 +103,7 @@ func TestHealthTimeout(t *testing.T) {
 		r.stands(UnderWay)
 		pause(time.Millisecond)
 		verdict := r.stands(Defeated)
-		if want := "not ready after 30s (rotation.health_timeout): status 503"; verdict.Reason != want || verdict.Cause != Unhealthy {
+		if want := "not ready after 30s (rotation.health_timeout): its ready probe: status 503"; verdict.Reason != want || verdict.Cause != Unhealthy {
 			t.Errorf("%+v, want %q", verdict, want)
 		}
 		r.runs(1)
