@@ -49,14 +49,8 @@ var buildService = sync.OnceValues(func() (string, error) {
 	return string(content), err
 })
 
-// bridged runs a test on a node with a container network for each containerd.
+// bridged is onOne on a node with a container network.
 func bridged(t *testing.T, test func(t *testing.T, n *node)) {
-	t.Helper()
-	onVersions(t, rig.Versions, bridgedNode, test)
-}
-
-// bridgedOnOne is bridged for what is not about containerd.
-func bridgedOnOne(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Helper()
 	onVersions(t, oneFor(t), bridgedNode, test)
 }
@@ -240,7 +234,7 @@ func (n *node) loaded(t *testing.T, do func()) rig.LoadReport {
 
 // However often a service is replaced, no request fails.
 func TestPortsMove(t *testing.T) {
-	bridgedOnOne(t, func(t *testing.T, n *node) {
+	bridged(t, func(t *testing.T, n *node) {
 		n.deploy(published(port, "0"), "--wait")
 		report := n.loaded(t, func() {
 			for i := range 20 {
@@ -275,7 +269,7 @@ func TestPortsWait(t *testing.T) {
 
 // However often the agent is killed, no request fails.
 func TestPortsOutliveTheAgent(t *testing.T) {
-	bridgedOnOne(t, func(t *testing.T, n *node) {
+	bridged(t, func(t *testing.T, n *node) {
 		n.deploy(published(port, "0"), "--wait")
 		report := n.loaded(t, func() {
 			end := n.drive()
@@ -295,7 +289,7 @@ func TestPortsOutliveTheAgent(t *testing.T) {
 
 // When an instance crashes, only what was under way on it fails.
 func TestPortsAfterACrash(t *testing.T) {
-	bridgedOnOne(t, func(t *testing.T, n *node) {
+	bridged(t, func(t *testing.T, n *node) {
 		n.deploy(published(port, "0"), "--wait")
 		const crashes = 5
 		crashed := []string{""} // which is a connection without an answer

@@ -87,7 +87,7 @@ func TestRequestsAreHeld(t *testing.T) {
 // What is under way on an instance that is replaced goes on, while others are answered by
 // the next one, and is cut when the grace is over.
 func TestRequestsFinishWithinTheGrace(t *testing.T) {
-	bridgedOnOne(t, func(t *testing.T, n *node) {
+	bridged(t, func(t *testing.T, n *node) {
 		const grace = 3 * time.Second
 		n.deploy(published(port, "0", "stop: {grace: 3s}"), "--wait")
 		old := n.get("a/f").Instances[0]

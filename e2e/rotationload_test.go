@@ -35,14 +35,8 @@ func briskNode(t testing.TB, v rig.Version) *node {
 	return n
 }
 
-// onEachBrisk runs a test on such a node for each containerd.
-func onEachBrisk(t *testing.T, test func(t *testing.T, n *node)) {
-	t.Helper()
-	onVersions(t, rig.Versions, briskNode, test)
-}
-
-// onOneBrisk is onEachBrisk for what is not about containerd.
-func onOneBrisk(t *testing.T, test func(t *testing.T, n *node)) {
+// brisk is onOne on such a node.
+func brisk(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Helper()
 	onVersions(t, oneFor(t), briskNode, test)
 }
@@ -107,7 +101,7 @@ func wantNoLoss(t *testing.T, report rig.LoadReport, answers ...string) {
 // However often the secret of a service changes, for the better or the worse, no request
 // fails, and none is answered with what turned out bad.
 func TestNoGap(t *testing.T) {
-	onEachBrisk(t, func(t *testing.T, n *node) {
+	brisk(t, func(t *testing.T, n *node) {
 		n.must("secret", "set", "s", "KEY=good0")
 		n.deploy(keyed("s"), "--wait")
 		answers := []string{"good0"}
@@ -143,7 +137,7 @@ func TestNoGap(t *testing.T) {
 // A deploy that has another secret in the place of one is held to the same: what served
 // serves on until the new one is healthy, and for good if that fails twice.
 func TestNoGapWithANewSecret(t *testing.T) {
-	onOneBrisk(t, func(t *testing.T, n *node) {
+	brisk(t, func(t *testing.T, n *node) {
 		for name, value := range map[string]string{"db": "one", "db-bad": "bad", "db-slow": "slow", "db-brief": "brief", "db-v2": "two"} {
 			n.must("secret", "set", name, "KEY="+value)
 		}

@@ -36,7 +36,6 @@ var nodes = []settings{
 // TestChaos has everything die, at every named step and at random, and finds nothing
 // lost, doubled, left or told.
 func TestChaos(t *testing.T) {
-	t.Parallel()
 	if *seed == 0 {
 		*seed = uint64(time.Now().UnixNano())
 	}

@@ -24,7 +24,6 @@ func (w way) rolloutSteps() []string {
 // well, or does not: it is carried through, or gone back from after two tries, and neither is
 // done twice.
 func TestRolloutThroughDeath(t *testing.T) {
-	t.Parallel()
 	for i, s := range nodes {
 		if *only != "" && *only != string(s.version) {
 			continue

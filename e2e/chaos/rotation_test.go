@@ -68,7 +68,6 @@ type mover struct {
 // TestRotationThroughDeath has the agent die at each step of a rotation: it is neither
 // forgotten nor done again, and nobody else is touched.
 func TestRotationThroughDeath(t *testing.T) {
-	t.Parallel()
 	for i, s := range nodes {
 		if *only != "" && *only != string(s.version) {
 			continue
