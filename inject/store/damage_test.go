@@ -220,3 +220,24 @@ func TestMinSequence(t *testing.T) {
 	must(t, os.RemoveAll(place.dir))
 	wantOpenDamage(t, place, store.Options{MinSequence: seen}, place.file("_manifest.json"), "the store was put back to an earlier state: it is at change 0 and has been at 2")
 }
+
+// To put what a damaged version had mends it, also where that is known from when it was put.
+func TestPutMendsDamageThatCameSince(t *testing.T) {
+	for _, replace := range []bool{true, false} {
+		p := newPlace(t)
+		s := p.open(t)
+		put(t, s, "dev", "db", "A=1", "B=1")
+		s = p.reopen(t, s)
+		must(t, s.CheckPut(t.Context(), "dev", "db", store.PutOptions{Data: values("A=1")}))
+		must(t, os.Remove(p.file("dev", "db", "1.age")))
+		options := store.PutOptions{Data: values("A=1", "B=1"), Replace: replace}
+		preview, err := s.PreviewPut(t.Context(), "dev", "db", options)
+		must(t, err)
+		got, err := s.Put(t.Context(), "dev", "db", options)
+		must(t, err)
+		if !preview.Changed || !got.Changed || got.Version != 2 {
+			t.Errorf("replace %t: previewed %+v, got %+v", replace, preview, got)
+		}
+		wantContent(t, p.reopen(t, s), "dev", "db", 0, "2 A=1 B=1")
+	}
+}

@@ -59,7 +59,7 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 	if err != nil {
 		return PutResult{}, err
 	}
-	if unchanged, ok := r.unchanged(base, data); ok {
+	if unchanged, ok := s.unchanged(environment, name, r, base, data); ok {
 		return unchanged, s.own(environment, name, r, options.Source)
 	}
 	r.Source = options.Source
@@ -74,10 +74,15 @@ func (s *Store) Put(ctx context.Context, environment, name string, options PutOp
 	return PutResult{Version: number, Changed: true, Keys: sortedKeys(data)}, nil
 }
 
-// unchanged is the result for content that the newest version has already.
-func (r record) unchanged(newest, data map[string]inject.Value) (PutResult, bool) {
+// unchanged is the result for content that the newest version has already. One whose file
+// is damaged has none: that it is known here yet does not help the next start.
+func (s *Store) unchanged(environment, name string, r record, newest, data map[string]inject.Value) (PutResult, bool) {
 	v, live := r.newest()
 	if !live || !maps.EqualFunc(newest, data, inject.Value.Equal) {
+		return PutResult{}, false
+	}
+	var damage *DamageError
+	if _, err := s.readVersion(environment, name, v); errors.As(err, &damage) {
 		return PutResult{}, false
 	}
 	return PutResult{Version: v.Version, Keys: sortedKeys(data)}, true
@@ -124,7 +129,7 @@ func (s *Store) PreviewPut(ctx context.Context, environment, name string, option
 	if err != nil {
 		return PutResult{}, err
 	}
-	if unchanged, ok := r.unchanged(base, data); ok && r.Source == options.Source {
+	if unchanged, ok := s.unchanged(environment, name, r, base, data); ok && r.Source == options.Source {
 		return unchanged, nil
 	}
 	return PutResult{Changed: true, Keys: sortedKeys(data)}, nil

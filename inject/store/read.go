@@ -59,34 +59,45 @@ func notFound(environment, name string, number uint32) error {
 // load opens one version and checks it against the manifest. The caller holds mu or
 // writing, so that the file stays.
 func (s *Store) load(environment, name string, v version) (map[string]inject.Value, error) {
-	path := s.versionPath(environment, name, v.Version)
-	damaged := func(format string, args ...any) error {
-		return &DamageError{Path: path, Environment: environment, Name: name, Version: v.Version, Reason: fmt.Sprintf(format, args...)}
-	}
-	sealed, err := readAtMost(path, v.Size+1)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, damaged("it is missing")
-	case err != nil:
-		return nil, fmt.Errorf("reading version %d of secret %q in environment %q: %w", v.Version, name, environment, err)
-	}
-	if !v.is(sealed) {
-		return nil, damaged("it is not the file that was written: swapped, put back to an earlier state, or changed")
+	sealed, err := s.readVersion(environment, name, v)
+	if err != nil {
+		return nil, err
 	}
 	plain, err := unseal(sealed, s.keys.Identity())
 	if err != nil {
-		return nil, damaged("age cannot open it: %v", err)
+		return nil, s.damaged(environment, name, v, "age cannot open it: %v", err)
 	}
 	defer clear(plain)
 	c, err := decodeContents(plain)
 	if err != nil {
-		return nil, damaged("%v", err)
+		return nil, s.damaged(environment, name, v, "%v", err)
 	}
 	defer c.wipe()
 	if c.Environment != environment || c.Name != name || c.Version != v.Version {
-		return nil, damaged("it holds version %d of secret %q in environment %q", c.Version, c.Name, c.Environment)
+		return nil, s.damaged(environment, name, v, "it holds version %d of secret %q in environment %q", c.Version, c.Name, c.Environment)
 	}
 	return c.values(), nil
+}
+
+// readVersion returns what is in a version's file, if that is what was written.
+func (s *Store) readVersion(environment, name string, v version) ([]byte, error) {
+	sealed, err := readAtMost(s.versionPath(environment, name, v.Version), v.Size+1)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, s.damaged(environment, name, v, "it is missing")
+	case err != nil:
+		return nil, fmt.Errorf("reading version %d of secret %q in environment %q: %w", v.Version, name, environment, err)
+	case !v.is(sealed):
+		return nil, s.damaged(environment, name, v, "it is not the file that was written: swapped, put back to an earlier state, or changed")
+	}
+	return sealed, nil
+}
+
+func (s *Store) damaged(environment, name string, v version, format string, args ...any) error {
+	return &DamageError{
+		Path: s.versionPath(environment, name, v.Version), Environment: environment, Name: name, Version: v.Version,
+		Reason: fmt.Sprintf(format, args...),
+	}
 }
 
 // readAtMost keeps a file that has grown from being read whole.
