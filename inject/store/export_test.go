@@ -1,6 +1,10 @@
 package store
 
-import "os"
+import (
+	"errors"
+	"fmt"
+	"os"
+)
 
 // Kill ends the use of a store as the death of the process does.
 func (s *Store) Kill() {
@@ -25,4 +29,16 @@ func (s *Store) CutPower(damage func(path string)) {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
+}
+
+// AddLine adds a line to the journal that has its MAC, whatever is in it.
+func (s *Store) AddLine(body string) error {
+	j := s.journal
+	mac := j.mac([]byte(body))
+	file, err := j.open()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(file, "%x %s\n", mac, body)
+	return errors.Join(err, file.Close())
 }

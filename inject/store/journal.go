@@ -194,32 +194,26 @@ func (j *journal) mac(body []byte) (mac [sha256.Size]byte) {
 	return mac
 }
 
-// decode reads the next line, without its end. It checks the MAC before it looks at the
-// rest.
-func (j *journal) decode(line []byte) (c change, err error) {
-	digits, body, _ := bytes.Cut(line, []byte(" "))
-	mac := j.mac(body)
-	if !hmac.Equal(digits, hex.AppendEncode(nil, mac[:])) {
-		return c, errors.New("it was changed by something other than purser; restore it")
-	}
-	j.last = mac
-	return c, decodeStrictly(body, &c)
-}
-
-// replay reads the changes since the manifest. A last line that is not whole was being
-// written when the machine lost its power, and nobody was told that it is there.
+// replay reads the changes since the manifest. A last line without its end or its MAC was
+// being written when the machine lost its power, and nobody was told that it is there.
 func (j *journal) replay(apply func(change) error) (found bool, err error) {
 	data, err := os.ReadFile(j.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
+	case err != nil:
+		return false, err
 	}
 	for len(data) > 0 && err == nil {
 		line, rest, whole := bytes.Cut(data, []byte("\n"))
-		var c change
-		if c, err = j.decode(line); err == nil && whole {
-			err = apply(c)
-		} else if len(rest) == 0 {
+		body, authentic := j.next(line)
+		switch {
+		case authentic && whole:
+			err = decodeChange(body, apply)
+		case len(rest) == 0:
 			return true, nil
+		default:
+			err = errors.New("it was changed by something other than purser; restore it")
 		}
 		data = rest
 	}
@@ -227,4 +221,23 @@ func (j *journal) replay(apply func(change) error) (found bool, err error) {
 		return true, &DamageError{Path: j.path, Reason: err.Error()}
 	}
 	return true, nil
+}
+
+// next goes on to a line, without its end, and returns what is in it, if the line has its MAC.
+func (j *journal) next(line []byte) (body []byte, authentic bool) {
+	digits, body, _ := bytes.Cut(line, []byte(" "))
+	mac := j.mac(body)
+	if !hmac.Equal(digits, hex.AppendEncode(nil, mac[:])) {
+		return nil, false
+	}
+	j.last = mac
+	return body, true
+}
+
+func decodeChange(body []byte, apply func(change) error) error {
+	var c change
+	if err := decodeStrictly(body, &c); err != nil {
+		return err
+	}
+	return apply(c)
 }

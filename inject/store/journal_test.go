@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -229,4 +230,31 @@ func TestJournalChangedWhileOpen(t *testing.T) {
 			wantContent(t, s, "prod", "api", 0, "1 B=1")
 		})
 	}
+}
+
+// A last line that is whole is not taken for one that was torn, even if this purser cannot
+// read it: somebody was told that it is there.
+func TestLineOfANewerPurser(t *testing.T) {
+	p, s := journaled(t)
+	path := s.Journal()
+	must(t, s.AddLine(`{"sequence":5,"environment":"dev","name":"db","record":{"next":4},"novelty":true}`))
+	s.Kill()
+	wantOpenDamage(t, p, store.Options{}, path, `it is not what purser writes: json: unknown field "novelty"`)
+}
+
+// A journal that cannot be read is not damaged.
+func TestUnreadableJournal(t *testing.T) {
+	p, s := journaled(t)
+	path := s.Journal()
+	s.Kill()
+	must(t, os.Rename(path, path+".kept"))
+	must(t, os.Mkdir(path, 0o700))
+	_, err := store.Open(p.dir, p.keys, store.Options{})
+	var damage *store.DamageError
+	if !errors.Is(err, unix.EISDIR) || errors.As(err, &damage) {
+		t.Errorf("got %v", err)
+	}
+	must(t, os.Remove(path))
+	must(t, os.Rename(path+".kept", path))
+	wantContent(t, p.open(t), "dev", "db", 0, "2 A=2")
 }
