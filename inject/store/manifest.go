@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -98,8 +99,8 @@ func (r record) find(number uint32) (version, bool) {
 	if number == 0 {
 		return r.newest()
 	}
-	i := slices.IndexFunc(r.Versions, func(v version) bool { return v.Version == number })
-	if i < 0 {
+	i, found := slices.BinarySearchFunc(r.Versions, number, func(v version, number uint32) int { return cmp.Compare(v.Version, number) })
+	if !found {
 		return version{}, false
 	}
 	return r.Versions[i], true
