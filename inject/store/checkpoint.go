@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 
 	"github.com/purserd/purser/failpoint"
@@ -108,22 +108,30 @@ func (v version) is(sealed []byte) bool {
 }
 
 // removeJournals removes those that the manifest has taken the place of, once it is sure
-// that it has.
+// that it has: while this one is doubtful it may be the manifest before that is on disk.
 func (s *Store) removeJournals() {
-	entries, _ := os.ReadDir(s.dir)
-	var stale []string
-	for _, entry := range entries {
-		path := filepath.Join(s.dir, entry.Name())
-		if strings.HasPrefix(entry.Name(), journalPrefix) && !s.journal.needs(path) {
-			stale = append(stale, path)
-		}
+	stale, _ := s.journals()
+	if s.journal.inUse() {
+		stale = slices.DeleteFunc(stale, func(path string) bool { return path == s.journal.path })
 	}
-	if len(stale) == 0 || durable.Sync(s.dir) != nil {
+	if len(stale) == 0 || s.journal.doubtful || durable.Sync(s.dir) != nil {
 		return
 	}
 	for _, path := range stale {
 		_ = os.Remove(path)
 	}
+}
+
+// journals are the paths of all that are there.
+func (s *Store) journals() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	var paths []string
+	for _, entry := range entries {
+		if journalPattern.MatchString(entry.Name()) {
+			paths = append(paths, filepath.Join(s.dir, entry.Name()))
+		}
+	}
+	return paths, err
 }
 
 // replay brings the manifest up to date with its journal, if there is one.

@@ -14,6 +14,7 @@ import (
 
 var (
 	versionPattern = regexp.MustCompile(`^([1-9][0-9]*)\.age$`)
+	journalPattern = regexp.MustCompile(`^` + journalPrefix + `[1-9][0-9]*$`)
 	// temporaryPattern is how renameio names a file until it has its name.
 	temporaryPattern = regexp.MustCompile(`^\.(_manifest\.json|[1-9][0-9]*\.age)[0-9]+$`)
 )

@@ -95,10 +95,8 @@ func (s *Store) journalOf(sequence uint64, mac [sha256.Size]byte) *journal {
 	return &journal{path: filepath.Join(s.dir, journalPrefix+strconv.FormatUint(sequence, 10)), key: s.keys.Derive("store journal"), last: mac}
 }
 
-// needs says whether a file must stay: that of this journal, unless it is yet to be made.
-func (j *journal) needs(path string) bool {
-	return path == j.path && (j.size > 0 || j.doubtful)
-}
+// inUse says that there is something in the journal, or may be.
+func (j *journal) inUse() bool { return j.size > 0 || j.doubtful }
 
 // sealed are the files of versions that the journal has.
 func (j *journal) sealed() map[place][]byte {
@@ -166,6 +164,7 @@ func (j *journal) open() (*os.File, error) {
 	}
 	if err == nil && j.size == 0 {
 		err = durable.Sync(filepath.Dir(j.path))
+		j.doubtful = err != nil // its name may never be on disk, whatever the next sync says
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

@@ -258,3 +258,22 @@ func TestUnreadableJournal(t *testing.T) {
 	must(t, os.Rename(path+".kept", path))
 	wantContent(t, p.open(t), "dev", "db", 0, "2 A=2")
 }
+
+// A journal without its manifest is no empty store, and what is called after a journal alone
+// is not purser's.
+func TestJournalAlone(t *testing.T) {
+	p, s := journaled(t)
+	path := s.Journal()
+	s.Kill()
+	manifest := read(t, p.file("_manifest.json"))
+	for _, name := range []string{"_manifest.json", "dev", "prod"} {
+		must(t, os.RemoveAll(p.file(name)))
+	}
+	wantOpenDamage(t, p, store.Options{}, p.file("_manifest.json"), "it is missing, but its journal is there, "+path)
+	overwrite(t, p.file("_manifest.json"), manifest)
+	overwrite(t, path+".bak", nil)
+	s = p.open(t)
+	wantContent(t, s, "dev", "db", 0, "2 A=2")
+	must(t, s.Close())
+	read(t, path+".bak")
+}

@@ -141,7 +141,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	var err error
-	if s.journal.size > 0 || s.journal.doubtful {
+	if s.journal.inUse() {
 		_, err = s.checkpoint(s.manifest)
 	}
 	return errors.Join(err, s.unlock())
@@ -181,12 +181,15 @@ func (s *Store) read(minSequence uint64) (journaled bool, err error) {
 
 func (s *Store) firstManifest(minSequence uint64) error {
 	files, err := s.versionFiles()
+	journals, unlisted := s.journals()
 	switch {
-	case err != nil:
-		return err
+	case err != nil || unlisted != nil:
+		return errors.Join(err, unlisted)
 	case len(files) > 0:
 		return &DamageError{Path: s.manifestPath(), Reason: fmt.Sprintf(
 			"it is missing, but %d sealed versions are there, such as %s; restore it with them", len(files), files[0].path)}
+	case len(journals) > 0:
+		return &DamageError{Path: s.manifestPath(), Reason: fmt.Sprintf("it is missing, but its journal is there, %s; restore it with that", journals[0])}
 	case minSequence > 0:
 		return s.rolledBack(0, minSequence)
 	}
