@@ -107,6 +107,15 @@ func (v version) is(sealed []byte) bool {
 	return hex.EncodeToString(sum[:]) == v.SHA256
 }
 
+// dropJournal has a manifest take the place of the journal, if there is anything in it.
+func (s *Store) dropJournal() error {
+	if !s.journal.inUse() {
+		return nil
+	}
+	_, err := s.checkpoint(s.manifest)
+	return err
+}
+
 // removeJournals removes those that the manifest has taken the place of, once it is sure
 // that it has: while this one is doubtful it may be the manifest before that is on disk.
 func (s *Store) removeJournals() {

@@ -10,8 +10,8 @@ import (
 // kept, marked as deleted, unless destroy is set; it returns their numbers, oldest
 // first. Deleting again lets go of those that are no longer pinned.
 //
-// A sealed file that is removed may be found on the disk for some time; what it is
-// sealed with is the protection.
+// A sealed file that is removed may be found on the disk for some time, and unless destroy
+// is set in the journal until the next checkpoint; what it is sealed with is the protection.
 func (s *Store) Delete(environment, name string, pinned []uint32, destroy bool) (kept []uint32, err error) {
 	r, done, err := s.startChange(context.Background(), environment, name)
 	if err != nil {
@@ -35,6 +35,12 @@ func (s *Store) Delete(environment, name string, pinned []uint32, destroy bool) 
 	r.Versions, s.newest = remaining, opened{}
 	if _, err := s.commit(environment, name, r, nil, obsolete...); err != nil {
 		return nil, fmt.Errorf("deleting secret %q in environment %q: %w", name, environment, err)
+	}
+	if !destroy {
+		return kept, nil
+	}
+	if err := s.dropJournal(); err != nil {
+		return nil, fmt.Errorf("secret %q in environment %q is destroyed, but sealed versions may stay in journals in %q until there is another change: %w", name, environment, s.dir, err)
 	}
 	return kept, nil
 }

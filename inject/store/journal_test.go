@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -257,6 +258,19 @@ func TestUnreadableJournal(t *testing.T) {
 	must(t, os.Remove(path))
 	must(t, os.Rename(path+".kept", path))
 	wantContent(t, p.open(t), "dev", "db", 0, "2 A=2")
+}
+
+// Of a secret that was destroyed nothing stays in the journal.
+func TestDestroyedIsNotInTheJournal(t *testing.T) {
+	p, s := journaled(t)
+	path := s.Journal()
+	_, err := s.Delete("dev", "db", nil, true)
+	must(t, err)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v", path, err)
+	}
+	s.Kill()
+	wantContent(t, p.open(t), "prod", "api", 0, "1 B=1")
 }
 
 // A journal without its manifest is no empty store, and what is called after a journal alone

@@ -134,17 +134,20 @@ func (s *Store) unlock() error {
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	if !s.end() {
 		return nil
 	}
-	s.closed = true
-	var err error
-	if s.journal.inUse() {
-		_, err = s.checkpoint(s.manifest)
-	}
-	return errors.Join(err, s.unlock())
+	return errors.Join(s.dropJournal(), s.unlock())
+}
+
+// end waits for readers, and is false when the store was closed before. The caller holds
+// writing.
+func (s *Store) end() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	open := !s.closed
+	s.closed, s.newest = true, opened{}
+	return open
 }
 
 // Sequence goes up with every change of the store, and starts at 1. It takes part in
