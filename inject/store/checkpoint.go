@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/purserd/purser/failpoint"
 	"github.com/purserd/purser/inject/internal/durable"
@@ -20,9 +19,11 @@ type place struct {
 	number            uint32
 }
 
-// unsynced are versions whose files were written and not synced, as the journal has what is
-// in them; true for one that a sync has failed for, after which no other one tells anything.
-type unsynced map[place]bool
+// unsynced is a version whose file may not be on disk, or not as it was written.
+type unsynced struct {
+	sealed []byte // what is in the file; the journal has it, too
+	failed bool   // a sync has failed, after which no other one tells anything
+}
 
 // checkpoint has a manifest take the place of the one before and of its journal, once the
 // files of all versions in it are durable. With an error, replaced tells whether it is in
@@ -46,21 +47,21 @@ func (s *Store) checkpoint(m manifest) (replaced bool, err error) {
 		return true, err
 	}
 	failpoint.Here("secret.checkpointed")
-	clear(s.unsynced)
+	s.setUnsynced(func() { clear(s.unsynced) })
 	s.removeJournals()
 	return true, nil
 }
 
 // syncVersions makes the files durable that are not, and their names.
 func (s *Store) syncVersions(m manifest) error {
-	dirs, journaled := map[string]bool{}, sync.OnceValue(s.journal.sealed)
-	for at := range s.unsynced {
+	dirs := map[string]bool{}
+	for at, file := range s.unsynced {
 		v, kept := m.record(at.environment, at.name).find(at.number)
 		if !kept {
 			continue
 		}
 		path := s.versionPath(at.environment, at.name, at.number)
-		if err := s.syncVersion(at, v, path, journaled); err != nil {
+		if err := s.syncVersion(at, v, path, file); err != nil {
 			return fmt.Errorf("syncing version %d of secret %q in environment %q: %w", at.number, at.name, at.environment, err)
 		}
 		dirs[filepath.Dir(path)] = true
@@ -74,23 +75,25 @@ func (s *Store) syncVersions(m manifest) error {
 }
 
 // syncVersion also mends a file that is not what was written: the machine has lost its power
-// before it was on disk, say. What the journal does not have either is damage, and noticed
-// where it is read.
-func (s *Store) syncVersion(at place, v version, path string, journaled func() map[place][]byte) error {
-	sealed, err := readAtMost(path, v.Size+1)
-	intact := err == nil && v.is(sealed)
-	if intact && !s.unsynced[at] && syncFile(path) == nil {
+// before it was on disk, say.
+func (s *Store) syncVersion(at place, v version, path string, file unsynced) error {
+	found, err := readAtMost(path, v.Size+1)
+	if err == nil && v.is(found) && !file.failed && syncFile(path) == nil {
 		return nil
 	}
-	s.unsynced[at] = true
-	if !intact {
-		sealed = journaled()[at]
-	}
-	if err := durable.MakeDirs(filepath.Dir(path)); err != nil || !v.is(sealed) {
+	s.setUnsynced(func() { s.unsynced[at] = unsynced{sealed: file.sealed, failed: true} })
+	if err := durable.MakeDirs(filepath.Dir(path)); err != nil {
 		return err
 	}
-	_, err = writeFile(path, sealed)
+	_, err = writeFile(path, file.sealed)
 	return err
+}
+
+// setUnsynced has the unsynced versions changed. The caller holds writing, and not mu.
+func (s *Store) setUnsynced(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
 func syncFile(path string) error {
@@ -155,7 +158,7 @@ func (s *Store) replay() (found bool, err error) {
 		}
 		s.manifest = s.manifest.with(c.Environment, c.Name, r)
 		if at, is := c.version(); is {
-			s.unsynced[at] = false
+			s.unsynced[at] = unsynced{sealed: c.Sealed}
 		}
 		return nil
 	})

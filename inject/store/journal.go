@@ -98,23 +98,6 @@ func (s *Store) journalOf(sequence uint64, mac [sha256.Size]byte) *journal {
 // inUse says that there is something in the journal, or may be.
 func (j *journal) inUse() bool { return j.size > 0 || j.doubtful }
 
-// sealed are the files of versions that the journal has.
-func (j *journal) sealed() map[place][]byte {
-	all := map[place][]byte{}
-	data, _ := os.ReadFile(j.path)
-	for line := range bytes.Lines(data) {
-		var c change
-		_, body, _ := bytes.Cut(line, []byte(" "))
-		if json.Unmarshal(body, &c) != nil {
-			continue
-		}
-		if at, is := c.version(); is {
-			all[at] = c.Sealed
-		}
-	}
-	return all
-}
-
 // full says that a manifest is due.
 func (j *journal) full() bool { return j.doubtful || j.size >= journalLimit }
 

@@ -79,18 +79,23 @@ func (s *Store) load(environment, name string, v version) (map[string]inject.Val
 	return c.values(), nil
 }
 
-// readVersion returns what is in a version's file, if that is what was written.
+// readVersion returns what was written to a version's file. Where that is not what is in it,
+// the journal may have it yet: no checkpoint could mend the file, as the disk is full, say.
 func (s *Store) readVersion(environment, name string, v version) ([]byte, error) {
 	sealed, err := readAtMost(s.versionPath(environment, name, v.Version), v.Size+1)
+	if err == nil && v.is(sealed) {
+		return sealed, nil
+	}
+	if file, journaled := s.unsynced[place{environment, name, v.Version}]; journaled {
+		return file.sealed, nil
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, s.damaged(environment, name, v, "it is missing")
 	case err != nil:
 		return nil, fmt.Errorf("reading version %d of secret %q in environment %q: %w", v.Version, name, environment, err)
-	case !v.is(sealed):
-		return nil, s.damaged(environment, name, v, "it is not the file that was written: swapped, put back to an earlier state, or changed")
 	}
-	return sealed, nil
+	return nil, s.damaged(environment, name, v, "it is not the file that was written: swapped, put back to an earlier state, or changed")
 }
 
 func (s *Store) damaged(environment, name string, v version, format string, args ...any) error {

@@ -40,14 +40,14 @@ type Store struct {
 
 	// writing serialises changes, disk writes included. It is taken before mu, and guards
 	// what follows it.
-	writing  sync.Mutex
-	journal  *journal
-	unsynced unsynced
-	newest   opened // of the secret that was last to be changed, for the next change
+	writing sync.Mutex
+	journal *journal
+	newest  opened // of the secret that was last to be changed, for the next change
 	// mu guards what follows, and the files that the manifest names: a reader holds
 	// it so that no version is removed under it. Nobody holds it for a disk sync.
 	mu       sync.RWMutex
 	manifest manifest // replaced, never changed
+	unsynced map[place]unsynced
 	closed   bool
 	// contested are secrets that sources have which do not own them, with these sources.
 	contested map[source.Name][]string
@@ -61,7 +61,7 @@ var _ inject.Inventory = (*Store)(nil)
 // crashed write left there. The error is [ErrLocked] or a [*DamageError] in those
 // cases.
 func Open(dir string, keys *keyring.Keyring, options Options) (*Store, error) {
-	s := &Store{dir: dir, keys: keys, unsynced: unsynced{}, contested: map[source.Name][]string{}}
+	s := &Store{dir: dir, keys: keys, unsynced: map[place]unsynced{}, contested: map[source.Name][]string{}}
 	if err := s.open(options); err != nil {
 		return nil, fmt.Errorf("opening secret store %q: %w", dir, errors.Join(err, s.unlock()))
 	}

@@ -53,7 +53,7 @@ func (s *Store) add(environment, name string, r record, data map[string]inject.V
 	}
 	r.Next++
 	r.Versions = append(slices.Clone(r.Versions), v)
-	s.unsynced[place{environment, name, v.Version}] = false
+	s.setUnsynced(func() { s.unsynced[place{environment, name, v.Version}] = unsynced{sealed: sealed} })
 	committed, err := s.commit(environment, name, r, sealed)
 	if !committed {
 		s.discard(environment, name, v.Version)
@@ -88,7 +88,7 @@ func (s *Store) writeVersion(environment, name string, number uint32, sealed []b
 // discard removes a version that did not come to be. A failure is no matter: the
 // manifest does not know the file, and the next write or Open replaces or removes it.
 func (s *Store) discard(environment, name string, number uint32) {
-	delete(s.unsynced, place{environment, name, number})
+	s.setUnsynced(func() { delete(s.unsynced, place{environment, name, number}) })
 	_ = os.Remove(s.versionPath(environment, name, number))
 	s.removeDirIfEmpty(environment, name)
 }
