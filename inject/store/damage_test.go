@@ -133,10 +133,13 @@ func TestDamagedManifest(t *testing.T) {
 		want   string
 	}{
 		{"missing", func(t *testing.T, _ place, path string) { must(t, os.Remove(path)) }, "it is missing, but 2 sealed versions are there, such as"},
-		{"empty", func(t *testing.T, _ place, path string) { overwrite(t, path, nil) }, "it does not start as a manifest of this version of purser does"},
+		{"empty", func(t *testing.T, _ place, path string) { overwrite(t, path, nil) }, "it does not start as a manifest does; restore it"},
 		{"another format", func(t *testing.T, _ place, path string) {
-			overwrite(t, path, bytes.Replace(read(t, path), []byte("store 1"), []byte("store 2"), 1))
-		}, "it does not start as a manifest of this version of purser does"},
+			overwrite(t, path, bytes.Replace(read(t, path), []byte("store 2"), []byte("store 3"), 1))
+		}, "it has another format: a newer purser wrote it; run that one"},
+		{"taken for the first format", func(t *testing.T, _ place, path string) {
+			overwrite(t, path, bytes.Replace(read(t, path), []byte("store 2"), []byte("store 1"), 1))
+		}, "it was changed by something other than purser"},
 		{"cut short", func(t *testing.T, _ place, path string) { must(t, os.Truncate(path, 200)) }, "it was changed by something other than purser"},
 		{"an entry changed", func(t *testing.T, _ place, path string) {
 			overwrite(t, path, bytes.Replace(read(t, path), []byte(`"next": 3`), []byte(`"next": 4`), 1))

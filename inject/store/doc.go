@@ -34,8 +34,9 @@
 // can be made, and what a crash leaves besides them is removed by the next [Open].
 //
 // A checkpoint (checkpoint.go) syncs the files, and has a manifest take the place of the one
-// before and of its journal: when the journal has grown, at [Open] and [Store.Close], and
-// in place of a line that could not be synced. One process at a time has the store open.
+// before and of its journal: when the journal has grown, at [Open] and [Store.Close], after
+// versions were destroyed, and in place of a line that could not be synced. Until then what is
+// wrong with a file is no matter: the journal has it. One process at a time has the store open.
 //
 // # Owners
 //

@@ -36,7 +36,7 @@ type journal struct {
 
 	size int64 // 0 when there may not be a file yet
 	// doubtful is a journal that nothing may be added to, as it is not known what of it is
-	// on disk. The next change needs a manifest.
+	// on disk, or its manifest is of a format that has none. The next change needs a manifest.
 	doubtful bool
 }
 

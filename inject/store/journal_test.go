@@ -293,3 +293,23 @@ func TestJournalAlone(t *testing.T) {
 	must(t, s.Close())
 	read(t, path+".bak")
 }
+
+// A manifest of before there were journals is left as it is until there is a change, and gets
+// none: a purser of that time would not miss what is in it.
+func TestManifestWithoutAJournal(t *testing.T) {
+	p := beforeSources(t)
+	before := read(t, p.file("_manifest.json"))
+	s := p.open(t)
+	if !bytes.Equal(before, read(t, p.file("_manifest.json"))) {
+		t.Error("the manifest was changed")
+	}
+	put(t, s, "dev", "db", "A=3")
+	if !bytes.HasPrefix(read(t, p.file("_manifest.json")), []byte("purser secret store 2, ")) {
+		t.Error("an older purser would read the manifest")
+	}
+	put(t, s, "dev", "db", "A=4")
+	s.Kill()
+	s = p.open(t)
+	wantContent(t, s, "dev", "db", 3, "3 A=3")
+	wantContent(t, s, "dev", "db", 0, "4 A=4")
+}

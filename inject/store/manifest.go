@@ -12,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/purserd/purser/inject/keyring"
@@ -20,8 +21,13 @@ import (
 // manifestName cannot be an environment's: those start with a letter or digit.
 const manifestName = "_manifest.json"
 
-// manifestTitle begins the first line, which the MAC in hexadecimal ends.
-const manifestTitle = "purser secret store 1, hmac-sha256 "
+// A title begins the first line, which the MAC in hexadecimal ends. A manifest of the first
+// format has no journal: who knows that one alone would not miss what is in it.
+const (
+	manifestTitle      = "purser secret store 2, hmac-sha256 "
+	firstManifestTitle = "purser secret store 1, hmac-sha256 "
+	anyManifestTitle   = "purser secret store "
+)
 
 // manifest is the authenticated list of what the store holds. A manifest in use is
 // never changed; [manifest.with] makes another.
@@ -112,15 +118,15 @@ func encodeManifest(m manifest, keys *keyring.Keyring) (data []byte, mac [sha256
 	if err != nil {
 		return nil, mac, fmt.Errorf("encoding the manifest: %w", err)
 	}
-	mac = manifestMAC(body, keys)
+	mac = manifestMAC(manifestTitle, body, keys)
 	head := fmt.Appendf(nil, "%s%x\n", manifestTitle, mac)
 	return append(append(head, body...), '\n'), mac, nil
 }
 
-func manifestMAC(body []byte, keys *keyring.Keyring) (mac [sha256.Size]byte) {
+func manifestMAC(title string, body []byte, keys *keyring.Keyring) (mac [sha256.Size]byte) {
 	key := keys.Derive("store manifest")
 	h := hmac.New(sha256.New, key[:])
-	h.Write([]byte(manifestTitle))
+	h.Write([]byte(title))
 	h.Write(bytes.TrimSuffix(body, []byte("\n")))
 	h.Sum(mac[:0])
 	return mac
@@ -129,12 +135,12 @@ func manifestMAC(body []byte, keys *keyring.Keyring) (mac [sha256.Size]byte) {
 // decodeManifest checks the MAC before it looks at the rest, and returns it.
 func decodeManifest(data []byte, keys *keyring.Keyring) (m manifest, mac [sha256.Size]byte, err error) {
 	head, body, _ := bytes.Cut(data, []byte("\n"))
-	digits, ok := bytes.CutPrefix(head, []byte(manifestTitle))
-	if !ok {
-		return m, mac, errors.New("it does not start as a manifest of this version of purser does")
+	title, digits, err := cutTitle(string(head))
+	if err != nil {
+		return m, mac, err
 	}
-	mac = manifestMAC(body, keys)
-	said, err := hex.DecodeString(string(digits))
+	mac = manifestMAC(title, body, keys)
+	said, err := hex.DecodeString(digits)
 	if err != nil || !hmac.Equal(said, mac[:]) {
 		return m, mac, explainMAC(body, keys)
 	}
@@ -142,6 +148,19 @@ func decodeManifest(data []byte, keys *keyring.Keyring) (m manifest, mac [sha256
 		return m, mac, err
 	}
 	return m, mac, m.check()
+}
+
+// cutTitle takes a manifest's first line apart.
+func cutTitle(head string) (title, digits string, err error) {
+	for _, title := range []string{manifestTitle, firstManifestTitle} {
+		if digits, is := strings.CutPrefix(head, title); is {
+			return title, digits, nil
+		}
+	}
+	if strings.HasPrefix(head, anyManifestTitle) {
+		return "", "", errors.New("it has another format: a newer purser wrote it; run that one")
+	}
+	return "", "", errors.New("it does not start as a manifest does; restore it")
 }
 
 // explainMAC tells a manifest under another key from one that was changed. It goes by

@@ -164,16 +164,23 @@ func TestConflictIsSettledByTheOther(t *testing.T) {
 // A store that was written before secrets had sources opens, and its secrets are those of
 // the API.
 func TestStoreOfBeforeSourcesOpens(t *testing.T) {
-	dir := t.TempDir()
-	must(t, os.CopyFS(dir, os.DirFS("testdata/before-sources")))
-	must(t, os.Chmod(filepath.Join(dir, "identity.age"), 0o600))
-	keys, err := keyring.Open(filepath.Join(dir, "identity.age"))
-	must(t, err)
-	s := place{dir: filepath.Join(dir, "secrets"), keys: keys}.open(t)
+	s := beforeSources(t).open(t)
 	wantContent(t, s, "dev", "db", 0, "2 A=2")
 	wantContent(t, s, "dev", "db", 1, "1 A=1")
 	if info, err := s.Describe("dev", "db"); err != nil || info.Source != "" {
 		t.Errorf("its source is %q, %v", info.Source, err)
 	}
 	put(t, s, "dev", "db", "A=3")
+}
+
+// beforeSources is where a store is that was written before secrets had sources, and before
+// there were journals.
+func beforeSources(t *testing.T) place {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS("testdata/before-sources")))
+	must(t, os.Chmod(filepath.Join(dir, "identity.age"), 0o600))
+	keys, err := keyring.Open(filepath.Join(dir, "identity.age"))
+	must(t, err)
+	return place{dir: filepath.Join(dir, "secrets"), keys: keys}
 }

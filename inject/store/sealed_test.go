@@ -162,7 +162,7 @@ func FuzzManifest(f *testing.F) {
 		if _, _, err := decodeManifest(data, keys); err == nil && !bytes.Equal(data, whole) && !bytes.Equal(data, bytes.TrimSuffix(whole, []byte("\n"))) {
 			t.Errorf("accepted a forged manifest: %q", data)
 		}
-		mac := manifestMAC(data, keys)
+		mac := manifestMAC(manifestTitle, data, keys)
 		signed := append([]byte(manifestTitle+hex.EncodeToString(mac[:])+"\n"), data...)
 		m, _, err := decodeManifest(signed, keys)
 		if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -173,6 +174,7 @@ func (s *Store) read(minSequence uint64) (journaled bool, err error) {
 		return false, &DamageError{Path: s.manifestPath(), Reason: err.Error()}
 	}
 	s.manifest, s.journal = m, s.journalOf(m.Sequence, mac)
+	s.journal.doubtful = bytes.HasPrefix(data, []byte(firstManifestTitle))
 	if journaled, err = s.replay(); err != nil {
 		return false, err
 	}
