@@ -24,7 +24,7 @@ devices:
     containerEdits:
       deviceNodes: [{path: /dev/both, hostPath: /dev/fuse, permissions: rw}]
       mounts: [{hostPath: DIR/lib, containerPath: /opt/lib, options: [ro, nosuid, bind]}]
-      hooks: [{hookName: createRuntime, path: DIR/hook}]
+      hooks: [{hookName: createRuntime, path: DIR/hook}, {hookName: createContainer, path: DIR/environment}]
   - name: read
     containerEdits:
       deviceNodes: [{path: /dev/read, hostPath: /dev/fuse, permissions: r}]
@@ -46,10 +46,11 @@ done; `
 func (n *node) withDevices() (dir string) {
 	n.t.Helper()
 	dir = filepath.Join(n.daemon.Dir, "devices")
-	hook := "#!/bin/sh\ncat >" + dir + "/state\n"
+	hook, environment := "#!/bin/sh\ncat >"+dir+"/state\n", "#!/bin/sh\nenv >"+dir+"/environ\n"
 	err := errors.Join(os.MkdirAll(filepath.Join(dir, "lib"), 0o755), os.MkdirAll(filepath.Join(dir, "cdi"), 0o755),
 		os.WriteFile(filepath.Join(dir, "lib", "driver"), []byte("driver\n"), 0o644),
 		os.WriteFile(filepath.Join(dir, "hook"), []byte(hook), 0o755),
+		os.WriteFile(filepath.Join(dir, "environment"), []byte(environment), 0o755),
 		os.WriteFile(filepath.Join(dir, "cdi", "fuse.yaml"), []byte(strings.ReplaceAll(fuse, "DIR", dir)), 0o644),
 		os.WriteFile(filepath.Join(dir, "cdi", "broken.yaml"), []byte("devices: nonsense"), 0o644))
 	if err != nil {
@@ -127,11 +128,15 @@ func testDevices(t *testing.T, n *node, oci string) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 			state, err := os.ReadFile(filepath.Join(dir, "state"))
-			if hooked := c.want[:9] == "both both"; hooked != (err == nil && strings.Contains(string(state), `"`+id+`"`)) {
+			hooked := c.want[:9] == "both both"
+			if hooked != (err == nil && strings.Contains(string(state), `"`+id+`"`)) {
 				t.Errorf("the hook: %v, %s", err, state)
 			}
-			_ = os.Remove(filepath.Join(dir, "state"))
+			if variables, err := os.ReadFile(filepath.Join(dir, "environ")); hooked != (err == nil) || strings.Contains(string(variables), "FUSE=") {
+				t.Errorf("a hook has the container's variables: %v, %s", err, variables)
+			}
 			n.wantNoCanary()
+			_ = errors.Join(os.Remove(filepath.Join(dir, "state")), os.Remove(filepath.Join(dir, "environ")))
 		})
 	}
 	missing := spec("true")

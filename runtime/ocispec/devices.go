@@ -19,5 +19,26 @@ func devices(s *specs.Spec, p Params) error {
 	// Leave for nothing is none, and OCI runtimes do not take it.
 	r := s.Linux.Resources
 	r.Devices = slices.DeleteFunc(r.Devices, func(rule specs.LinuxDeviceCgroup) bool { return rule.Access == "" })
+	if s.Hooks != nil {
+		ownEnvironment(s.Hooks)
+	}
 	return nil
+}
+
+// hookEnv is the environment of hooks that have none of their own.
+var hookEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+// ownEnvironment keeps hooks that are run on the node from the environment of whoever runs
+// them. For runc that is the container's, for createContainer: they would have its secrets,
+// and its image would choose, by LD_PRELOAD, what they run as root. Hooks of startContainer
+// are run in the container.
+func ownEnvironment(h *specs.Hooks) {
+	//lint:ignore SA1019 CDI has prestart hooks still.
+	for _, list := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.Poststart, h.Poststop} {
+		for i := range list {
+			if len(list[i].Env) == 0 {
+				list[i].Env = hookEnv
+			}
+		}
+	}
 }

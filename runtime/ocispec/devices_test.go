@@ -30,7 +30,11 @@ func TestDevices(t *testing.T) {
 			{HostPath: "/usr/lib/driver", ContainerPath: "/lib/driver", Options: []string{"ro", "bind"}},
 			{HostPath: "/usr/share/secrets", ContainerPath: "/run/secrets/s", Options: []string{"ro", "bind"}},
 		},
-		Hooks:          []*cdispecs.Hook{{HookName: cdi.CreateContainerHook, Path: "/usr/bin/hook", Args: []string{"hook", "x"}}},
+		Hooks: []*cdispecs.Hook{
+			{HookName: cdi.CreateContainerHook, Path: "/usr/bin/hook", Args: []string{"hook", "x"}},
+			{HookName: cdi.CreateContainerHook, Path: "/usr/bin/hook", Env: []string{"OWN=1"}},
+			{HookName: cdi.StartContainerHook, Path: "/usr/bin/inside"},
+		},
 		AdditionalGIDs: []uint32{44},
 	}}
 	s, err := Build(p)
