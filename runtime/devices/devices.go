@@ -48,7 +48,7 @@ func (s *Set) Edits() *cdi.ContainerEdits {
 	return s.edits
 }
 
-// Resolve returns what belongs to devices, nil for none. The errors of all that are
+// Resolve returns what belongs to devices, nil for none. The errors of those that are
 // missing are in one, and name the place of each.
 func (n *Node) Resolve(names []string) (*Set, error) {
 	if len(names) == 0 {
@@ -69,7 +69,7 @@ func (n *Node) Resolve(names []string) (*Set, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return nil, errors.Join(wrong...)
+		return nil, first(wrong)
 	}
 	return set, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -143,6 +144,56 @@ func TestLaterDirectoryCounts(t *testing.T) {
 	}
 }
 
+// A directory that is named twice is no conflict with itself, whenever it is looked into.
+func TestDirectoryTwice(t *testing.T) {
+	r := newRig(t)
+	r.Node = devices.Open([]string{r.first, r.first + "/"}, slog.New(slog.NewTextHandler(r.log, nil)))
+	r.write(r.first, "zero.yaml", fmt.Sprintf(zero, "2"))
+	for range 3 {
+		r.resolve("example.com/zero=0")
+	}
+	if r.log.Len() > 0 {
+		t.Errorf("it has logged %s", r.log)
+	}
+}
+
+// What is no file is told of, and not waited for.
+func TestNoFiles(t *testing.T) {
+	for name, plant := range map[string]func(path string) error{
+		"no regular file (p": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"no regular file (d": func(path string) error { return os.Mkdir(path, 0o700) },
+		"no regular file (D": func(path string) error { return os.Symlink("/dev/zero", path) },
+		"no such file":       func(path string) error { return os.Symlink("none", path) },
+		"too many levels":    func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.write(r.first, "zero.yaml", fmt.Sprintf(zero, "2"))
+			if err := plant(filepath.Join(r.first, "a.yaml")); err != nil {
+				t.Fatal(err)
+			}
+			r.resolve("example.com/zero=0")
+			r.refused("a.b/c=a", "of no use are "+filepath.Join(r.first, "a.yaml")+": ", name)
+		})
+	}
+}
+
+// A file may be elsewhere, and what changes there is seen.
+func TestLinkedFile(t *testing.T) {
+	r := newRig(t)
+	elsewhere := r.write(t.TempDir(), "zero", fmt.Sprintf(zero, "2"))
+	if err := os.Symlink(elsewhere, filepath.Join(r.first, "zero.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	r.resolve("example.com/zero=0")
+	if err := os.WriteFile(elsewhere, []byte(fmt.Sprintf(zero, "33")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.resolve("example.com/zero=0").Env()[1]; got != "ZERO=33" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Files that cannot be used are told of once, and spoil nothing.
 func TestMalformedFiles(t *testing.T) {
 	for name, content := range map[string]string{
@@ -210,6 +261,19 @@ func TestUnknownDevice(t *testing.T) {
 	_, err := r.Resolve([]string{"example.com/zero=5", "example.com/zero=0", "example.com/zero=6"})
 	if err == nil || !strings.Contains(err.Error(), "[0]: this node has no device example.com/zero=5") || !strings.Contains(err.Error(), "[2]: this node has no device example.com/zero=6") {
 		t.Errorf("of two: %v", err)
+	}
+}
+
+// However many are missing, not all are told of.
+func TestManyUnknownDevices(t *testing.T) {
+	r := newRig(t)
+	var names []string
+	for i := range 128 {
+		names = append(names, fmt.Sprintf("example.com/card=%d", i))
+	}
+	_, err := r.Resolve(names)
+	if !errors.Is(err, devices.ErrMissing) || !strings.Contains(err.Error(), "122 more of resources.devices") || len(err.Error()) > 6000 {
+		t.Errorf("got %v", err)
 	}
 }
 

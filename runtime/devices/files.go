@@ -62,7 +62,19 @@ func (f *file) read() {
 			f.spec, f.err = nil, fmt.Errorf("the file is malformed (%v)", p)
 		}
 	}()
-	f.spec, f.err = cdi.ReadSpec(f.path, f.rank)
+	if f.err = regular(f.path); f.err == nil {
+		f.spec, f.err = cdi.ReadSpec(f.path, f.rank)
+	}
+}
+
+// regular refuses what may be read for ever, such as a pipe: all that names a device, and
+// every writer of the agent's, would wait for it.
+func regular(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("it is no regular file (%s)", info.Mode().Type())
+	}
+	return err
 }
 
 // problemShown bounds what is told of one file, in characters: YAML's mistakes can be many.

@@ -35,7 +35,7 @@ func learn(files []file, wrong []error, before *known) *known {
 	for i := range files {
 		f := &files[i]
 		if old := before.file(f.path); old != nil && old.state == f.state {
-			*f = *old
+			f.spec, f.err = old.spec, old.err // its rank may be another, of a directory named twice
 		} else {
 			f.read()
 		}

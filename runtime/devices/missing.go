@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +18,18 @@ type missing struct {
 func (m *missing) Error() string { return fmt.Sprintf("resources.devices[%d]: %s", m.place, m.text) }
 func (m *missing) Unwrap() error { return ErrMissing }
 
-// shown bounds how much of a kind an error tells: a node may have hundreds of devices.
+// shown bounds how much of a kind an error tells: a node may have hundreds of devices, and a
+// spec name as many.
 const shown = 6
+
+// first joins the first of errors. A spec may name more than a hundred devices, and what is
+// told of each is kept with every try to start it.
+func first(wrong []error) error {
+	if more := len(wrong) - shown; more > 0 {
+		wrong = append(wrong[:shown:shown], fmt.Errorf("%w: %d more of resources.devices", ErrMissing, more))
+	}
+	return errors.Join(wrong...)
+}
 
 // unknown says of a device that no specification names where it was looked for, and what it
 // may have been meant for.
