@@ -10,6 +10,7 @@ import (
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 	"github.com/purserd/purser/e2e/rig"
+	"github.com/purserd/purser/runtime"
 	"github.com/purserd/purser/runtime/devices"
 )
 
@@ -139,9 +140,42 @@ func testDevices(t *testing.T, n *node, oci string) {
 			_ = errors.Join(os.Remove(filepath.Join(dir, "state")), os.Remove(filepath.Join(dir, "environ")))
 		})
 	}
+	testFailingHooks(t, n, dir, oci)
 	missing := spec("true")
 	missing.Resources = &purserv1.Resources{Devices: []string{"example.com/fuse=other"}}
 	if _, err := n.Devices(missing); !errors.Is(err, devices.ErrMissing) || !strings.Contains(err.Error(), "broken.yaml") {
 		t.Errorf("one that the node does not have: %v", err)
+	}
+}
+
+// failingHooks are devices that are not well.
+const failingHooks = `cdiVersion: "0.6.0"
+kind: a.b/c
+devices:
+  - {name: runtime, containerEdits: {hooks: [{hookName: createRuntime, path: /bin/false}]}}
+  - {name: container, containerEdits: {hooks: [{hookName: createContainer, path: /bin/false}]}}
+`
+
+// testFailingHooks: what a device's hook fails for is no fault of the workload's.
+func testFailingHooks(t *testing.T, n *node, dir, oci string) {
+	if err := os.WriteFile(filepath.Join(dir, "cdi", "failing.yaml"), []byte(failingHooks), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"runtime", "container"}
+	if oci == "runsc" {
+		names = names[:1] // of the other it does not say what has failed
+	}
+	for _, name := range names {
+		s := spec("true")
+		s.Runtime, s.Resources = &oci, &purserv1.Resources{Devices: []string{"a.b/c=" + name}}
+		in := n.instance(oci+"-failing-"+name, s)
+		var err error
+		if in.Devices, err = n.Devices(s); err != nil {
+			t.Fatal(err)
+		}
+		err = n.Create(t.Context(), in)
+		if refused := (*runtime.StartError)(nil); err == nil || errors.As(err, &refused) || !strings.Contains(err.Error(), "a hook of its devices has failed: ") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

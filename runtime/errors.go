@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -133,6 +134,13 @@ func (e *StartError) of(program string) {
 		e.Message = fmt.Sprintf("exec: %q: %s", program, e.Message)
 	}
 }
+
+// hookWords are those of runc, crun and runsc for a hook that has failed.
+var hookWords = regexp.MustCompile(`(error|failure) (running|executing) (\w+ )?hook\b`)
+
+// ofHook tells a hook that has failed from what is wrong with the spec or the image. All
+// hooks are those of the node's devices, which may be well again later.
+func (e *StartError) ofHook() bool { return !isExec(e.Message) && hookWords.MatchString(e.Message) }
 
 // execCode is the exit status that a shell gives for what a runtime says.
 func execCode(message string) uint32 {

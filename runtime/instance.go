@@ -111,10 +111,14 @@ func (r *Runtime) createOn(ctx context.Context, in Instance, shim *assignment) (
 	defer cancel()
 	failpoint.Here("create.undo")
 	undone := r.Delete(undo, in.ID)
-	if s := startError(err, ocispec.Args(in.Spec, in.Image.Config)); s != nil && undone == nil {
-		return s
+	s := startError(err, ocispec.Args(in.Spec, in.Image.Config))
+	switch {
+	case s == nil || undone != nil:
+		return errors.Join(r.wrap(err, "creating the container"), undone)
+	case in.Devices != nil && s.ofHook():
+		return fmt.Errorf("a hook of its devices has failed: %s", s.Message)
 	}
-	return errors.Join(r.wrap(err, "creating the container"), undone)
+	return s
 }
 
 // containerRecord is what containerd keeps of the container. forget is to be
