@@ -9,8 +9,8 @@ import (
 	purserv1 "github.com/purserd/purser/api/purser/v1"
 )
 
-// A run that takes longer than delayFirst is looked at, and again from time to
-// time, as it may be one that cannot start.
+// A run that takes longer than delayFirst is looked at, as it may be one that cannot start,
+// and again after twice as long each time, up to delayNext: it may just have been tried anew.
 const (
 	delayFirst = 3 * time.Second
 	delayNext  = 30 * time.Second
@@ -22,7 +22,7 @@ func (r *foreground) tellDelay(ctx context.Context) {
 	timer := time.NewTimer(delayFirst)
 	defer timer.Stop()
 	told := ""
-	for {
+	for next := 2 * delayFirst; ; next = min(2*next, delayNext) {
 		select {
 		case <-ctx.Done():
 			return
@@ -33,7 +33,7 @@ func (r *foreground) tellDelay(ctx context.Context) {
 			r.session.warn("%s; interrupt to give up", sentence(w, time.Now()))
 			told = reason
 		}
-		timer.Reset(delayNext)
+		timer.Reset(next)
 	}
 }
 
