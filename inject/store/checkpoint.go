@@ -25,6 +25,9 @@ type unsynced struct {
 	failed bool   // a sync has failed, after which no other one tells anything
 }
 
+// mostUnsynced is how many a checkpoint may have to sync, which a change has to wait for.
+const mostUnsynced = 200
+
 // checkpoint has a manifest take the place of the one before and of its journal, once the
 // files of all versions in it are durable. With an error, replaced tells whether it is in
 // place and may not survive a loss of power.

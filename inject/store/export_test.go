@@ -42,3 +42,6 @@ func (s *Store) AddLine(body string) error {
 	_, err = fmt.Fprintf(file, "%x %s\n", mac, body)
 	return errors.Join(err, file.Close())
 }
+
+// Unsynced is how many files of versions may not be on disk.
+func (s *Store) Unsynced() int { return len(s.unsynced) }

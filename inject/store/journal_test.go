@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -312,4 +313,25 @@ func TestManifestWithoutAJournal(t *testing.T) {
 	s = p.open(t)
 	wantContent(t, s, "dev", "db", 3, "3 A=3")
 	wantContent(t, s, "dev", "db", 0, "4 A=4")
+}
+
+// No change has to wait for the files of many others to be synced.
+func TestFewAreSyncedTogether(t *testing.T) {
+	s := newPlace(t).open(t)
+	most := 0
+	for i := range 500 {
+		put(t, s, "dev", fmt.Sprint("secret-", i), "A=1")
+		most = max(most, s.Unsynced())
+	}
+	if most > 200 || most < 150 {
+		t.Errorf("up to %d files were not synced", most)
+	}
+	for i := range 300 { // which does not grow for versions that are gone
+		put(t, s, "dev", "db", fmt.Sprint("A=", i))
+		_, err := s.Prune("dev", "db", 1, nil)
+		must(t, err)
+	}
+	if n := s.Unsynced(); n > 101 {
+		t.Errorf("%d files are not synced", n)
+	}
 }

@@ -119,7 +119,7 @@ func (s *Store) commit(environment, name string, r record, sealed []byte, obsole
 // write makes a change durable, in the journal, or with the manifest that follows where
 // that cannot be gone on with.
 func (s *Store) write(next manifest, c change) (written bool, err error) {
-	if !s.journal.full() {
+	if !s.journal.full() && len(s.unsynced) < mostUnsynced {
 		if written, err = s.journal.add(c); !s.journal.doubtful {
 			return written, err
 		}
@@ -139,6 +139,7 @@ func (s *Store) removeVersions(environment, name string, numbers []uint32) error
 	}
 	var problems []error
 	for _, number := range numbers {
+		delete(s.unsynced, place{environment, name, number})
 		err := os.Remove(s.versionPath(environment, name, number))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			problems = append(problems, fmt.Errorf("version %d is gone from the store, but its sealed file stays until the store is next opened: %w", number, err))
