@@ -222,7 +222,7 @@ func (a *Agent) openSecrets(keys *keyring.Keyring) (*store.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the state of the secret store: %w", err)
 	}
-	return store.Open(filepath.Join(a.cfg.StateDir, "secrets"), keys, store.Options{Recipients: a.cfg.Secrets.Recipients, MinSequence: seen})
+	return store.Open(filepath.Join(a.cfg.StateDir, "secrets"), keys, store.Options{Recipients: a.cfg.Secrets.Recipients, MinSequence: seen, Apart: burst})
 }
 
 func (a *Agent) runtimeConfig() runtime.Config {

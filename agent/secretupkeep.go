@@ -12,6 +12,10 @@ import (
 // upkeepPause is how long it waits at most.
 const upkeepPause = time.Second
 
+// burst is how close to each other changes of secrets are that are one, most of which nobody
+// will see.
+const burst = 10 * time.Millisecond
+
 // mostUnpruned is how many versions of a secret may come before those are dropped that are
 // not to be kept.
 const mostUnpruned = 50
@@ -54,6 +58,9 @@ func (a *Agent) keepSecrets(ctx context.Context) {
 func (a *Agent) tendSecrets(ctx context.Context) {
 	a.writing.Lock()
 	a.pruneHeld()
+	if err := a.secrets.WriteFiles(); err != nil {
+		a.log.Error("versions of secrets are in the journal of the secret store alone", "error", err)
+	}
 	err := a.noteSequence()
 	a.writing.Unlock()
 	if err != nil {

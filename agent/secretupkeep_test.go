@@ -2,10 +2,14 @@ package agent
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/purserd/purser/inject"
+	"github.com/purserd/purser/inject/keyring"
 	"github.com/purserd/purser/inject/store"
 )
 
@@ -36,6 +40,32 @@ func TestOldVersionsGo(t *testing.T) {
 	a.tendSecrets(t.Context())
 	if got := a.secrets.Live("dev", "s"); !slices.Equal(got, []uint32{121, 120, 119, 1}) {
 		t.Errorf("left are versions %v", got)
+	}
+}
+
+// Versions that come too fast to have a file each have them a while after.
+func TestVersionsOfABurstGetTheirFiles(t *testing.T) {
+	a, dir := rotating(t, "f")
+	a.gate.open()
+	if err := a.secrets.Close(); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyring.Open(filepath.Join(filepath.Dir(dir), "identity.age"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.secrets, err = store.Open(dir, keys, store.Options{Apart: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	a.putOne(t, "s", "two")
+	a.putOne(t, "s", "three")
+	newest := filepath.Join(dir, "dev", "s", "3.age")
+	if _, err := os.Stat(newest); err == nil {
+		t.Error("it has a file at once")
+	}
+	a.tendSecrets(t.Context())
+	if _, err := os.Stat(newest); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,8 +21,9 @@ type place struct {
 
 // unsynced is a version whose file may not be on disk, or not as it was written.
 type unsynced struct {
-	sealed []byte // what is in the file; the journal has it, too
-	failed bool   // a sync has failed, after which no other one tells anything
+	sealed    []byte // what is in the file; the journal has it, too
+	unwritten bool   // there is no file yet
+	failed    bool   // a sync has failed, after which no other one tells anything
 }
 
 // mostUnsynced is how many a checkpoint may have to sync, which a change has to wait for.

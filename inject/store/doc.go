@@ -28,9 +28,9 @@
 //
 // # Crashes
 //
-// A write first makes the version's file, then the line of the journal that knows it and
-// has a copy of it; to sync that line is what makes the change durable. A removal goes the other way
-// round. So at every moment manifest and journal on disk describe files that are there or
+// A write first makes the version's file, unless many follow each other ([Options].Apart),
+// then the line of the journal that knows it and has a copy of it; to sync that line is what
+// makes the change durable. A removal goes the other way round. So at every moment manifest and journal on disk describe files that are there or
 // can be made, and what a crash leaves besides them is removed by the next [Open].
 //
 // A checkpoint (checkpoint.go) syncs the files, and has a manifest take the place of the one

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -335,4 +337,37 @@ func TestFewAreSyncedTogether(t *testing.T) {
 	if now := s.Unsynced(); now != before+1 {
 		t.Errorf("%d files were not synced, and %d are with one more", before, now)
 	}
+}
+
+// Of versions that follow each other closely those have files in the end that are left.
+func TestFilesOfABurst(t *testing.T) {
+	p := newPlace(t)
+	s, err := store.Open(p.dir, p.keys, store.Options{Apart: time.Hour})
+	must(t, err)
+	for _, value := range []string{"A=1", "A=2", "A=3", "A=4"} {
+		put(t, s, "dev", "db", value)
+	}
+	wantFiles := func(want ...string) {
+		t.Helper()
+		got := sealedFiles(t, p)
+		for i := range want {
+			want[i] = p.file("dev", "db", want[i])
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("files %v, want %v", got, want)
+		}
+	}
+	wantFiles("1.age")
+	wantContent(t, s, "dev", "db", 2, "2 A=2")
+	_, err = s.Prune("dev", "db", 2, nil)
+	must(t, err)
+	must(t, s.WriteFiles())
+	wantFiles("3.age", "4.age")
+	put(t, s, "dev", "db", "A=5")
+	must(t, s.Verify(t.Context()))
+	s.CutPower(func(path string) { must(t, os.Remove(path)) })
+	s = p.open(t)
+	wantFiles("3.age", "4.age", "5.age")
+	must(t, s.Verify(t.Context()))
+	wantContent(t, s, "dev", "db", 0, "5 A=5")
 }

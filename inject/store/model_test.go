@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -54,7 +55,7 @@ func TestStoreAgreesWithModel(t *testing.T) {
 			_ = os.RemoveAll(r.place.dir)
 		}()
 		for range rapid.IntRange(1, 8).Draw(t, "calls") {
-			rapid.SampledFrom([]func(){r.put, r.put, r.rollback, r.delete, r.prune, r.reopen, r.kill, r.cutPower}).Draw(t, "call")()
+			rapid.SampledFrom([]func(){r.put, r.put, r.rollback, r.delete, r.prune, r.reopen, r.kill, r.cutPower, r.writeFiles}).Draw(t, "call")()
 			r.compare()
 		}
 	})
@@ -70,7 +71,7 @@ type run struct {
 
 func (r *run) open() {
 	var err error
-	if r.store, err = store.Open(r.place.dir, r.place.keys, store.Options{}); err != nil {
+	if r.store, err = store.Open(r.place.dir, r.place.keys, store.Options{Apart: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(r.t, "apart")}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -80,6 +81,12 @@ func (r *run) reopen() {
 		r.t.Fatal(err)
 	}
 	r.open()
+}
+
+func (r *run) writeFiles() {
+	if err := r.store.WriteFiles(); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *run) kill() {

@@ -71,7 +71,7 @@ func mustSeal(t testing.TB, s *Store, plain string) []byte {
 func vouch(t testing.TB, s *Store, sealed []byte) {
 	t.Helper()
 	sum := sha256.Sum256(sealed)
-	if err := s.writeVersion("dev", "db", 1, sealed); err != nil {
+	if err := s.writeVersion(place{"dev", "db", 1}, sealed); err != nil {
 		t.Fatal(err)
 	}
 	v := version{Version: 1, Created: time.Unix(0, 0), Keys: []string{"A"}, Size: int64(len(sealed)), SHA256: hex.EncodeToString(sum[:])}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,10 @@ type Options struct {
 	// MinSequence is the highest [Store.Sequence] that the caller has seen. A store
 	// that is behind it was put back to an earlier state, and is not opened.
 	MinSequence uint64
+	// Apart is how long a change has to be after the one before for its version to have a
+	// file at once, and not with the next [Store.WriteFiles] or checkpoint only. Until then
+	// the journal has it.
+	Apart time.Duration
 }
 
 // Store is an open store. It is safe for concurrent use.
@@ -43,7 +48,9 @@ type Store struct {
 	// what follows it.
 	writing sync.Mutex
 	journal *journal
-	newest  opened // of the secret that was last to be changed, for the next change
+	newest  opened    // of the secret that was last to be changed, for the next change
+	changed time.Time // when a version was written last
+	apart   time.Duration
 	// mu guards what follows, and the files that the manifest names: a reader holds
 	// it so that no version is removed under it. Nobody holds it for a disk sync.
 	mu       sync.RWMutex
@@ -62,7 +69,7 @@ var _ inject.Inventory = (*Store)(nil)
 // crashed write left there. The error is [ErrLocked] or a [*DamageError] in those
 // cases.
 func Open(dir string, keys *keyring.Keyring, options Options) (*Store, error) {
-	s := &Store{dir: dir, keys: keys, unsynced: map[place]unsynced{}, contested: map[source.Name][]string{}}
+	s := &Store{dir: dir, keys: keys, apart: options.Apart, unsynced: map[place]unsynced{}, contested: map[source.Name][]string{}}
 	if err := s.open(options); err != nil {
 		return nil, fmt.Errorf("opening secret store %q: %w", dir, errors.Join(err, s.unlock()))
 	}

@@ -44,7 +44,7 @@ func (s *Store) add(environment, name string, r record, data map[string]inject.V
 	}
 	sum := sha256.Sum256(sealed)
 	v.Size, v.SHA256 = int64(len(sealed)), hex.EncodeToString(sum[:])
-	if err := s.writeVersion(environment, name, v.Version, sealed); err != nil {
+	if err := s.keep(place{environment, name, v.Version}, sealed); err != nil {
 		return 0, err
 	}
 	failpoint.Here("secret.sealed")
@@ -53,7 +53,6 @@ func (s *Store) add(environment, name string, r record, data map[string]inject.V
 	}
 	r.Next++
 	r.Versions = append(slices.Clone(r.Versions), v)
-	s.setUnsynced(func() { s.unsynced[place{environment, name, v.Version}] = unsynced{sealed: sealed} })
 	committed, err := s.commit(environment, name, r, sealed)
 	if !committed {
 		s.discard(environment, name, v.Version)
@@ -73,14 +72,50 @@ func (s *Store) sealVersion(environment, name string, v version, data map[string
 	return seal(plain, s.recipients)
 }
 
-func (s *Store) writeVersion(environment, name string, number uint32, sealed []byte) error {
-	err := durable.MakeDirs(s.secretDir(environment, name))
+// keep keeps a version's file for the next checkpoint, and writes it, unless changes follow
+// each other closely: most versions then do not last until [Store.WriteFiles].
+func (s *Store) keep(at place, sealed []byte) error {
+	now := time.Now()
+	later := now.Sub(s.changed) < s.apart
+	s.changed = now
+	s.setUnsynced(func() { s.unsynced[at] = unsynced{sealed: sealed, unwritten: later} })
+	if later {
+		return nil
+	}
+	if err := s.writeVersion(at, sealed); err != nil {
+		s.discard(at.environment, at.name, at.number)
+		return err
+	}
+	return nil
+}
+
+// WriteFiles writes the files of versions that have come so closely that they have none.
+func (s *Store) WriteFiles() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	for at, file := range s.unsynced {
+		if !file.unwritten {
+			continue
+		}
+		if err := s.writeVersion(at, file.sealed); err != nil {
+			return err
+		}
+		file.unwritten = false
+		s.setUnsynced(func() { s.unsynced[at] = file })
+	}
+	return nil
+}
+
+func (s *Store) writeVersion(at place, sealed []byte) error {
+	err := durable.MakeDirs(s.secretDir(at.environment, at.name))
 	if err == nil {
-		err = os.WriteFile(s.versionPath(environment, name, number), sealed, 0o600)
+		err = os.WriteFile(s.versionPath(at.environment, at.name, at.number), sealed, 0o600)
 	}
 	if err != nil {
-		s.discard(environment, name, number)
-		return fmt.Errorf("writing version %d of secret %q in environment %q: %w", number, name, environment, err)
+		return fmt.Errorf("writing version %d of secret %q in environment %q: %w", at.number, at.name, at.environment, err)
 	}
 	return nil
 }
