@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -56,14 +57,29 @@ func rotating(t *testing.T, functions ...string) (_ *Agent, secrets string) {
 		t.Fatal(err)
 	}
 	secrets = filepath.Join(dir, "secrets")
-	if a.secrets, err = store.Open(secrets, keys, store.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	a.reopenSecrets(t, secrets, store.Options{})
 	t.Cleanup(func() { _, _ = a.audit.Close(), a.secrets.Close() })
-	a.copies, a.secretChanges = inject.NewCopies(a.secrets), inject.NewChanges(a.secrets)
 	a.rotator = newRotator(a)
 	a.set(t, "one")
 	return a, secrets
+}
+
+// reopenSecrets opens the secret store, anew if it is open: what is in its files is in no journal
+// then.
+func (a *Agent) reopenSecrets(t *testing.T, dir string, options store.Options) {
+	t.Helper()
+	var closed error
+	if a.secrets != nil {
+		closed = a.secrets.Close()
+	}
+	keys, err := keyring.Open(filepath.Join(filepath.Dir(dir), "identity.age"))
+	if err == nil {
+		a.secrets, err = store.Open(dir, keys, options)
+	}
+	if err := errors.Join(closed, err); err != nil {
+		t.Fatal(err)
+	}
+	a.copies, a.secretChanges = inject.NewCopies(a.secrets), inject.NewChanges(a.secrets)
 }
 
 // set writes a version of the secret.
@@ -247,6 +263,7 @@ func TestDamagedVersion(t *testing.T) {
 		t.Run(fmt.Sprint("version ", damaged), func(t *testing.T) {
 			a, dir := rotating(t, "f")
 			a.set(t, "two")
+			a.reopenSecrets(t, dir, store.Options{})
 			path := filepath.Join(dir, "dev", "s", fmt.Sprintf("%d.age", damaged))
 			if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 300), 0o600); err != nil {
 				t.Fatal(err)
@@ -358,6 +375,7 @@ func TestDamagedVersionIsNotPolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, dir := rotating(t, "f")
 		a.set(t, "two")
+		a.reopenSecrets(t, dir, store.Options{})
 		if err := os.WriteFile(filepath.Join(dir, "dev", "s", "2.age"), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}

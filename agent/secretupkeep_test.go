@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/purserd/purser/inject"
-	"github.com/purserd/purser/inject/keyring"
 	"github.com/purserd/purser/inject/store"
 )
 
@@ -47,16 +46,7 @@ func TestOldVersionsGo(t *testing.T) {
 func TestVersionsOfABurstGetTheirFiles(t *testing.T) {
 	a, dir := rotating(t, "f")
 	a.gate.open()
-	if err := a.secrets.Close(); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := keyring.Open(filepath.Join(filepath.Dir(dir), "identity.age"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.secrets, err = store.Open(dir, keys, store.Options{Apart: time.Hour}); err != nil {
-		t.Fatal(err)
-	}
+	a.reopenSecrets(t, dir, store.Options{Apart: time.Hour})
 	a.putOne(t, "s", "two")
 	a.putOne(t, "s", "three")
 	newest := filepath.Join(dir, "dev", "s", "3.age")
