@@ -154,6 +154,7 @@ kind: a.b/c
 devices:
   - {name: runtime, containerEdits: {hooks: [{hookName: createRuntime, path: /bin/false}]}}
   - {name: container, containerEdits: {hooks: [{hookName: createContainer, path: /bin/false}]}}
+  - {name: hanging, containerEdits: {hooks: [{hookName: createRuntime, path: /bin/sleep, args: [sleep, "1000"], timeout: 1}]}}
 `
 
 // testFailingHooks: what a device's hook fails for is no fault of the workload's.
@@ -161,9 +162,9 @@ func testFailingHooks(t *testing.T, n *node, dir, oci string) {
 	if err := os.WriteFile(filepath.Join(dir, "cdi", "failing.yaml"), []byte(failingHooks), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"runtime", "container"}
+	names := []string{"runtime", "hanging", "container"}
 	if oci == "runsc" {
-		names = names[:1] // of the other it does not say what has failed
+		names = names[:1] // it waits for the second, and of the third it does not say what has failed
 	}
 	for _, name := range names {
 		s := spec("true")

@@ -136,7 +136,7 @@ func (e *StartError) of(program string) {
 }
 
 // hookWords are those of runc, crun and runsc for a hook that has failed.
-var hookWords = regexp.MustCompile(`(error|failure) (running|executing) (\w+ )?hook\b`)
+var hookWords = regexp.MustCompile(`(error|failure) (running|executing) (\w+ )?hook\b|timeout expired for `)
 
 // ofHook tells a hook that has failed from what is wrong with the spec or the image. All
 // hooks are those of the node's devices, which may be well again later.
