@@ -25,7 +25,8 @@ func (n *node) trying(rotation string) (before workload) {
 // A node that is stopped while something is tried comes back on what is known to be well.
 func TestNodeIsStoppedInATrial(t *testing.T) {
 	onOne(t, func(t *testing.T, n *node) {
-		n.trying("rotation: {min_ready: 200ms, health_timeout: 1h}")
+		// It is tried once more as soon as the workload has been well for min_ready.
+		n.trying("rotation: {min_ready: 5s, health_timeout: 1h}")
 		n.stop()
 		n.start()
 		n.await("a/f", "back as it was", func(w workload) bool { return w.State == "ready" && w.Pins[0].Version == 1 && len(w.Instances) == 1 })
