@@ -15,16 +15,16 @@ func TestFlushInTheBackground(t *testing.T) {
 	p.options.Interval = time.Second
 	synctest.Test(t, func(t *testing.T) {
 		l := p.open(t)
-		time.Sleep(2 * time.Second) // the opening's own
+		<-time.After(2 * time.Second) // the opening's own
 		synctest.Wait()
 		before, _ := p.heads.AuditHead()
 		appendAll(t, l, 5)
-		time.Sleep(900 * time.Millisecond)
+		<-time.After(900 * time.Millisecond)
 		synctest.Wait()
 		if head, _ := p.heads.AuditHead(); string(head) != string(before) {
 			t.Error("it was sealed at once")
 		}
-		time.Sleep(200 * time.Millisecond)
+		<-time.After(200 * time.Millisecond)
 		synctest.Wait()
 		if head, _ := p.heads.AuditHead(); string(head) == string(before) {
 			t.Error("it was not sealed within the interval")
@@ -42,13 +42,13 @@ func TestFlushFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := p.open(t)
 		p.heads.fail(errors.New("no"))
-		time.Sleep(12 * time.Second)
+		<-time.After(12 * time.Second)
 		synctest.Wait()
 		if warned != 3 {
 			t.Errorf("told %d times", warned)
 		}
 		p.heads.fail(nil)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		synctest.Wait()
 		if r := verify(t, p.copied(t).opened(t)); !r.OK() || r.Last != 2 {
 			t.Errorf("got %+v", r)
@@ -79,7 +79,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 		if got := numbers(t, l, audit.Query{Last: -1}); len(got) != 1+10+1 {
 			t.Errorf("%d records", len(got))
 		}
-		time.Sleep(11 * time.Minute)
+		<-time.After(11 * time.Minute)
 		synctest.Wait()
 		refuse(t, l, refusal(7, "Secrets/Put")) // a new window
 		must(t, l.Close())
