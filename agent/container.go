@@ -68,14 +68,14 @@ func (c containers) start(ctx context.Context, i runtime.Instance) (supervise.St
 	err := a.runtime.Create(ctx, i)
 	a.metrics.Launched(metrics.Create, began, err)
 	if err != nil {
-		return supervise.Started{}, err
+		return supervise.Started{}, c.w.screened(i, err)
 	}
 	failpoint.Here("start.created")
 	began = time.Now()
 	pid, err := a.runtime.Start(ctx, i.ID)
 	failpoint.Here("start.started")
 	a.metrics.Launched(metrics.Start, began, err)
-	return supervise.Started{PID: pid, ImageDigest: i.Image.Digest, Boot: a.boot, Addresses: a.runtime.Addresses(i.ID)}, err
+	return supervise.Started{PID: pid, ImageDigest: i.Image.Digest, Boot: a.boot, Addresses: a.runtime.Addresses(i.ID)}, c.w.screened(i, err)
 }
 
 // found is what a launch looked up: the image, nil when containerd was not

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 
 	purserv1 "github.com/purserd/purser/api/purser/v1"
+	"github.com/purserd/purser/runtime"
 )
 
 // A device that the node does not have now keeps no spec from being accepted: vendors' tools
@@ -24,6 +26,25 @@ func (a *Agent) checkDevices(p *plan) error {
 		return fmt.Errorf("workload %s runs on as it is, a device of its update cannot be had: %w", p.workload.id(), err)
 	}
 	return nil
+}
+
+// screened is what has come of a start without the values that the instance is given. A hook of
+// a device may look into the container, and what it writes before it fails is part of what
+// the OCI runtime says.
+func (w *workload) screened(i runtime.Instance, err error) error {
+	if err == nil || i.Devices == nil || !i.Redactions.Any() {
+		return err
+	}
+	seen := err.Error()
+	text := w.matcher.of(i.Redactions).Text(seen)
+	refused := (*runtime.StartError)(nil)
+	switch {
+	case text == seen:
+		return err
+	case errors.As(err, &refused):
+		return &runtime.StartError{Code: refused.Code, Message: text}
+	}
+	return errors.New(text)
 }
 
 // haveDevices says which of the devices that a spec names are not there.

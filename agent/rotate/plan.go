@@ -221,7 +221,8 @@ type draft struct {
 	now  time.Time
 	book Book
 	plan Plan
-	// moving is how many trials there will be, or are on their way back, and canaries who goes first of a group now.
+	// moving is how many trials there will be or are on their way back, and canaries who goes
+	// first of a group now.
 	// leads are the groups of which somebody went first when the plan was begun.
 	moving   int
 	leads    map[string]bool

@@ -30,8 +30,9 @@
 //
 // A write first makes the version's file, unless many follow each other ([Options].Apart),
 // then the line of the journal that knows it and has a copy of it; to sync that line is what
-// makes the change durable. A removal goes the other way round. So at every moment manifest and journal on disk describe files that are there or
-// can be made, and what a crash leaves besides them is removed by the next [Open].
+// makes the change durable. A removal goes the other way round. So at every moment manifest
+// and journal on disk describe files that are there or can be made, and what a crash leaves
+// besides them is removed by the next [Open].
 //
 // A checkpoint (checkpoint.go) syncs the files, and has a manifest take the place of the one
 // before and of its journal: when the journal has grown, at [Open] and [Store.Close], after

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestATargetIsRetiredWhenNothingIsBeingConnectedToIt(t *testing.T) {
@@ -36,22 +34,7 @@ func TestATargetIsRetiredWhenNothingIsBeingConnectedToIt(t *testing.T) {
 // is full.
 func silent(t *testing.T) netip.AddrPort {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := addrPort(name)
+	_, at := crowded(t)
 	for range 4 {
 		s, err := dial(at, 50*time.Millisecond, t.Context())
 		if err != nil {
